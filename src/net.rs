@@ -2,16 +2,24 @@
 //! credential over plain HTTP to another host. Every HTTP client must start from `builder`, and
 //! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
 //! reqwest that have no limits. See decision 0048. `tls_config` builds the TLS configuration of
-//! every client, and `tls` explains why TLS failed.
+//! every client, `tls` explains why TLS failed, and `failures` why a server cannot be reached.
 
+mod failures;
 mod tls;
 mod tls_config;
+mod tls_probe;
 
 use std::{io::Read, path::Path, time::Duration};
 
+pub use failures::{UnreachableCause, may_expect_tls};
 use reqwest::header::HeaderMap;
 pub use tls::TlsFault;
 pub use tls_config::{ClientCertificate, install_crypto_provider, tls_config};
+#[cfg(test)]
+pub(crate) use tls_probe::tests::silent_tls_server;
+pub use tls_probe::{TlsSupport, tls_support, url_expects_tls};
+
+use crate::text::with_separators;
 
 /// The limit for establishing a connection.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +64,7 @@ pub enum ClientError {
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The limit in bytes.
-    #[error("the body is larger than {0} bytes")]
+    #[error("the body is larger than {} bytes", with_separators(*.0))]
     TooLarge(usize),
     #[error("the body arrives at less than {MIN_BYTES_PER_SECOND} bytes per second")]
     TooSlow,

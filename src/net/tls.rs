@@ -11,7 +11,10 @@ use rustls::{
 };
 
 use super::tls_config::{MAX_NAME_CHARS, UntrustedChain};
-use crate::{error::Hint, text::one_line};
+use crate::{
+    error::Hint,
+    text::{count, one_line},
+};
 
 /// The message of tokio-rustls for a connection that ends during the handshake.
 const HANDSHAKE_EOF: &str = "tls handshake eof";
@@ -258,7 +261,7 @@ impl TlsFault {
 
 /// The cause of an error. An `io::Error` reports the cause of the error that it contains as its
 /// own, so that the contained error itself would be skipped.
-fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+pub(super) fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<io::Error>() {
         Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
         None => error.source(),
@@ -400,7 +403,7 @@ impl TlsFault {
                 "check that the server expects TLS on this port, and read its log"
             }
             Self::TlsExpected => {
-                "use TLS: `https://` in a URL, `tls://` or `relps://` for syslog, the table `tls` for Kafka"
+                "use TLS: `https://` in a URL, `tls://` or `relps://` for syslog, the table `tls` for Kafka, `tls = \"implicit\"` for email"
             }
             Self::NotHttp => "check the port, and use `https://` if the server expects TLS on it",
             Self::ClientCertificateRequired => "set `client_certificate` and `client_key`",
@@ -430,8 +433,7 @@ fn wrong_name(expected: &str, presented: &[String], omitted: usize) -> Option<St
     let names = presented.join("`, `");
     let others = match omitted {
         0 => String::new(),
-        1 => " and 1 other name".to_owned(),
-        _ => format!(" and {omitted} other names"),
+        _ => format!(" and {}", count(omitted, "other name")),
     };
     Some(format!("the server's certificate is valid for `{names}`{others}, not for `{expected}`"))
 }

@@ -119,10 +119,18 @@ impl Batch {
     /// Appends a record that is already encoded.
     #[cfg(test)]
     pub(crate) fn push_encoded(&mut self, event_id: EventId, bytes: &[u8]) {
+        self.push_encoded_with_key(event_id, &[], bytes);
+    }
+
+    /// Appends a record that is already encoded, with its key.
+    #[cfg(test)]
+    pub(crate) fn push_encoded_with_key(&mut self, event_id: EventId, key: &[u8], bytes: &[u8]) {
         let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let split = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         let (index, end) = (self.items.len(), self.bytes.len());
-        self.items.push(Item { event_id, index, start, split: start, end });
+        self.items.push(Item { event_id, index, start, split, end });
     }
 
     /// The records in the order in which they were added.

@@ -8,6 +8,7 @@
 //! Start with the traits [`Plan`] and [`Sink`]. A new sink is one folder, one `mod` and one entry
 //! in [`KINDS`]; `CONTRIBUTING.md` contains a tutorial.
 
+mod address;
 mod batch;
 mod chat;
 pub mod common_keys;
@@ -18,34 +19,35 @@ mod file;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
-mod keys;
 mod notification;
 #[cfg(feature = "object_store")]
 mod object_store;
 mod otlp;
 mod progress;
 mod sentinel;
+mod shared_keys;
 mod splunk_hec;
 mod stdout;
 mod syslog;
 mod template;
 mod web;
 
-use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Attachment, Batch, Item};
 pub use common_keys::{COMMON_KEYS, INHERITED_KEYS as INHERITED_COMMON_KEYS};
-pub use keys::INHERITED_KEYS;
 pub use notification::DIGEST;
 pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
+pub use shared_keys::INHERITED_KEYS;
 
 use crate::{
     error::{Hint, chain},
     format::{FormatName, Formatter, Options, Texts},
     model::{Kind, Record},
-    net::TlsFault,
+    net::{TlsFault, UnreachableCause},
     settings::{KeyDefinition, Section, Variant},
+    text::count,
 };
 
 /// The future of a sink's operation, boxed so that [`Plan`] and [`Sink`] can be used as trait
@@ -156,7 +158,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
         self.open(context, None)
     }
     /// Checks that the receiver is reachable and accepts the credentials, as far as the protocol
-    /// permits without sending a record. The check leaves no trace at the receiver. Returns what
+    /// permits without sending a record. The check leaves no record at the receiver. Returns what
     /// was verified, as a sentence without a period.
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
     /// The longest time that the delivery of a batch can take within the time limits of the sink.
@@ -211,6 +213,11 @@ pub trait Sink: Send + Sync {
     /// Appends one record to a batch, in the form in which it is sent. Fails if the record can
     /// never be sent; the batch is then unchanged.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError>;
+    /// Whether a batch is sent although it has not reached the [`Limits`]. A message for people
+    /// limits the number of different records, not of all.
+    fn is_full(&self, _: &Batch) -> bool {
+        false
+    }
     /// Sends a batch to the receiver. If the acknowledgement is pending, the next batches may be
     /// sent before it arrives, up to [`Limits::in_flight`].
     fn deliver<'a>(
@@ -330,6 +337,13 @@ pub fn variants() -> Vec<Variant> {
     included.chain(NOT_IN_THIS_BUILD.iter().map(|name| Variant { name, keys: None })).collect()
 }
 
+impl SinkKind {
+    /// Whether the sink sends messages for people. Such a sink can also send digests.
+    pub fn is_for_people(&self) -> bool {
+        self.keys.iter().any(|key| key.name == DIGEST.name())
+    }
+}
+
 impl Acknowledgement {
     /// An acknowledgement without a mark.
     pub fn received() -> Self {
@@ -355,6 +369,13 @@ impl Failure {
         Self::Retry { reason: reason.into(), after: None, hint: None }
     }
 
+    /// A transient failure of a connection. It has a hint if `error` states that the receiver
+    /// cannot be reached.
+    fn unreachable(reason: impl Into<String>, error: &(dyn Error + 'static)) -> Self {
+        let hint = UnreachableCause::of(error).map(|cause| cause.remedy().into());
+        Self::Retry { reason: reason.into(), after: None, hint }
+    }
+
     /// A failure of TLS, which parks the sink unless it can clear without an operator. `what` is
     /// the operation that failed.
     fn tls(what: &str, fault: &TlsFault) -> Self {
@@ -377,7 +398,7 @@ impl Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
 
 impl Hint for Failure {
     fn hint(&self) -> Option<Cow<'static, str>> {
@@ -399,7 +420,7 @@ impl fmt::Display for Failure {
             Self::Partial { failure, .. } => failure.fmt(f),
             Self::Reopen => f.write_str("the sink must be reopened"),
             Self::Poison { rejected, .. } => {
-                write!(f, "the receiver rejected {} records", rejected.len())
+                write!(f, "the receiver rejected {}", count(rejected.len(), "record"))
             }
         }
     }

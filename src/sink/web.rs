@@ -4,20 +4,25 @@
 //! The size of a response body is limited. A URL never appears in an error message, because it can
 //! contain a secret.
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use flate2::{Compression, write::GzEncoder};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use secrecy::ExposeSecret;
 
 use super::{
-    Failure, chain,
-    keys::{CA_FILE, GZIP, TlsFiles},
+    Failure,
+    address::{is_without_user, user_rejection},
+    chain,
+    shared_keys::{CA_FILE, GZIP, TlsFiles},
 };
 use crate::{
-    error::Hint,
+    error::{Explanation, Hint},
     net::{self, ClientCertificate, TlsFault},
-    settings::{Key, MaybeSecret, Named, SecretRef, Section, TextOrSecret},
+    settings::{Key, Named, SecretRef, Section, TextOrSecret, TextOrSecretValue},
     text::one_line,
 };
 
@@ -26,6 +31,9 @@ const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
 /// The maximum number of characters of a response body in a message.
 const MAX_MESSAGE_CHARS: usize = 300;
+
+/// The hint for a server that does not support the method of a request.
+const UNSUPPORTED: &str = "check the URL, because its server does not support this request";
 
 /// The minimum length of a part of a secret URL that is removed from messages.
 const MIN_SECRET_CHARS: usize = 8;
@@ -38,8 +46,8 @@ pub(super) struct HttpReceiverOptions {
     pub gzip: bool,
 }
 
-/// The URL of a receiver, which some receivers treat as a secret: anyone who knows the URL of such
-/// a webhook can post to it.
+/// The URL of a receiver, which some receivers treat as a secret: every person who knows the URL of
+/// such a webhook can post to it.
 #[derive(Clone, Debug)]
 pub(super) enum ReceiverUrl {
     /// From the configuration.
@@ -109,17 +117,28 @@ impl HttpReceiverOptions {
 }
 
 /// Sends a request. Fails if no response arrives: with `Misconfigured` if a fault of TLS needs an
-/// operator, otherwise with `Retry`.
+/// operator, otherwise with `Retry`. If the server closes a connection in plain text, it is probed
+/// once with the beginning of a TLS handshake.
 pub(super) async fn send_request(
     request: reqwest::RequestBuilder,
 ) -> Result<reqwest::Response, Failure> {
-    request.send().await.map_err(|error| {
-        let error = error.without_url();
-        match TlsFault::of(&error) {
-            Some(fault) => Failure::tls("cannot connect to the receiver", &fault),
-            None => Failure::retry(chain(&error)),
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| Failure::retry(chain(&error.without_url())))?;
+    let url = request.url().clone();
+
+    match client.execute(request).await {
+        Ok(response) => Ok(response),
+        Err(error) => {
+            let error = error.without_url();
+            let expects_tls = net::may_expect_tls(&error) && net::url_expects_tls(&url).await;
+            let fault =
+                if expects_tls { Some(TlsFault::TlsExpected) } else { TlsFault::of(&error) };
+            Err(match fault {
+                Some(fault) => Failure::tls("cannot connect to the receiver", &fault),
+                None => Failure::unreachable(chain(&error), &error),
+            })
         }
-    })
+    }
 }
 
 async fn exchange(
@@ -137,10 +156,10 @@ async fn exchange(
 impl ReceiverUrl {
     /// Reads the value of a key. If a URL in the configuration is not valid, adds a fault to the
     /// section and returns `None`.
-    pub(super) fn read(section: &Section<'_>, key: &Key<MaybeSecret>) -> Option<Self> {
+    pub(super) fn read(section: &Section<'_>, key: &Key<TextOrSecret>) -> Option<Self> {
         match section.get(key)? {
-            TextOrSecret::Secret(secret) => Some(Self::Secret(secret)),
-            TextOrSecret::Text(text) => read_url(section, key, text).map(Self::Plain),
+            TextOrSecretValue::Secret(secret) => Some(Self::Secret(secret)),
+            TextOrSecretValue::Text(text) => read_url(section, key, text).map(Self::Plain),
         }
     }
 
@@ -152,8 +171,11 @@ impl ReceiverUrl {
             Self::Secret(reference) => {
                 let secret =
                     reference.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
-                parse_url(secret.expose_secret()).map_err(|reason| {
-                    Failure::misconfigured(format!("the URL in the secret `{reference}` {reason}"))
+                parse_url(secret.expose_secret()).map_err(|Explanation { message, hint }| {
+                    Failure::Misconfigured {
+                        reason: format!("the URL in the secret `{reference}` {message}"),
+                        hint: hint.map(Cow::Owned),
+                    }
                 })
             }
         }
@@ -182,15 +204,35 @@ impl HttpResponse {
         one_line(&String::from_utf8_lossy(&self.body), MAX_MESSAGE_CHARS)
     }
 
+    /// What a server returned: the status, with the beginning of the response body or, if that is
+    /// empty, with the name of the status. `server` is the name of the server in the message, such
+    /// as `the cluster`.
+    pub(super) fn outcome(&self, server: &str) -> String {
+        let status = self.status;
+        let message = self.message();
+        if !message.is_empty() {
+            return format!("{server} returned HTTP {status}: {message}");
+        }
+
+        let known = StatusCode::from_u16(status).ok();
+        match known.and_then(|known| known.canonical_reason()) {
+            Some(name) => format!("{server} returned HTTP {status} ({name})"),
+            None => format!("{server} returned HTTP {status} without a message"),
+        }
+    }
+
     /// The default failure for a status other than success. `server` is the name of the server in
-    /// the message, such as `the cluster`.
+    /// the message.
     pub(super) fn failure(&self, server: &str) -> Failure {
-        let reason = format!("{server} returned HTTP {}: {}", self.status, self.message());
+        let reason = self.outcome(server);
 
         match self.status {
-            408 | 425 | 429 | 500..=599 => {
-                Failure::Retry { reason, after: net::retry_after(&self.headers), hint: None }
-            }
+            408 | 425 | 429 | 500..=599 => Failure::Retry {
+                reason,
+                after: net::retry_after(&self.headers),
+                hint: (self.status == 501).then(|| UNSUPPORTED.into()),
+            },
+            405 => Failure::Misconfigured { reason, hint: Some(UNSUPPORTED.into()) },
             413 => Failure::TooLarge { reason, arrived: Vec::new() },
             _ => {
                 let fault = TlsFault::in_response(&self.message());
@@ -223,19 +265,24 @@ pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderVa
 /// Parses a URL that a credential may be sent to: `https`, or `http` to a loopback address.
 /// If the URL is not valid, adds a fault to the section and returns `None`.
 pub(super) fn read_url(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url::Url> {
-    let parsed = parse_url(text);
-    if let Err(reason) = &parsed {
-        section.fault(key, format!("`{}` {reason}", key.definition().name));
+    match parse_url(text) {
+        Ok(url) => Some(url),
+        Err(Explanation { message, hint }) => {
+            section.fault_with(key, format!("`{}` {message}", key.definition().name), hint);
+            None
+        }
     }
-    parsed.ok()
 }
 
 /// Like [`read_url`], but fails with the reason, which never contains the text: a sentence without
 /// its subject.
-fn parse_url(text: &str) -> Result<url::Url, String> {
+fn parse_url(text: &str) -> Result<url::Url, Explanation> {
     let url = url::Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    if !is_without_user(&url) {
+        return Err(user_rejection());
+    }
     if !net::is_safe_url(&url) {
-        return Err("must use https, or http to a loopback address".to_owned());
+        return Err("must use https, or http to a loopback address".into());
     }
 
     // Cloud instances serve their own credentials at a link-local address.
@@ -245,8 +292,7 @@ fn parse_url(text: &str) -> Result<url::Url, String> {
         _ => false,
     };
     if is_link_local {
-        let reason = "must not be a link-local address: cloud metadata services use these";
-        return Err(reason.to_owned());
+        return Err("must not be a link-local address: cloud metadata services use these".into());
     }
     Ok(url)
 }
@@ -265,7 +311,7 @@ mod tests {
     use super::*;
     use crate::settings::{TEXT_OR_SECRET, required, with_section};
 
-    const URL: Key<MaybeSecret> = required("url", TEXT_OR_SECRET, "The URL.");
+    const URL: Key<TextOrSecret> = required("url", TEXT_OR_SECRET, "The URL.");
 
     /// The URL in a section with this value of `url`, and the messages of its faults.
     fn read(value: &str) -> (Option<ReceiverUrl>, Vec<String>) {
@@ -295,7 +341,7 @@ mod tests {
         for (text, reason) in [
             ("canary", "is not a URL: relative URL without a base"),
             ("http://canary.example.com/canary", "must use https"),
-            ("https://canary:canary@hooks.example.com/", "must use https"),
+            ("https://canary:canary@hooks.example.com/", "must not contain a user name"),
             ("http://169.254.169.254/canary", "must use https"),
             ("https://169.254.169.254/canary", "must not be a link-local address"),
         ] {
@@ -304,6 +350,45 @@ mod tests {
             let message = failure.to_string();
             assert!(message.contains(reason) && !message.contains("canary"), "{message}");
         }
+    }
+
+    /// Regression: a response with an empty body ended the message: `returned HTTP 501: `.
+    #[test]
+    fn responses_without_a_body_name_the_status() {
+        for (status, body, expected) in [
+            (501, "", "Teams returned HTTP 501 (Not Implemented)"),
+            (503, " \r\n", "Teams returned HTTP 503 (Service Unavailable)"),
+            (599, "", "Teams returned HTTP 599 without a message"),
+            (500, "busy", "Teams returned HTTP 500: busy"),
+        ] {
+            let body = body.as_bytes().to_vec();
+            let response = HttpResponse { status, headers: HeaderMap::new(), body };
+            let failure = response.failure("Teams");
+            assert_eq!(failure.to_string(), expected);
+            assert_eq!(failure.hint().is_some(), status == 501, "{failure}");
+        }
+    }
+
+    /// Regression: a server that closed the connection without a TLS alert was reported as
+    /// `connection closed before message completed`, without a hint.
+    #[tokio::test]
+    async fn closed_requests_in_plain_text_are_explained() {
+        let client = net::client(None).unwrap();
+        let send = async |address: &str| {
+            send_request(client.post(format!("http://{address}/")).body("x")).await.unwrap_err()
+        };
+
+        let failure = send(&net::silent_tls_server().await).await;
+        assert!(matches!(failure, Failure::Misconfigured { .. }), "{failure}");
+        assert!(failure.to_string().ends_with("the server expects TLS on this port"), "{failure}");
+        assert!(failure.hint().unwrap().contains("https://"));
+
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let failure = send(&address).await;
+        assert!(matches!(failure, Failure::Retry { .. }), "{failure}");
+        assert!(failure.hint().unwrap().contains("the receiver runs"));
     }
 
     #[test]

@@ -245,7 +245,7 @@ fn presented_names_are_limited() {
         (1, "x…`, not for `siem.example.com`"),
         (5, "x…`, not for `siem.example.com`"),
         (6, "x…` and 1 other name, not for `siem.example.com`"),
-        (5_000, "x…` and 4995 other names, not for `siem.example.com`"),
+        (5_000, "x…` and 4,995 other names, not for `siem.example.com`"),
     ] {
         let text = fault(count).to_string();
         assert!(text.ends_with(end), "{text}");

@@ -17,8 +17,8 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, History, Limits, Plan, Sink,
-        keys::{TLS_KEYS, TlsFiles},
         notification::{DIGEST_KEYS, Mode, RECORDS},
+        shared_keys::{TLS_KEYS, TlsFiles},
         web::{HttpReceiverOptions, ReceiverUrl},
     },
 };
@@ -36,12 +36,12 @@ keys! {
     URL: Key<Secret> = required(
         "url",
         SECRET,
-        "The URL of the webhook, as a reference to a secret, because anyone who knows it can post messages.",
+        "The URL of the webhook, as a reference to a secret, because every person who knows it can post messages.",
     );
     TEMPLATE: Key<Text> = optional(
         "template",
         TEXT,
-        "none",
+        "no template",
         "With `service = \"template\"`, the JSON body of a request. In its strings, placeholders such as {title}, {text}, {severity}, {tenant.name} and {label.NAME} are replaced.",
     );
     INTERVAL: Key<Timespan> = optional(
@@ -66,8 +66,10 @@ choices! {
 
 /// The maximum of `interval`; a digest covers longer times.
 const MAX_INTERVAL: Duration = Duration::from_hours(24);
-/// The maximum number of records in a message, so that a message remains readable.
-const RECORDS_PER_MESSAGE: usize = 20;
+/// The maximum number of parts of a message, so that a message remains readable.
+pub(super) const MAX_PARTS: usize = 20;
+/// The maximum number of records in a message. Many records can share a part.
+const RECORDS_PER_MESSAGE: usize = 1_000;
 /// The maximum number of records in a batch for a template, each of which is one request.
 const REQUESTS_PER_BATCH: usize = 50;
 
@@ -176,7 +178,7 @@ impl Plan for ChatPlan {
             Service::Teams | Service::Slack => RECORDS_PER_MESSAGE,
             Service::Template(_) => REQUESTS_PER_BATCH,
         };
-        self.mode.limits(Limits { records, bytes: 256 << 10, in_flight: 1 })
+        self.mode.limits(Limits { records, bytes: 1 << 20, in_flight: 1 })
     }
 
     fn default_records(&self) -> &'static [Kind] {
@@ -251,7 +253,7 @@ mod tests {
         };
         let template = JsonTemplate::parse("{}", Mode::Messages).unwrap();
 
-        assert_eq!(plan(Service::Teams, Mode::Messages).limits().records, 20);
+        assert_eq!(plan(Service::Teams, Mode::Messages).limits().records, 1_000);
         assert_eq!(plan(Service::Template(template), Mode::Messages).limits().records, 50);
         assert_eq!(plan(Service::Slack, Mode::Digest).limits().records, 10_000);
         assert_eq!(Service::Slack.interval(), Duration::from_secs(1));

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::{
-    config::{ChatPlan, Service},
+    config::{ChatPlan, MAX_PARTS, Service},
     json_template::JsonTemplate,
     slack, teams,
 };
@@ -43,8 +43,8 @@ pub(super) fn open(plan: &ChatPlan, context: &Context) -> Result<Box<dyn Sink>, 
 }
 
 /// Sends a HEAD request, because every POST request to a webhook posts a message. A status such as
-/// 404 or 405 is not a failure, because a webhook need not implement HEAD. A status of 401, 407,
-/// 410 or 5xx is a failure.
+/// 404, 405 or 501 is not a failure, because a webhook need not implement HEAD. A status of 401,
+/// 407, 410 or any other 5xx is a failure.
 pub(super) async fn probe(plan: &ChatPlan) -> Result<String, Failure> {
     let url = plan.url.get()?;
     let request = plan.web.client()?.head(url.clone());
@@ -53,7 +53,7 @@ pub(super) async fn probe(plan: &ChatPlan) -> Result<String, Failure> {
 
     let name = plan.service.name();
     match response.status {
-        401 | 407 | 410 | 500..=599 => Err(failure(name, &response)),
+        401 | 407 | 410 | 500 | 502..=599 => Err(failure(name, &response)),
         status => Ok(format!("{name} returned HTTP {status} for a HEAD request")),
     }
 }
@@ -71,6 +71,10 @@ impl Sink for Chat {
             }
             _ => notification::encode(record, batch),
         }
+    }
+
+    fn is_full(&self, batch: &Batch) -> bool {
+        is_full(&self.plan, batch)
     }
 
     fn deliver<'a>(
@@ -124,6 +128,13 @@ impl Chat {
     }
 }
 
+/// Whether a batch of single messages has as many different records as a message may show. A
+/// template has one request for each record, and a digest summarizes all of them.
+fn is_full(plan: &ChatPlan, batch: &Batch) -> bool {
+    let is_message = matches!(plan.service, Service::Teams | Service::Slack);
+    is_message && plan.mode == Mode::Messages && notification::has_parts(batch, MAX_PARTS)
+}
+
 /// The body of the request for a batch of notices. Fails with `TooLarge` if the records do not fit
 /// into one message of Teams; a single record always does.
 fn body(plan: &ChatPlan, fields: &[(String, String)], batch: &Batch) -> Result<Vec<u8>, Failure> {
@@ -154,11 +165,11 @@ fn interpret(plan: &ChatPlan, response: &HttpResponse) -> Result<(), Failure> {
     match (response.status, plan.mode) {
         (200..=299, _) => Ok(()),
         (400 | 413 | 422, Mode::Messages) => Err(Failure::TooLarge {
-            reason: reason(plan.service.name(), response),
+            reason: response.outcome(plan.service.name()),
             arrived: Vec::new(),
         }),
         (400 | 413 | 422, Mode::Digest) => {
-            Err(Failure::misconfigured(reason(plan.service.name(), response)))
+            Err(Failure::misconfigured(response.outcome(plan.service.name())))
         }
         _ => Err(failure(plan.service.name(), response)),
     }
@@ -178,10 +189,6 @@ fn failure(name: &str, response: &HttpResponse) -> Failure {
     }
 }
 
-fn reason(name: &str, response: &HttpResponse) -> String {
-    format!("{name} returned HTTP {}: {}", response.status, response.message())
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -195,8 +202,8 @@ mod tests {
         net,
         settings::SecretRef,
         sink::{
-            keys::TlsFiles,
             notification::{Notice, tests::change},
+            shared_keys::TlsFiles,
             web::{HttpReceiverOptions, ReceiverUrl},
         },
     };
@@ -234,6 +241,20 @@ mod tests {
         let failure = body(&teams, &[], &large).unwrap_err();
         assert!(matches!(&failure, Failure::TooLarge { arrived, .. } if arrived.is_empty()));
         assert!(body(&teams, &[], &batch(&[long])).is_ok());
+    }
+
+    #[test]
+    fn only_different_records_fill_a_message() {
+        let different: Vec<String> = (0..MAX_PARTS).map(|number| number.to_string()).collect();
+        for (service, mode, expected) in [
+            (Service::Teams, Mode::Messages, true),
+            (Service::Slack, Mode::Messages, true),
+            (Service::Teams, Mode::Digest, false),
+        ] {
+            let plan = plan(service, mode);
+            assert_eq!(is_full(&plan, &batch(&different)), expected);
+            assert!(!is_full(&plan, &batch(&different[1..])));
+        }
     }
 
     #[test]

@@ -160,6 +160,23 @@ mod tests {
         }
     }
 
+    /// A problem of each kind in a fleet, and one that all of its tenants have.
+    #[test]
+    fn the_parts_of_a_fleet_are_bounded() {
+        let mut notices: Vec<Notice> =
+            (0..1_000).map(|tenant| problem(&format!("t{tenant:04}"), "credential")).collect();
+        for (index, what) in ["stale", "partial", "poll_failed", "dead_letter"].iter().enumerate() {
+            notices
+                .push(Notice { what: (*what).to_owned(), ..problem(&format!("t{index:04}"), "x") });
+        }
+
+        for (mode, most) in [(Mode::Messages, 5), (Mode::Digest, 4)] {
+            let message = mode.message(&notices, &[]);
+            assert!(message.parts.len() <= most, "{mode:?}: {} parts", message.parts.len());
+            assert!(body(&message).len() <= MAX_BYTES, "{mode:?}");
+        }
+    }
+
     /// The longest record, in which each character takes four bytes.
     #[test]
     fn no_message_exceeds_the_size_limit() {

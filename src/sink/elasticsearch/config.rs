@@ -10,7 +10,7 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
-        keys::{GZIP_KEYS, TLS_KEYS},
+        shared_keys::{GZIP_KEYS, TLS_KEYS},
         template::Template,
         web::{HttpReceiverOptions, read_url},
     },
@@ -51,7 +51,7 @@ keys! {
 }
 
 /// The default format.
-const ECS: Choice<FormatName> = Choice { name: "ecs", value: FormatName::Ecs };
+const ECS: Choice<FormatName> = Choice { name: FormatName::Ecs.as_str(), value: FormatName::Ecs };
 
 /// A validated section.
 #[derive(Clone, Debug)]

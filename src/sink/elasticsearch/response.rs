@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::sink::Failure;
+use crate::{sink::Failure, text::count};
 
 #[derive(Debug, Deserialize)]
 struct BulkResponse {
@@ -54,8 +54,9 @@ pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
     };
     if response.items.len() != records {
         return Err(Failure::retry(format!(
-            "the cluster returned {} results for {records} records",
-            response.items.len()
+            "the cluster returned {} for {}",
+            count(response.items.len(), "result"),
+            count(records, "record")
         )));
     }
     if !response.errors {

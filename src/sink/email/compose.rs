@@ -1,8 +1,8 @@
 //! A message as Internet mail (RFC 5322): plain text and HTML, and a report as an attachment.
 //!
 //! The crate for mail encodes headers and bodies, so no text of a record can add a header or a
-//! recipient. A message that is sent again has the same `Message-ID`, by which clients recognize the
-//! repetition. Start reading at [`compose`].
+//! recipient. A message that is sent again has the same `Message-ID`, by which clients recognize
+//! the repetition. Start reading at [`compose`].
 
 use std::time::SystemTime;
 

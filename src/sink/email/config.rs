@@ -15,8 +15,9 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, History, Limits, Plan, Sink,
-        keys::{AUTHORITY_KEYS, CA_FILE},
+        address::has_no_user,
         notification::{DIGEST_KEYS, Mode, RECORDS},
+        shared_keys::{AUTHORITY_KEYS, CA_FILE, SERVER_NAME, SERVER_NAME_KEYS},
     },
 };
 
@@ -25,6 +26,7 @@ keys! {
     pub(in crate::sink) const KEYS;
     ..DIGEST_KEYS;
     ..AUTHORITY_KEYS;
+    ..SERVER_NAME_KEYS;
     SERVER: Key<Text> = required(
         "server",
         TEXT,
@@ -34,12 +36,6 @@ keys! {
         "tls",
         one_of(Encryption::NAMES).or(Encryption::Implicit.choice()),
         "When the connection is encrypted: from its beginning, with STARTTLS before anything is sent, or never, which requires a server on a loopback address.",
-    );
-    SERVER_NAME: Key<Text> = optional(
-        "server_name",
-        TEXT,
-        "the host of `server`",
-        "The name in the certificate of the server.",
     );
     FROM: Key<Text> = required(
         "from",
@@ -78,8 +74,10 @@ choices! {
     }
 }
 
-/// The maximum number of records in a message.
-const RECORDS_PER_MESSAGE: usize = 100;
+/// The maximum number of parts of a message.
+pub(super) const MAX_PARTS: usize = 100;
+/// The maximum number of records in a message. Many records can share a part.
+const RECORDS_PER_MESSAGE: usize = 1_000;
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -141,7 +139,11 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
 }
 
 fn read_server(section: &Section<'_>, encryption: Encryption) -> Option<Server> {
-    let Some(server) = Server::parse(section.get(&SERVER)?, encryption) else {
+    let text = section.get(&SERVER)?;
+    if !has_no_user(section, &SERVER, text) {
+        return None;
+    }
+    let Some(server) = Server::parse(text, encryption) else {
         section.fault(&SERVER, "`server` must be HOST or HOST:PORT");
         return None;
     };
@@ -172,7 +174,7 @@ fn read_mailbox(section: &Section<'_>, key: &impl Named, text: &str) -> Option<M
     let mailbox = mailbox.filter(is_ascii);
     if mailbox.is_none() {
         let name = key.definition().name;
-        section.fault(key, format!("`{name}`: `{text}` is not an e-mail address"));
+        section.fault(key, format!("`{name}`: `{text}` is not an email address"));
     }
     mailbox
 }
@@ -210,6 +212,12 @@ impl Server {
             port => port.parse().ok().filter(|port| *port > 0)?,
         };
         Some(Self { host: host.to_owned(), port })
+    }
+
+    /// `HOST:PORT`, with brackets around an IPv6 address.
+    pub(super) fn address(&self) -> String {
+        let Self { host, port } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     fn is_loopback(&self) -> bool {
@@ -313,12 +321,12 @@ mod tests {
         for (keys, message) in [
             (
                 "from = \"score\"\nto = [\"soc@contoso.example\"]",
-                "`from`: `score` is not an e-mail address",
+                "`from`: `score` is not an email address",
             ),
             ("from = \"s@c.example\"\nto = []", "`to` is empty"),
             (
                 "from = \"s@c.example\"\nto = [\"séc@c.example\"]",
-                "`to`: `séc@c.example` is not an e-mail address",
+                "`to`: `séc@c.example` is not an email address",
             ),
             (
                 "from = \"s@c.example\"\nto = [\"t@c.example\"]\nusername = \"s\"",

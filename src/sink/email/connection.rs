@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::config::{EmailPlan, Encryption};
 use crate::{
-    net::{self, TlsFault},
+    net::{self, TlsFault, TlsSupport},
     sink::{Failure, chain},
     text::one_line,
 };
@@ -24,6 +24,9 @@ use crate::{
 const MAX_REPLY_BYTES: usize = 16 << 10;
 /// The maximum number of characters of a reply in a message.
 const MAX_MESSAGE_CHARS: usize = 300;
+
+/// What failed if the greeting is negative.
+const NOT_GREETED: &str = "the mail server rejected the connection";
 
 /// A byte stream, in clear text or over TLS.
 pub(super) trait SmtpStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -49,34 +52,36 @@ pub(super) async fn connect(
     plan: &EmailPlan,
     hello: &str,
 ) -> Result<(SmtpConnection, Vec<String>), Failure> {
-    let tcp = connect_tcp(plan).await?;
+    let mut tcp = connect_tcp(plan).await?;
     let mut connection = match plan.encryption {
-        Encryption::None => SmtpConnection::over(tcp),
-        Encryption::Implicit => SmtpConnection::over(handshake(plan, tcp).await?),
-        Encryption::StartTls => {
-            let mut tcp = tcp;
-            request_tls(&mut tcp, hello).await?;
+        Encryption::None => {
+            plain_greeting(plan, &mut tcp).await?;
+            SmtpConnection::over(tcp)
+        }
+        Encryption::Implicit => {
             let mut connection = SmtpConnection::over(handshake(plan, tcp).await?);
-            // What the server announced in clear text is not trusted.
-            let extensions = connection.introduce(hello).await?;
-            return Ok((connection, extensions));
+            greeting(&mut connection.0).await?.positive(NOT_GREETED)?;
+            connection
+        }
+        Encryption::StartTls => {
+            plain_greeting(plan, &mut tcp).await?;
+            request_tls(&mut tcp, hello).await?;
+            SmtpConnection::over(handshake(plan, tcp).await?)
         }
     };
 
-    greeting(&mut connection.0).await?;
+    // What the server announced in clear text is not trusted.
     let extensions = connection.introduce(hello).await?;
     Ok((connection, extensions))
 }
 
 async fn connect_tcp(plan: &EmailPlan) -> Result<TcpStream, Failure> {
-    let (host, port) = (plan.server.host.as_str(), plan.server.port);
-    match timeout(net::CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => {
-            Err(Failure::retry(format!("cannot connect to `{host}:{port}`: {error}")))
-        }
-        Err(_) => Err(Failure::retry(format!("cannot connect to `{host}:{port}`: timed out"))),
-    }
+    let address = plan.server.address();
+    let connected = timeout(net::CONNECT_TIMEOUT, TcpStream::connect(&address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    connected.map_err(|error| {
+        Failure::unreachable(format!("cannot connect to `{address}`: {error}"), &error)
+    })
 }
 
 async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
@@ -86,7 +91,7 @@ async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStre
         Failure::misconfigured(format!("`{}` is not a valid server name", plan.server_name))
     })?;
 
-    let what = format!("TLS with `{}:{}` failed", plan.server.host, plan.server.port);
+    let what = format!("TLS with `{}` failed", plan.server.address());
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
     match timeout(net::CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -98,10 +103,9 @@ async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStre
     }
 }
 
-/// Requests TLS (RFC 3207). Only the handshake may follow: if the server, or an attacker on the
-/// network, sends anything else in clear text, the handshake fails.
+/// Requests TLS after the greeting (RFC 3207). Only the handshake may follow: if the server, or an
+/// attacker on the network, sends anything else in clear text, the handshake fails.
 async fn request_tls(stream: &mut impl SmtpStream, hello: &str) -> Result<(), Failure> {
-    greeting(stream).await?;
     let extensions = exchange(stream, &format!("EHLO {hello}")).await?;
     let is_offered = extensions.lines.iter().any(|line| line.eq_ignore_ascii_case("STARTTLS"));
     if !is_offered {
@@ -117,10 +121,25 @@ async fn request_tls(stream: &mut impl SmtpStream, hello: &str) -> Result<(), Fa
     reply.positive("the mail server rejected STARTTLS").map(drop)
 }
 
+/// Reads the greeting of a server in plain text. A server that sends none is probed once, because
+/// it may expect TLS; a mail server rejects the beginning of a TLS handshake as a command.
+async fn plain_greeting(plan: &EmailPlan, stream: &mut TcpStream) -> Result<(), Failure> {
+    let failure = match greeting(stream).await {
+        Ok(reply) => return reply.positive(NOT_GREETED).map(drop),
+        Err(failure) => failure,
+    };
+    Err(match net::tls_support(&plan.server.address()).await {
+        TlsSupport::Offered => {
+            Failure::tls("cannot connect to the mail server", &TlsFault::TlsExpected)
+        }
+        TlsSupport::Absent | TlsSupport::Unknown => failure,
+    })
+}
+
 /// Reads the first reply of a server. A server that expects TLS sends none.
-async fn greeting(stream: &mut impl SmtpStream) -> Result<(), Failure> {
+async fn greeting(stream: &mut impl SmtpStream) -> Result<Reply, Failure> {
     match timeout(net::READ_TIMEOUT, read_reply(stream)).await {
-        Ok(reply) => reply?.positive("the mail server rejected the connection").map(drop),
+        Ok(reply) => reply,
         Err(_) => Err(Failure::Retry {
             reason: "the mail server did not send a greeting".to_owned(),
             after: None,
@@ -275,14 +294,16 @@ mod tests {
     async fn tls_is_requested_only_if_it_is_offered() {
         let offered = "220 hi\r\n250-mail\r\n250-SIZE\r\n250 starttls\r\n220 go\r\n";
         let (mut client, _server) = server(offered).await;
+        greeting(&mut client).await.unwrap();
         request_tls(&mut client, "collector").await.unwrap();
 
         let (mut client, _server) = server("220 hi\r\n250-mail\r\n250 AUTH PLAIN\r\n").await;
+        greeting(&mut client).await.unwrap();
         let failure = request_tls(&mut client, "collector").await.unwrap_err();
         assert!(matches!(&failure, Failure::Misconfigured { hint: Some(_), .. }), "{failure}");
 
         let (mut client, _server) = server("421 try later\r\n").await;
-        let failure = request_tls(&mut client, "collector").await.unwrap_err();
+        let failure = greeting(&mut client).await.unwrap().positive(NOT_GREETED).unwrap_err();
         assert!(matches!(&failure, Failure::Retry { .. }), "{failure}");
     }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{
     compose::{MailMetadata, compose},
-    config::EmailPlan,
+    config::{EmailPlan, MAX_PARTS},
     session::SmtpSession,
 };
 use crate::{
@@ -60,6 +60,10 @@ pub(super) async fn probe(plan: &EmailPlan, context: &Context) -> Result<String,
 impl Sink for Email {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         notification::encode(record, batch)
+    }
+
+    fn is_full(&self, batch: &Batch) -> bool {
+        self.plan.mode == Mode::Messages && notification::has_parts(batch, MAX_PARTS)
     }
 
     fn deliver<'a>(

@@ -19,7 +19,7 @@ use self::rotation::Rotation;
 use super::{
     Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, Limits, Plan,
     Receipt, Sink, chain, formatter,
-    keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
+    shared_keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
 };
 use crate::{
     clock,
@@ -58,7 +58,7 @@ keys! {
     ROTATE_KEEP: Key<Integer<usize>> = optional(
         "rotate_keep",
         integer::<usize>(1, 100_000),
-        "all",
+        "all rotated files",
         "The number of rotated files to keep.",
     );
 }

@@ -7,13 +7,13 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
-        Integer, Key, KeyWithDefault, MaybeSecret, OneOf, SECRET, SECRETS, Secret, SecretRef,
-        Secrets, Section, Size, TEXT_OR_SECRET, choices, defaulted, integer, keys, one_of,
-        optional, required, size,
+        Integer, Key, KeyWithDefault, OneOf, SECRET, SECRETS, Secret, SecretRef, Secrets, Section,
+        Size, TEXT_OR_SECRET, TextOrSecret, choices, defaulted, integer, keys, one_of, optional,
+        required, size,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
-        keys::{GZIP_KEYS, LINE_FORMAT, LINE_FORMAT_KEYS, TLS_KEYS},
+        shared_keys::{GZIP_KEYS, LINE_FORMAT, LINE_FORMAT_KEYS, TLS_KEYS},
         web::{HttpReceiverOptions, ReceiverUrl},
     },
 };
@@ -24,7 +24,7 @@ keys! {
     ..LINE_FORMAT_KEYS;
     ..GZIP_KEYS;
     ..TLS_KEYS;
-    URL: Key<MaybeSecret> = required(
+    URL: Key<TextOrSecret> = required(
         "url",
         TEXT_OR_SECRET,
         "The URL that batches are posted to, or a reference to a secret that contains it.",
@@ -38,7 +38,7 @@ keys! {
     HEADERS: Key<Secrets> = optional(
         "headers",
         SECRETS,
-        "none",
+        "no additional headers",
         "Additional headers, by reference: X-Api-Key = { credential = \"name\" }.",
     );
     SIGNING_SECRET: Key<Secret> = optional(

@@ -46,8 +46,8 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
 }
 
 /// Sends a HEAD request, because every POST request to a webhook has an effect. A status such as
-/// 404 or 405 is not a failure, because an endpoint need not implement HEAD. A status of 401, 407,
-/// 410 or 5xx is a failure.
+/// 404, 405 or 501 is not a failure, because an endpoint need not implement HEAD. A status of 401,
+/// 407, 410 or any other 5xx is a failure.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
     let url = plan.url.get()?;
@@ -55,7 +55,7 @@ pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     let mut response = plan.web.send(request).await?;
     plan.url.redact(&url, &mut response);
     match response.status {
-        401 | 407 | 410 | 500..=599 => Err(response.failure("the endpoint")),
+        401 | 407 | 410 | 500 | 502..=599 => Err(response.failure("the endpoint")),
         status => Ok(format!("the endpoint returned HTTP {status} for a HEAD request")),
     }
 }
@@ -138,14 +138,10 @@ fn read_signing_secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200..=299 => Ok(Acknowledgement::received()),
-        400 | 422 => Err(Failure::TooLarge {
-            reason: format!(
-                "the endpoint returned HTTP {}: {}",
-                response.status,
-                response.message()
-            ),
-            arrived: Vec::new(),
-        }),
+        400 | 422 => {
+            let reason = response.outcome("the endpoint");
+            Err(Failure::TooLarge { reason, arrived: Vec::new() })
+        }
         410 => Err(Failure::misconfigured(
             "the endpoint returned HTTP 410: it was removed permanently",
         )),

@@ -18,9 +18,11 @@ use crate::{
         optional, required, section,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink, chain,
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        address::{has_no_user, is_without_user, reject_user},
+        chain,
         common_keys::NAME,
-        keys::{FORMAT, FORMAT_KEYS, TLS_KEYS, TlsFiles},
+        shared_keys::{FORMAT, FORMAT_KEYS, TLS_KEYS, TlsFiles},
         template::Template,
     },
 };
@@ -50,7 +52,7 @@ keys! {
         "progress_topic",
         TEXT,
         "`TRANSACTIONAL_ID.progress`",
-        "The compacted topic that stores the progress, created if it does not exist (not with oauthbearer).",
+        "The compacted topic that stores the progress, created if it does not exist (not with `oauthbearer`).",
     );
     TRANSACTION_TIMEOUT: KeyWithDefault<Timespan> = defaulted(
         "transaction_timeout",
@@ -77,7 +79,7 @@ keys! {
     PROPERTIES: Key<Map> = optional(
         "properties",
         MAP,
-        "none",
+        "no additional properties",
         "Additional properties of librdkafka, such as `{ \"linger.ms\" = \"50\" }`, except those that other keys set or that the guarantees of the sink depend on.",
     );
 }
@@ -88,19 +90,19 @@ keys! {
     MECHANISM: Key<OneOf<Mechanism>> = required(
         "mechanism",
         one_of(Mechanism::NAMES),
-        "The mechanism; oauthbearer, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
+        "The mechanism; `oauthbearer`, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
     );
     USERNAME: Key<Text> = optional(
         "username",
         TEXT,
-        "none",
-        "The user name, which every mechanism except oauthbearer requires.",
+        "no user name",
+        "The user name, which every mechanism except `oauthbearer` requires.",
     );
     PASSWORD: Key<Secret> = optional(
         "password",
         SECRET,
-        "none",
-        "The password, which every mechanism except oauthbearer requires.",
+        "no password",
+        "The password, which every mechanism except `oauthbearer` requires.",
     );
     RESOURCE: Key<Text> = optional(
         "resource",
@@ -188,6 +190,9 @@ fn read_brokers(section: &Section<'_>) -> Option<String> {
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     };
 
+    if !brokers.iter().all(|broker| has_no_user(section, &BROKERS, broker)) {
+        return None;
+    }
     if brokers.is_empty()
         || !brokers.iter().all(has_port)
         || brokers.iter().any(|b| b.contains(','))
@@ -243,8 +248,12 @@ fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
         }
         let default = format!("https://{first_broker}");
         let resource = section.get(&RESOURCE).unwrap_or(&default);
-        if url::Url::parse(resource).is_err() {
+        let Ok(url) = url::Url::parse(resource) else {
             section.fault(&RESOURCE, "`resource` must be a URL");
+            return None;
+        };
+        if !is_without_user(&url) {
+            reject_user(section, &RESOURCE);
             return None;
         }
         return Some(Sasl::Entra(resource.to_owned()));
@@ -254,7 +263,9 @@ fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
         section.fault(&RESOURCE, "`resource` requires `mechanism = \"oauthbearer\"`");
     }
     let (Some(username), Some(password)) = (section.get(&USERNAME), section.get(&PASSWORD)) else {
-        section.fault(&MECHANISM, "this mechanism requires `username` and `password`");
+        let name = mechanism.choice().name;
+        let message = format!("`mechanism = \"{name}\"` requires `username` and `password`");
+        section.fault(&MECHANISM, message);
         return None;
     };
     Some(Sasl::Password { mechanism, username: username.to_owned(), password })
@@ -302,6 +313,12 @@ impl KafkaPlan {
             sasl,
             brokers,
         })
+    }
+
+    /// The first broker, as `host:port`, if it is reached in plain text.
+    pub(super) fn first_plain_broker(&self) -> Option<&str> {
+        let first = self.brokers.split(',').next();
+        first.filter(|_| self.tls.is_none())
     }
 
     /// The settings that all clients of the cluster share. This call reads the password. Fails with

@@ -9,11 +9,13 @@
 //! progress. After an error that leaves the outcome of a transaction unknown, the producer is
 //! replaced, because only a new producer can determine the outcome. Start reading in `service`.
 
+mod cluster;
 mod config;
 mod oauth;
 mod producer;
 mod progress;
 mod properties;
+mod refused_properties;
 mod service;
 
 pub(super) use config::{KEYS, read};

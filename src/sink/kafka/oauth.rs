@@ -70,9 +70,19 @@ impl ClientContext for TokenContext {
         tracing::debug!(severity = ?level, facility, detail = message, "librdkafka");
     }
 
+    fn stats_raw(&self, statistics: &[u8]) {
+        log_statistics(statistics);
+    }
+
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         self.token()
     }
+}
+
+/// Logs the statistics that the property `statistics.interval.ms` requests, which are JSON.
+pub(super) fn log_statistics(statistics: &[u8]) {
+    let statistics = String::from_utf8_lossy(statistics);
+    tracing::debug!(detail = %statistics, "librdkafka statistics");
 }
 
 impl ConsumerContext for TokenContext {}

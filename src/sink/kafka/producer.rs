@@ -17,9 +17,9 @@ use rdkafka::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::oauth::TokenContext;
+use super::oauth::{TokenContext, log_statistics};
 use crate::{
-    net::TlsFault,
+    net::{TlsFault, UnreachableCause},
     sink::{Failure, chain},
 };
 
@@ -87,7 +87,8 @@ impl Reports {
     /// The failure of an operation that `message` describes, with the last error of the client as
     /// its cause, because the operation itself often reports only a timeout.
     pub(super) fn failure_of(&self, message: &str) -> Failure {
-        match lock(&self.client_error).take() {
+        // The error is kept, because librdkafka reports a repeated cause only once.
+        match lock(&self.client_error).clone() {
             Some((
                 Some(
                     Code::Authentication
@@ -103,7 +104,11 @@ impl Reports {
             Some((_, reason)) if reason.contains("connecting to a SSL listener") => {
                 Failure::tls(message, &TlsFault::TlsExpected)
             }
-            Some((_, reason)) => Failure::retry(format!("{message}: {reason}")),
+            Some((_, reason)) => Failure::Retry {
+                reason: format!("{message}: {reason}"),
+                after: None,
+                hint: UnreachableCause::in_message(&reason).map(|cause| cause.remedy().into()),
+            },
             None => Failure::retry(message.to_owned()),
         }
     }
@@ -119,6 +124,10 @@ impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Important log messages are also reported as errors.
         tracing::debug!(severity = ?level, facility, detail = message, "librdkafka");
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        log_statistics(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -1,9 +1,9 @@
 //! The properties of librdkafka: those that the sink sets, and those that the operator adds with
 //! the key `properties`.
 //!
-//! A property that another key sets, or on which a guarantee of the sink depends, is refused with
-//! the reason. librdkafka itself checks all other names and values, for which it needs neither a
-//! client nor a connection. Start reading at [`Properties::read`].
+//! `refused_properties` lists those that the operator cannot set. librdkafka itself checks all
+//! other names and values, for which it needs neither a client nor a connection. Start reading at
+//! [`Properties::read`].
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -14,7 +14,10 @@ use rdkafka::{
     ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaConfRes as ConfigResult,
 };
 
-use super::config::{DeliveryMode, KafkaPlan, PROPERTIES};
+use super::{
+    config::{DeliveryMode, KafkaPlan, PROPERTIES},
+    refused_properties::refusal_of,
+};
 use crate::{error::Explanation, settings::Section, sink::chain};
 
 /// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
@@ -23,16 +26,6 @@ pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The properties that the operator has added, by their usual names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Properties(BTreeMap<String, String>);
-
-/// A group of properties that the operator cannot set.
-struct Refusal {
-    /// The names. A `*` at the beginning or at the end represents any text.
-    names: &'static [&'static str],
-    /// Why the properties are refused, as a clause.
-    reason: &'static str,
-    /// What to do instead, as an imperative.
-    hint: &'static str,
-}
 
 /// The name of the time for which librdkafka waits for more records, and its maximum. A record must
 /// be sent within the time limit of its batch and of a transaction.
@@ -50,127 +43,6 @@ const DEFAULTS: &[(&str, &str)] = &[
 /// names of the same property.
 const ALIASES: &[(&str, &str)] =
     &[("queue.buffering.max.ms", LINGER), ("max.partition.fetch.bytes", "fetch.message.max.bytes")];
-
-const REMOVE: &str = "remove this property";
-
-/// The names are those of `CONFIGURATION.md` of librdkafka 2.12, and hidden ones of its source.
-const REFUSED: &[Refusal] = &[
-    Refusal {
-        names: &["bootstrap.servers", "metadata.broker.list"],
-        reason: "the sink sets it from `brokers`",
-        hint: "set `brokers` instead",
-    },
-    Refusal {
-        names: &["transactional.id"],
-        reason: "the sink sets it from `transactional_id`",
-        hint: "set `transactional_id` instead",
-    },
-    Refusal {
-        names: &["transaction.timeout.ms"],
-        reason: "the sink sets it from `transaction_timeout`",
-        hint: "set `transaction_timeout` instead",
-    },
-    Refusal {
-        names: &["compression.codec", "compression.type"],
-        reason: "the sink sets it from `compression`",
-        hint: "set `compression` instead",
-    },
-    Refusal {
-        names: &["security.protocol"],
-        reason: "the sink sets it from `tls` and `sasl`",
-        hint: "set `tls` or `sasl` instead",
-    },
-    Refusal {
-        names: &["ssl.*", "ssl_*", "https.ca.*", "enable.ssl.*"],
-        reason: "`tls` decides how brokers are authenticated",
-        hint: "set `tls` instead",
-    },
-    Refusal {
-        names: &["sasl.*", "enable.sasl.*", "enable_sasl_queue"],
-        reason: "`sasl` decides how the sink authenticates, and passwords must be references to secrets",
-        hint: "set `sasl` instead",
-    },
-    Refusal {
-        names: &["acks", "request.required.acks", "delivery.report.only.error"],
-        reason: "a record counts as delivered only if all in-sync replicas confirm it",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &[
-            "enable.idempotence",
-            "enable.gapless.guarantee",
-            "max.in.flight",
-            "max.in.flight.requests.per.connection",
-            "message.send.max.retries",
-            "retries",
-            "queuing.strategy",
-            "msg_order_cmp",
-        ],
-        reason: "the sink requires an idempotent producer, which sends each record once and in order",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &["message.timeout.ms", "delivery.timeout.ms"],
-        reason: "the sink itself limits the time of a batch and sends it again",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &[
-            "queue.buffering.max.messages",
-            "queue.buffering.max.kbytes",
-            "queue.buffering.backpressure.threshold",
-        ],
-        reason: "the sink itself limits the memory of the queue to a few batches",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &["partitioner"],
-        reason: "all records of a control must stay in the partition that other clients choose for their key",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &[
-            "isolation.level",
-            "group.*",
-            "partition.assignment.strategy",
-            "auto.offset.reset",
-            "auto.commit.*",
-            "enable.auto.*",
-            "enable.partition.eof",
-            "offset.store.*",
-        ],
-        reason: "the sink itself decides how it reads its progress topic",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &[
-            "*_cb",
-            "opaque",
-            "default_topic_conf",
-            "interceptors",
-            "enabled_events",
-            "statistics.interval.ms",
-            "internal.termination.signal",
-        ],
-        reason: "the sink itself handles the events of the client",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &["debug", "log_level", "log.queue"],
-        reason: "messages of the client are part of the log of this program",
-        hint: "run the command with `--log debug` instead",
-    },
-    Refusal {
-        names: &["plugin.library.paths"],
-        reason: "it loads other programs into this process",
-        hint: REMOVE,
-    },
-    Refusal {
-        names: &["test.*", "ut_*"],
-        reason: "it is only for tests of librdkafka, and records could be lost",
-        hint: REMOVE,
-    },
-];
 
 impl Properties {
     /// Reads the key `properties` of a section. The faults of single properties are added to the
@@ -196,6 +68,12 @@ impl Properties {
             }
         }
         Self(properties)
+    }
+
+    /// The least severe messages of librdkafka that are passed to the log. The property `debug`
+    /// requests more of them.
+    pub(super) fn log_level(&self) -> RDKafkaLogLevel {
+        if self.0.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning }
     }
 
     /// Sets the properties, which replace those that are set already.
@@ -238,7 +116,7 @@ pub(super) fn producer_config(
     }
 
     plan.properties.apply(&mut config);
-    config.set_log_level(RDKafkaLogLevel::Warning);
+    config.set_log_level(plan.properties.log_level());
     config
 }
 
@@ -248,8 +126,7 @@ fn check(written: &str, value: &str) -> Result<(), Explanation> {
     let problem = |reason: &str| {
         Explanation::new(format!("`properties` cannot contain `{written}`: {reason}"))
     };
-    let refuses = |refusal: &&Refusal| refusal.names.iter().any(|pattern| matches(pattern, name));
-    if let Some(refusal) = REFUSED.iter().find(refuses) {
+    if let Some(refusal) = refusal_of(name) {
         return Err(problem(refusal.reason).with_hint(refusal.hint));
     }
 
@@ -282,14 +159,6 @@ fn is_above(value: &str, maximum: u64) -> bool {
     value.trim().parse::<u64>().is_ok_and(|number| number > maximum)
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(end), _) => name.ends_with(end),
-        (None, Some(start)) => name.starts_with(start),
-        (None, None) => name == pattern,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +178,34 @@ mod tests {
     /// See [`plan`]; these are the properties.
     fn plan_with(properties: &str) -> (KafkaPlan, Vec<String>) {
         plan(&format!("properties = {{ {properties} }}"))
+    }
+
+    /// Regression: all properties that begin with `ssl.` and `sasl.`, and those that change only
+    /// the log, were refused.
+    #[test]
+    fn harmless_properties_of_tls_are_accepted() {
+        for (name, value) in [
+            ("ssl.cipher.suites", "ECDHE-RSA-AES256-GCM-SHA384"),
+            ("ssl.curves.list", "P-256"),
+            ("ssl.sigalgs.list", "RSA-PSS+SHA256"),
+            ("ssl.crl.location", "/etc/ssl/crl.pem"),
+            ("sasl.kerberos.service.name", "kafka"),
+            ("statistics.interval.ms", "60000"),
+            ("debug", "broker,security"),
+        ] {
+            assert!(refusal_of(name).is_none(), "{name}");
+            // librdkafka may have been built without the feature of a property.
+            if let Err(problem) = check(name, value) {
+                assert!(problem.message.contains("build"), "{}", problem.message);
+            }
+        }
+
+        let (plan, faults) = plan_with("\"debug\" = \"broker\"");
+        assert!(faults.is_empty(), "{faults:?}");
+        let common = plan.client_config("lake").unwrap();
+        let producer = producer_config(&plan, &common, None);
+        assert!(matches!(producer.log_level, RDKafkaLogLevel::Debug));
+        assert!(matches!(Properties::default().log_level(), RDKafkaLogLevel::Warning));
     }
 
     #[test]
@@ -332,8 +229,14 @@ mod tests {
         }
     }
 
+    const REMOVE: &str = "remove this property";
+    const LOG_LEVEL: &str =
+        "run the command with `--log debug`, and set the property `debug`, instead";
+    const CLIENT_CERTIFICATE: &str = "set `client_certificate` and `client_key` in `tls` instead";
+    const TOKENS: &str = "set `sasl` and `credential` instead";
+
     #[test]
-    fn guarantees_and_other_keys_are_protected() {
+    fn properties_behind_the_guarantees_are_refused() {
         for (name, value, message, hint) in [
             ("acks", "1", "all in-sync replicas", REMOVE),
             ("request.required.acks", "1", "all in-sync replicas", REMOVE),
@@ -348,27 +251,44 @@ mod tests {
             ("enable.auto.offset.store", "true", "its progress topic", REMOVE),
             ("log_cb", "1", "the events of the client", REMOVE),
             ("dr_msg_cb", "1", "the events of the client", REMOVE),
-            ("debug", "all", "part of the log", "run the command with `--log debug` instead"),
-            ("plugin.library.paths", "x", "loads other programs", REMOVE),
+            ("log_level", "7", "part of the log", LOG_LEVEL),
+            ("plugin.library.paths", "x", "starts other programs", REMOVE),
+            ("sasl.kerberos.kinit.cmd", "x", "starts other programs", REMOVE),
             ("test.mock.num.brokers", "3", "only for tests", REMOVE),
+        ] {
+            assert_refused(name, value, message, hint);
+        }
+    }
+
+    #[test]
+    fn properties_of_other_keys_are_refused_by_name() {
+        for (name, value, message, hint) in [
             ("metadata.broker.list", "x:1", "from `brokers`", "set `brokers` instead"),
             ("transactional.id", "x", "from `transactional_id`", "set `transactional_id` instead"),
             ("compression.codec", "lz4", "from `compression`", "set `compression` instead"),
             ("security.protocol", "ssl", "from `tls` and `sasl`", "set `tls` or `sasl` instead"),
-            ("ssl.ca.pem", "x", "`tls` decides", "set `tls` instead"),
-            ("enable.ssl.certificate.verification", "false", "`tls` decides", "set `tls` instead"),
-            ("sasl.password", "x", "`sasl` decides", "set `sasl` instead"),
+            ("ssl.ca.pem", "x", "are trusted", "set `ca_file` in `tls` instead"),
+            ("ssl.key.password", "x", "client certificate", CLIENT_CERTIFICATE),
+            ("enable.ssl.certificate.verification", "false", "always verified", REMOVE),
+            ("ssl.endpoint.identification.algorithm", "none", "always verified", REMOVE),
+            ("sasl.password", "x", "from `sasl`", "set `sasl` instead"),
+            ("sasl.oauthbearer.method", "oidc", "requests the tokens", TOKENS),
+            ("sasl.oauthbearer.client.secret", "x", "requests the tokens", TOKENS),
         ] {
-            let problem = check(name, value).unwrap_err();
-            let start = format!("`properties` cannot contain `{name}`: ");
-            assert!(problem.message.starts_with(&start), "{}", problem.message);
-            assert!(problem.message.contains(message), "{}", problem.message);
-            assert_eq!(problem.hint.as_deref(), Some(hint), "{name}");
-
-            let (plan, faults) = plan_with(&format!("\"{name}\" = \"{value}\""));
-            assert_eq!(faults, [problem.message]);
-            assert_eq!(plan.properties, Properties::default());
+            assert_refused(name, value, message, hint);
         }
+    }
+
+    fn assert_refused(name: &str, value: &str, message: &str, hint: &str) {
+        let problem = check(name, value).unwrap_err();
+        let start = format!("`properties` cannot contain `{name}`: ");
+        assert!(problem.message.starts_with(&start), "{}", problem.message);
+        assert!(problem.message.contains(message), "{}", problem.message);
+        assert_eq!(problem.hint.as_deref(), Some(hint), "{name}");
+
+        let (plan, faults) = plan_with(&format!("\"{name}\" = \"{value}\""));
+        assert_eq!(faults, [problem.message]);
+        assert_eq!(plan.properties, Properties::default());
     }
 
     #[test]

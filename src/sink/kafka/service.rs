@@ -7,10 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     ClientConfig,
-    config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
     message::{Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord, Producer as _},
+    producer::{BaseRecord, Producer as _},
 };
 use tokio::{
     task::{block_in_place, spawn_blocking, yield_now},
@@ -18,6 +17,7 @@ use tokio::{
 };
 
 use super::{
+    cluster::check_cluster,
     config::{DeliveryMode, KafkaPlan},
     oauth::TokenContext,
     producer::{PROGRESS_INDEX, Producer, Reports, failure, is_poison},
@@ -39,8 +39,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const CALL_ATTEMPTS: u32 = 3;
 /// The time limit for closing the producer, which only a canceled delivery can make use of.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-const METADATA_ATTEMPTS: u32 = 5;
 /// How long librdkafka may count a record as in flight after it has delivered the report.
 const IN_FLIGHT_WAIT: Duration = Duration::from_millis(10);
 
@@ -70,20 +68,18 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
     let tokens = TokenContext::new(context).await?;
 
     let mut max_message_bytes = None;
-    if let Some(topic) = plan.topic.fixed() {
-        block_in_place(|| check_cluster(&common, &tokens, Some(topic), CREATE_TOPIC))?;
-        if !tokens.has_tokens() {
-            max_message_bytes = progress::max_message_bytes(&common, topic).await;
-        }
+    let topic = plan.topic.fixed();
+    check_cluster(plan, &common, &tokens, topic, CREATE_TOPIC).await?;
+    if let Some(topic) = topic.filter(|_| !tokens.has_tokens()) {
+        max_message_bytes = progress::max_message_bytes(&common, topic).await;
     }
 
     let producer = Arc::new(make_producer(plan, &common, &tokens, max_message_bytes)?);
     let mut found = Vec::new();
     if let DeliveryMode::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
         if tokens.has_tokens() {
-            block_in_place(|| {
-                check_cluster(&common, &tokens, Some(progress_topic), CREATE_COMPACTED_TOPIC)
-            })?;
+            let topic = Some(progress_topic.as_str());
+            check_cluster(plan, &common, &tokens, topic, CREATE_COMPACTED_TOPIC).await?;
         } else {
             progress::ensure_topic(&common, progress_topic).await?;
         }
@@ -115,7 +111,7 @@ pub(super) async fn probe(plan: &KafkaPlan, context: &Context) -> Result<String,
     let tokens = TokenContext::new(context).await?;
     let topic = plan.topic.fixed();
     let hint = "create the topic, unless the brokers create topics automatically";
-    block_in_place(|| check_cluster(&common, &tokens, topic, hint))?;
+    check_cluster(plan, &common, &tokens, topic, hint).await?;
     Ok(match topic {
         Some(topic) => format!("connected to the cluster; topic `{topic}` exists"),
         None => "connected to the cluster".to_owned(),
@@ -131,58 +127,6 @@ fn make_producer(
     producer_config(plan, common, max_message_bytes)
         .create_with_context(Reports::new(tokens.clone()))
         .map_err(|error| Failure::misconfigured(chain(&error)))
-}
-
-/// Checks that the cluster responds and, if the topic does not depend on the record, that the
-/// topic exists. `hint` is shown if it does not. Blocks.
-fn check_cluster(
-    common: &ClientConfig,
-    tokens: &TokenContext,
-    topic: Option<&str>,
-    hint: &'static str,
-) -> Result<(), Failure> {
-    let mut config = common.clone();
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    let client: BaseProducer<Reports> = config
-        .create_with_context(Reports::new(tokens.clone()))
-        .map_err(|error| Failure::misconfigured(chain(&error)))?;
-    // librdkafka requests a token only while the client is polled.
-    client.poll(Duration::ZERO);
-
-    let mut attempts = 0;
-    let metadata = loop {
-        match client.client().fetch_metadata(topic, METADATA_TIMEOUT) {
-            Ok(metadata) => break metadata,
-            Err(error) => {
-                attempts += 1;
-                // The cause is reported to the context only while the client is polled, and may
-                // arrive a little later than this error.
-                client.poll(Duration::from_millis(500));
-                let message = format!("the cluster does not respond: {}", chain(&error));
-                let failure = client.context().failure_of(&message);
-                let is_final = matches!(failure, Failure::Misconfigured { .. });
-                if attempts == METADATA_ATTEMPTS || is_final {
-                    return Err(failure);
-                }
-            }
-        }
-    };
-
-    let Some(topic) = topic else { return Ok(()) };
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    match found.and_then(rdkafka::metadata::MetadataTopic::error).map(Code::from) {
-        None => Ok(()),
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Err(Failure::Misconfigured {
-            reason: format!("topic `{topic}` does not exist"),
-            hint: Some(hint.into()),
-        }),
-        Some(Code::LeaderNotAvailable) => {
-            Err(Failure::retry(format!("topic `{topic}` has no leader yet")))
-        }
-        Some(code) => {
-            Err(Failure::misconfigured(format!("the cluster rejects topic `{topic}`: {code}")))
-        }
-    }
 }
 
 impl Sink for Kafka {

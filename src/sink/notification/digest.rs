@@ -6,6 +6,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
     Message, Notice, Part,
+    merge::{MergedNotice, merged},
     notice::{NoticeKind, severity_name, title},
 };
 use crate::{
@@ -85,10 +86,12 @@ fn largest_changes(changes: &[&Notice]) -> Option<Part> {
     let mut scored: Vec<(f64, &Notice)> = scored.filter(|(points, _)| *points != 0.0).collect();
     scored.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
 
-    let more = scored.len().saturating_sub(MAX_ROWS);
-    scored.truncate(MAX_ROWS);
-    let severity = highest(scored.iter().map(|(_, notice)| *notice));
-    let facts = scored.iter().map(|(points, notice)| (signed(*points), row(notice)));
+    let mut largest = merged(scored.into_iter().map(|(_, notice)| notice));
+    let more = largest.len().saturating_sub(MAX_ROWS);
+    largest.truncate(MAX_ROWS);
+    let severity = highest(largest.iter().map(|merged| merged.first));
+    let points = |merged: &MergedNotice<'_>| signed(merged.first.points.unwrap_or_default());
+    let facts = largest.iter().map(|merged| (points(merged), row(merged)));
     list("Largest changes", severity, facts.collect(), more)
 }
 
@@ -110,11 +113,12 @@ fn open_problems(notices: &[Notice]) -> Option<Part> {
     let mut open: Vec<&Notice> = open.into_values().collect();
     open.sort_by_key(|notice| Reverse(notice.severity));
 
+    let mut open = merged(open);
     let more = open.len().saturating_sub(MAX_ROWS);
     open.truncate(MAX_ROWS);
-    let severity = highest(open.iter().copied());
-    let facts =
-        open.iter().map(|notice| (severity_name(notice.severity()).to_owned(), row(notice)));
+    let severity = highest(open.iter().map(|merged| merged.first));
+    let name = |merged: &MergedNotice<'_>| severity_name(merged.first.severity()).to_owned();
+    let facts = open.iter().map(|merged| (name(merged), row(merged)));
     list("Open problems", severity, facts.collect(), more)
 }
 
@@ -164,8 +168,8 @@ fn highest<'n>(notices: impl Iterator<Item = &'n Notice>) -> Severity {
     notices.map(Notice::severity).max().unwrap_or(Severity::Informational)
 }
 
-fn row(notice: &Notice) -> String {
-    cut(&format!("{}: {}", notice.tenant, notice.sentence), MAX_ROW).into_owned()
+fn row(merged: &MergedNotice<'_>) -> String {
+    cut(&format!("{}: {}", merged.tenants(), merged.first.sentence), MAX_ROW).into_owned()
 }
 
 #[cfg(test)]
@@ -234,9 +238,24 @@ Low: contoso: day 2026-11-21 is missing
         assert!(message.text(EventIdLines::Omitted).len() < 16_000);
     }
 
+    /// Regression: a problem of all tenants filled the list with equal rows.
+    #[test]
+    fn equal_rows_of_many_tenants_are_one_row() {
+        let mut notices: Vec<Notice> = (0..30).map(|n| problem(&n.to_string(), "x")).collect();
+        notices.push(problem("a", "y"));
+        notices.extend((0..3).map(|n| change(&n.to_string(), "regressed", -1.0, 8)));
+
+        let message = digest(&notices);
+        let rows = |part: usize| -> Vec<&str> {
+            message.parts[part].facts.iter().map(|(_, row)| row.as_str()).collect()
+        };
+        assert_eq!(rows(2), ["0 and 2 other tenants: Require MFA: regressed"]);
+        assert_eq!(rows(3), ["0 and 29 other tenants: day x is missing", "a: day y is missing"]);
+    }
+
     #[test]
     fn a_problem_that_begins_again_is_open() {
-        let notices = [problem("a", "x"), resolved("a", "x"), problem("a", "x"), problem("b", "x")];
+        let notices = [problem("a", "x"), resolved("a", "x"), problem("a", "x"), problem("b", "y")];
         let open = open_problems(&notices).unwrap();
         assert_eq!(open.facts.len(), 2);
         assert!(open_problems(&[problem("a", "x"), resolved("a", "x")]).is_none());

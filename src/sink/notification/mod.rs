@@ -1,11 +1,13 @@
 //! Notifications: records as messages for people, for the sinks that send to chats and mailboxes.
 //!
 //! A sink encodes each record as a [`Notice`], and builds a [`Message`] from the notices of a
-//! batch: one part per record, or a digest of all of them. Foreign text in a notice is inert, so a
+//! batch: one part per record, or per group of equal records of several tenants, or a digest of all
+//! of them. Foreign text in a notice is inert, so a
 //! sink escapes only what its protocol requires. This module knows no protocol and sends nothing.
 //! Start reading at [`Mode::message`]. See decision 0052.
 
 mod digest;
+mod merge;
 mod notice;
 
 use std::fmt::Write as _;
@@ -42,7 +44,7 @@ const MAX_DIGEST_BYTES: usize = 16 << 20;
 /// Whether a sink sends each record, or digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Each record is a part of a message.
+    /// Each record is a part of a message, or of a part with equal records of other tenants.
     Messages,
     /// A message summarizes all records since the previous one.
     Digest,
@@ -56,10 +58,10 @@ pub(super) struct Message {
     pub parts: Vec<Part>,
 }
 
-/// A part of a message: a record, or a section of a digest.
+/// A part of a message: a record, equal records of several tenants, or a section of a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// The event ID of the record; `None` for a section of a digest.
+    /// The event ID of the first record; `None` for a section of a digest.
     pub event_id: Option<String>,
     /// The severity of the record, or the highest one in the section.
     pub severity: Severity,
@@ -116,12 +118,13 @@ impl Mode {
         }
     }
 
-    /// The message for the notices of a batch. `fields` are added to the part of each record.
+    /// The message for the notices of a batch. `fields` are added to each part that is about
+    /// records.
     pub(super) fn message(self, notices: &[Notice], fields: &[(String, String)]) -> Message {
         match self {
             Self::Messages => Message {
                 title: notice::title(notices),
-                parts: notices.iter().map(|notice| notice.part(fields)).collect(),
+                parts: merge::merged(notices).iter().map(|merged| merged.part(fields)).collect(),
             },
             Self::Digest => digest::digest(notices),
         }
@@ -156,10 +159,18 @@ impl Message {
 /// Adds a record to a batch as a notice.
 pub(super) fn encode(record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
     batch.push(record, |out| {
-        let start = out.len();
-        let written = serde_json::to_writer(out, &Notice::of(record));
-        written.map(|()| start).map_err(|error| EncodeError(error.to_string()))
+        let notice = Notice::of(record);
+        out.extend_from_slice(&merge::key(&notice));
+        let split = out.len();
+        let written = serde_json::to_writer(out, &notice);
+        written.map(|()| split).map_err(|error| EncodeError(error.to_string()))
     })
+}
+
+/// Whether a message with the records of a batch, which [`encode`] has added, has at least this
+/// many parts.
+pub(super) fn has_parts(batch: &Batch, parts: usize) -> bool {
+    batch.len() >= parts && merge::parts(batch) >= parts
 }
 
 /// The notices of a batch whose records [`encode`] has added.

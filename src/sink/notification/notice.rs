@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Part;
 use crate::{
     format::{cef_severity, inert, sentence},
     model::{Body, Number, Phase, Record, Severity},
-    text::{count, minute, plural, signed},
+    text::{count, minute, plural},
 };
 
 /// The maximum number of characters of the parts of a notice.
 const MAX_SENTENCE: usize = 500;
-const MAX_NAME: usize = 80;
+pub(super) const MAX_NAME: usize = 80;
 const MAX_HINT: usize = 200;
 
 /// What a message or a digest contains about one record. A batch contains it as JSON.
@@ -42,7 +41,7 @@ pub(in crate::sink) struct Notice {
 }
 
 /// The kinds of record as messages count them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(in crate::sink) enum NoticeKind {
     Change,
     ProblemBegan,
@@ -104,39 +103,6 @@ impl Notice {
     /// The kind of change or problem in words.
     pub(super) fn what_in_words(&self) -> String {
         self.what.replace('_', " ")
-    }
-
-    /// The part of a message about this record. `fields` are added to its facts.
-    pub(super) fn part(&self, fields: &[(String, String)]) -> Part {
-        let severity = self.severity();
-        let replayed = if self.replayed { " · replayed" } else { "" };
-        let (tenant, what) = (&self.tenant, self.what_in_words());
-        let heading = format!("{} · {tenant} · {what}{replayed}", severity_name(severity));
-
-        let mut facts = Vec::new();
-        let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
-        if let Some(points) = self.points {
-            fact("Points", signed(points));
-        }
-        // The sentence about a problem names its subject.
-        if matches!(self.kind, NoticeKind::Change | NoticeKind::Score) && !self.subject.is_empty() {
-            fact("Control", self.subject.clone());
-        }
-        fact("Time", self.time.clone());
-        if let Some(hint) = &self.hint {
-            fact(Part::HINT, hint.clone());
-        }
-        let inert_field =
-            |(name, value): &(String, String)| (inert(name, MAX_NAME), inert(value, MAX_NAME));
-        facts.extend(fields.iter().map(inert_field));
-
-        Part {
-            event_id: Some(self.event_id.clone()),
-            severity,
-            heading,
-            text: self.sentence.clone(),
-            facts,
-        }
     }
 }
 

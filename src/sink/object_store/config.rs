@@ -12,8 +12,9 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
+        address::{is_without_user, reject_user},
         common_keys::CREDENTIAL,
-        keys::{AUTHORITY_KEYS, CA_FILE, LINE_FORMAT, LINE_FORMAT_KEYS},
+        shared_keys::{AUTHORITY_KEYS, CA_FILE, LINE_FORMAT, LINE_FORMAT_KEYS},
         web::read_url,
     },
 };
@@ -54,13 +55,13 @@ keys! {
     ACCOUNT: Key<Text> = optional(
         "account",
         TEXT,
-        "none",
+        "no account",
         "az: the storage account, which az:// URLs require.",
     );
     ACCOUNT_KEY: Key<Secret> = optional(
         "account_key",
         SECRET,
-        "`credential` and `entra_tenant`",
+        "the sink signs in to Entra",
         "az: the key of the account; instead of `credential` and `entra_tenant`.",
     );
     SERVICE_ACCOUNT: Key<Secret> = optional(
@@ -180,6 +181,11 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         section.fault(&URL, "`url` must be s3://…, az://… or gs://…, with a bucket or container");
         return None;
     };
+
+    if !is_without_user(&url) {
+        reject_user(section, &URL);
+        return None;
+    }
 
     check_keys(section, url.scheme());
     let bucket = url.host_str().unwrap_or_default().to_owned();

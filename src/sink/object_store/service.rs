@@ -50,7 +50,10 @@ pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String
     let name = format!("{}/{PROBE_OBJECT}", plan.prefix);
     match store::open(plan, context)?.get(&Path::from(name)).await {
         Ok(_) => Ok(store::ACCEPTED.to_owned()),
-        Err(error) => store::probe_result(&error),
+        Err(error) => match store::probe_result(&error) {
+            Ok(accepted) => Ok(accepted),
+            Err(failure) => Err(store::explained(plan, &error, failure).await),
+        },
     }
 }
 
@@ -105,7 +108,10 @@ impl Objects {
         match self.store.put_opts(&location, body.into(), options).await {
             // An object that exists was written by an earlier attempt whose response was lost.
             Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(object.end),
-            Err(error) => Err(store::failure(&name, &error)),
+            Err(error) => {
+                let failure = store::failure(&name, &error);
+                Err(store::explained(&self.plan, &error, failure).await)
+            }
         }
     }
 }

@@ -143,6 +143,18 @@ impl CredentialProvider for EntraCredential {
     }
 }
 
+/// The fault that the endpoint expects TLS, if it closed a connection in plain text; otherwise
+/// `failure`, the one for `error`.
+pub(super) async fn explained(plan: &ObjectPlan, error: &Error, failure: Failure) -> Failure {
+    if net::may_expect_tls(error)
+        && let Some(endpoint) = &plan.endpoint
+        && net::url_expects_tls(endpoint).await
+    {
+        return Failure::tls("cannot connect to the store", &TlsFault::TlsExpected);
+    }
+    failure
+}
+
 /// The failure for an object that could not be written.
 pub(super) fn failure(name: &str, error: &Error) -> Failure {
     if let Some(fault) = TlsFault::of(error) {
@@ -158,7 +170,7 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
             hint: Some("allow the credential to create objects under the prefix".into()),
         },
         Error::JoinError { .. } => Failure::retry(reason),
-        Error::Generic { .. } if !is_rejection(&message) => Failure::retry(reason),
+        Error::Generic { .. } if !is_rejection(&message) => Failure::unreachable(reason, error),
         _ => Failure::misconfigured(reason),
     }
 }
@@ -189,7 +201,9 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
              write is unknown (`test-sink` verifies it)"
                 .to_owned())
         }
-        Error::Generic { .. } if !is_rejection(&message) => Err(Failure::retry(message)),
+        Error::Generic { .. } if !is_rejection(&message) => {
+            Err(Failure::unreachable(message, error))
+        }
         _ => Err(Failure::misconfigured(message)),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     settings::{Key, SECRETS, SecretRef, Secrets, Section, TEXT, Text, keys, optional, required},
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
-        keys::{FORMAT, FORMAT_KEYS, GZIP_KEYS, TLS_KEYS},
+        shared_keys::{FORMAT, FORMAT_KEYS, GZIP_KEYS, TLS_KEYS},
         web::{HttpReceiverOptions, read_url},
     },
 };
@@ -28,7 +28,7 @@ keys! {
     HEADERS: Key<Secrets> = optional(
         "headers",
         SECRETS,
-        "none",
+        "no additional headers",
         "Additional headers, by reference: Authorization = { credential = \"name\" }.",
     );
 }

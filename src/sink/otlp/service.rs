@@ -12,6 +12,7 @@ use crate::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         web::{HttpResponse, secret_headers},
     },
+    text::count,
 };
 
 /// A response has a few members, one of which is a message from the receiver.
@@ -198,7 +199,7 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
         200 => {
             let export: ExportResponse = serde_json::from_slice(&response.body).unwrap_or_default();
             let PartialSuccess { rejected_log_records, error_message } = export.partial_success;
-            let rejected = match &rejected_log_records {
+            let rejected: u64 = match &rejected_log_records {
                 serde_json::Value::String(text) => text.parse().unwrap_or(0),
                 number => number.as_u64().unwrap_or(0),
             };
@@ -206,18 +207,14 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
                 return Ok(Acknowledgement::received());
             }
 
-            let reason = format!("the receiver rejected {rejected} records: {error_message}");
+            let records = count(rejected, "record");
+            let reason = format!("the receiver rejected {records}: {error_message}");
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
-        400 => Err(Failure::TooLarge {
-            reason: format!("the receiver returned HTTP 400: {}", response.message()),
-            arrived: Vec::new(),
-        }),
-        408 | 500 | 501 => Err(Failure::retry(format!(
-            "the receiver returned HTTP {}: {}",
-            response.status,
-            response.message()
-        ))),
+        400 => {
+            let reason = response.outcome("the receiver");
+            Err(Failure::TooLarge { reason, arrived: Vec::new() })
+        }
         _ => Err(response.failure("the receiver")),
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
-        keys::{AUTHORITY_KEYS, GZIP_KEYS, JSON},
+        shared_keys::{AUTHORITY_KEYS, GZIP_KEYS, JSON},
         web::{HttpReceiverOptions, read_url},
     },
 };

@@ -125,8 +125,7 @@ impl Sentinel {
 }
 
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
-    let reason =
-        format!("the ingestion API returned HTTP {}: {}", response.status, response.message());
+    let reason = response.outcome("the ingestion API");
     match response.status {
         200 | 204 => Ok(Acknowledgement::received()),
         400 => Err(Failure::TooLarge { reason, arrived: Vec::new() }),

@@ -12,7 +12,7 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
-        keys::{AUTHORITY_KEYS, GZIP_KEYS},
+        shared_keys::{AUTHORITY_KEYS, GZIP_KEYS},
         template::Template,
         web::{HttpReceiverOptions, read_url},
     },

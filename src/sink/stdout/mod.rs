@@ -8,7 +8,7 @@ use std::io::Write;
 use super::{
     Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, Limits, Plan,
     Sink, formatter,
-    keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
+    shared_keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
 };
 use crate::{
     format::{FormatName, Formatter},

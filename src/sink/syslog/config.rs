@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use syslog::Facility;
 
-use super::service::{open, probe};
+use super::service::{open, open_for_test, probe};
 use crate::{
     format::{FormatName, SyslogTag},
     settings::{
@@ -14,7 +14,8 @@ use crate::{
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
-        keys::{FORMATS, TLS_KEYS, TlsFiles},
+        address::has_no_user,
+        shared_keys::{FORMATS, SERVER_NAME, SERVER_NAME_KEYS, TLS_KEYS, TlsFiles},
     },
 };
 
@@ -22,6 +23,7 @@ keys! {
     /// The keys of this sink, besides those of all sinks.
     pub(in crate::sink) const KEYS;
     ..TLS_KEYS;
+    ..SERVER_NAME_KEYS;
     ADDRESS: Key<Text> = required(
         "address",
         TEXT,
@@ -93,16 +95,10 @@ keys! {
         FLAG.or(false),
         "UDP: must be set to true, to accept that messages can be lost unnoticed.",
     );
-    SERVER_NAME: Key<Text> = optional(
-        "server_name",
-        TEXT,
-        "the host of `address`",
-        "The name in the server's certificate.",
-    );
 }
 
 /// The default format.
-const CEF: Choice<FormatName> = Choice { name: "cef", value: FormatName::Cef };
+const CEF: Choice<FormatName> = Choice { name: FormatName::Cef.as_str(), value: FormatName::Cef };
 
 choices! {
     /// The standard of the message header.
@@ -327,12 +323,15 @@ fn read_target(section: &Section<'_>) -> Option<SyslogTarget> {
         }
         return Some(SyslogTarget::Unix { path: rest.into() });
     }
+    if !has_no_user(section, &ADDRESS, address) {
+        return None;
+    }
 
     let host_and_port = rest
         .rsplit_once(':')
         .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let Some((host, _)) = host_and_port else {
-        section.fault(&ADDRESS, format!("`{address}` must be `{scheme}://host:port`"));
+        section.fault(&ADDRESS, format!("`address` must be `{scheme}://host:port`"));
         return None;
     };
 
@@ -402,6 +401,13 @@ impl Plan for SyslogPlan {
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
         Box::pin(probe(self))
+    }
+
+    fn open_for_test<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(open_for_test(self, context))
     }
 
     fn open<'a>(

@@ -43,8 +43,6 @@ pub(super) struct Connected {
     pub queue: SendQueue,
     /// Bytes written to the socket so far, including TLS records.
     pub written: Arc<AtomicU64>,
-    /// Whether an alert that rejects the client certificate can still arrive.
-    pub is_tls: bool,
 }
 
 /// Counts the bytes that are written to the socket.
@@ -73,7 +71,7 @@ pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connecte
         Some(tls) => Box::new(handshake(address, tls, counted).await?),
     };
 
-    Ok(Connected { stream, queue, written, is_tls: tls.is_some() })
+    Ok(Connected { stream, queue, written })
 }
 
 async fn handshake(
@@ -102,13 +100,11 @@ async fn handshake(
 }
 
 async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
-    let stream = match timeout(net::CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            return Err(Failure::retry(format!("cannot connect to `{address}`: {error}")));
-        }
-        Err(_) => return Err(Failure::retry(format!("cannot connect to `{address}`: timed out"))),
-    };
+    let connected = timeout(net::CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let stream = connected.map_err(|error| {
+        Failure::unreachable(format!("cannot connect to `{address}`: {error}"), &error)
+    })?;
 
     let socket = socket2::SockRef::from(&stream);
     let keepalive = socket2::TcpKeepalive::new()
@@ -133,7 +129,8 @@ pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
         Ok::<_, io::Error>(socket)
     };
 
-    open.await.map_err(|error| Failure::retry(format!("cannot reach `{address}`: {error}")))
+    open.await
+        .map_err(|error| Failure::unreachable(format!("cannot reach `{address}`: {error}"), &error))
 }
 
 /// Connects to the local syslog daemon: to a datagram socket, or to a stream socket if the kernel
@@ -150,11 +147,17 @@ pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
         Err(error) => Err(error),
     };
 
-    opened.map_err(|error| Failure::retry(format!("cannot reach `{}`: {error}", path.display())))
+    opened.map_err(|error| Failure::Retry {
+        reason: format!("cannot reach `{}`: {error}", path.display()),
+        after: None,
+        hint: Some(
+            "check that the local syslog daemon runs, and that `address` is its socket".into(),
+        ),
+    })
 }
 
-/// Classifies the loss of a connection: a fault of TLS, such as a rejected client certificate, needs
-/// an operator, and any other error is retried.
+/// Classifies the loss of a connection: a fault of TLS, such as a rejected client certificate,
+/// needs an operator, and any other error is retried.
 pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
     let what = format!("the connection to `{address}` was lost");
     match TlsFault::of(error) {

@@ -63,8 +63,8 @@ impl UdpLink {
                 Ok(_) => {}
                 Err(error) if is_too_long(&error) => rejected.push((index, error.to_string())),
                 Err(error) => {
-                    let address = &self.address;
-                    return Err(Failure::retry(format!("cannot send to `{address}`: {error}")));
+                    let reason = format!("cannot send to `{}`: {error}", self.address);
+                    return Err(Failure::unreachable(reason, &error));
                 }
             }
         }

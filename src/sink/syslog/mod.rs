@@ -16,6 +16,7 @@ mod outq;
 mod relp;
 mod service;
 mod stream;
+mod tls_detection;
 
 pub(super) use config::{KEYS, read};
 

@@ -8,6 +8,7 @@ use super::{
     message::Messages,
     relp::RelpLink,
     stream::StreamLink,
+    tls_detection::{PlainProtocol, TlsDetection},
 };
 use crate::{
     model::{Record, write_integer},
@@ -33,8 +34,21 @@ pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
     Box::new(SyslogSink { transport: transport(&plan), plan, messages })
 }
 
+/// Opens the sink for one test record. A receiver that expects TLS closes a connection in plain
+/// text only after it has received data, so it is examined before the record is sent.
+pub(super) async fn open_for_test(
+    plan: &SyslogPlan,
+    context: &Context,
+) -> Result<Box<dyn Sink>, Failure> {
+    if let SyslogTarget::Stream { address, tls } = &plan.target {
+        TlsDetection::new(address, PlainProtocol::Messages, tls.as_ref()).check().await?;
+    }
+    Ok(open(plan, context))
+}
+
 /// Opens a connection and, with RELP, a session. Every syslog message is stored by the receiver, so
-/// nothing else can be verified. Fails if the receiver cannot be reached, or rejects the session.
+/// nothing else can be verified. Fails if the receiver cannot be reached, rejects the session, or
+/// expects TLS.
 pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
     let result = match transport(plan) {
         Transport::Stream(mut link) => {

@@ -30,15 +30,17 @@ use super::{
     config::Tls,
     connection::{Connected, Stream, USER_TIMEOUT, connect, lost},
     outq::SendQueue,
+    tls_detection::{PlainProtocol, TlsDetection},
 };
 use crate::{
-    net::TlsFault,
+    net::{self, TlsFault},
     sink::{Acknowledgement, Batch, Failure, Receipt},
 };
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A TLS 1.3 server rejects a client certificate only after the client's handshake has succeeded,
-/// so its alert arrives one round trip later. The first batch waits this long for it.
+/// and a server that expects TLS rejects plain text only after it has received some, so an alert or
+/// the end of the connection arrives one round trip later. The first batch waits this long for it.
 const ALERT_WAIT: Duration = Duration::from_millis(150);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The send queue is checked at intervals that double from the minimum to the maximum.
@@ -51,6 +53,7 @@ pub(super) struct StreamLink {
     tls: Option<Tls>,
     connection: Option<Arc<StreamConnection>>,
     window: Arc<Mutex<ReplayWindow>>,
+    detection: Arc<TlsDetection>,
 }
 
 /// One connection. A pending acknowledgement can hold it longer than the sink does.
@@ -59,8 +62,8 @@ struct StreamConnection {
     stream: Mutex<Box<dyn Stream>>,
     queue: SendQueue,
     written: Arc<AtomicU64>,
-    /// Whether the receiver has accepted the client certificate: the first batch was acknowledged
-    /// and no alert followed.
+    /// Whether the receiver has accepted the client certificate or plain text: the first batch was
+    /// acknowledged, and neither an alert nor the end of the connection followed.
     accepted: AtomicBool,
     lost: AtomicBool,
 }
@@ -87,6 +90,7 @@ impl StreamLink {
             tls: tls.cloned(),
             connection: None,
             window: Arc::new(Mutex::new(window)),
+            detection: Arc::new(TlsDetection::new(address, PlainProtocol::Messages, tls)),
         }
     }
 
@@ -98,36 +102,40 @@ impl StreamLink {
         if let Err(error) = connection.write(batch.bytes()).await {
             self.window.lock().await.due = true;
             self.connection = None;
-            return Err(lost(&self.address, &error));
+            return Err(explained(&self.detection, &self.address, &error).await);
         }
 
         // The acknowledgement must not borrow the batch, so the part for the window is copied.
         let target = connection.written.load(Ordering::Relaxed);
         let window = Arc::clone(&self.window);
         let tail = window.lock().await.tail(batch);
+        let detection = Arc::clone(&self.detection);
 
         Ok(Acknowledgement::Pending(Box::pin(async move {
             let acknowledged = connection.wait_until_acknowledged(target).await;
-            let mut window = window.lock().await;
             match acknowledged {
                 Ok(()) => {
-                    window.push(tail);
+                    detection.exclude().await;
+                    window.lock().await.push(tail);
                     Ok(Receipt::default())
                 }
                 Err(error) => {
-                    window.due = true;
+                    window.lock().await.due = true;
                     connection.lost.store(true, Ordering::Relaxed);
-                    Err(lost(&connection.address, &error))
+                    Err(explained(&detection, &connection.address, &error).await)
                 }
             }
         })))
     }
 
-    /// Connects, and waits for an alert that rejects the client certificate. Fails if the receiver
-    /// cannot be reached, or closes the connection.
+    /// Connects, waits for an alert that rejects the client certificate, and examines a receiver in
+    /// plain text. Fails if the receiver cannot be reached, closes the connection, or expects TLS.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         let connection = self.open_connection().await?;
-        connection.wait_until_acknowledged(0).await.map_err(|error| lost(&self.address, &error))
+        if let Err(error) = connection.wait_until_acknowledged(0).await {
+            return Err(explained(&self.detection, &self.address, &error).await);
+        }
+        self.detection.check().await
     }
 
     /// Returns the current connection, or opens one and first sends the replay window if it is due.
@@ -173,7 +181,7 @@ impl StreamConnection {
             stream: Mutex::new(connected.stream),
             queue: connected.queue,
             written: connected.written,
-            accepted: AtomicBool::new(!connected.is_tls),
+            accepted: AtomicBool::new(false),
             lost: AtomicBool::new(false),
         }
     }
@@ -237,7 +245,10 @@ async fn check_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<
     };
 
     match read {
-        Poll::Ready(Ok(0)) => Err(io::Error::other("the receiver closed the connection")),
+        Poll::Ready(Ok(0)) => {
+            let reason = "the receiver closed the connection";
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
+        }
         Poll::Ready(Ok(length)) => match TlsFault::in_plain_text(&buffer[..length]) {
             Some(fault) => Err(io::Error::other(fault)),
             None => Ok(()),
@@ -245,6 +256,13 @@ async fn check_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<
         Poll::Pending => Ok(()),
         Poll::Ready(Err(error)) => Err(error),
     }
+}
+
+/// The failure for a lost connection. A receiver in plain text that closed the first connection is
+/// examined, because it may expect TLS.
+async fn explained(detection: &TlsDetection, address: &str, error: &io::Error) -> Failure {
+    let failure = lost(address, error);
+    if net::may_expect_tls(error) { detection.explain(failure).await } else { failure }
 }
 
 impl ReplayWindow {
@@ -316,6 +334,23 @@ mod tests {
         );
         assert!(matches!(failure, Failure::Retry { .. } | Failure::Broken { .. }));
         assert!(start.elapsed() >= WRITE_TIMEOUT.min(USER_TIMEOUT));
+    }
+
+    /// Regression: the first batch counted as delivered, although the receiver expected TLS and
+    /// closed the connection.
+    #[tokio::test]
+    async fn nothing_is_delivered_if_the_receiver_expects_tls() {
+        let address = net::silent_tls_server().await;
+        let mut link = StreamLink::new(&address, None, 0);
+        let failure = match link.deliver(&batch(20)).await {
+            Ok(acknowledgement) => acknowledgement.wait().await.unwrap_err(),
+            Err(failure) => failure,
+        };
+        assert!(matches!(failure, Failure::Misconfigured { .. }), "{failure}");
+        assert!(failure.to_string().contains("expects TLS"), "{failure}");
+
+        let failure = StreamLink::new(&address, None, 0).reach().await.unwrap_err();
+        assert!(failure.to_string().contains("expects TLS"), "{failure}");
     }
 
     #[test]

@@ -19,12 +19,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* A tag can refer to another image later, so it is never a default. */}}
 {{- define "secure-score-forwarder.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else if .Values.image.tag -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- fail "`image.digest` is empty: set it to the digest of the image, or set `image.tag` to select the image by a tag" -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The files of sinks.d and tenants.d, by the name of their directory, without empty ones. A key of a ConfigMap cannot contain a path, so each directory is a ConfigMap. */}}
+{{- define "secure-score-forwarder.directories" -}}
+{{- $directories := dict -}}
+{{- with .Values.sinksD -}}{{- $_ := set $directories "sinks" . -}}{{- end -}}
+{{- with .Values.tenantsD -}}{{- $_ := set $directories "tenants" . -}}{{- end -}}
+{{- toJson $directories -}}
 {{- end -}}
 
 {{- define "secure-score-forwarder.serviceAccountName" -}}
@@ -45,6 +56,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* The template of the pod, for the Deployment and for the CronJob. */}}
 {{- define "secure-score-forwarder.pod" -}}
 {{- $isDaemon := eq .Values.workload "deployment" -}}
+{{- $fullname := include "secure-score-forwarder.fullname" . -}}
+{{- $directories := include "secure-score-forwarder.directories" . | fromJson -}}
 metadata:
   labels:
     {{- include "secure-score-forwarder.selectorLabels" . | nindent 4 }}
@@ -53,7 +66,7 @@ metadata:
     {{- end }}
   annotations:
     # A changed configuration replaces the pod.
-    checksum/config: {{ dict "config" .Values.config "files" .Values.files | toJson | sha256sum }}
+    checksum/config: {{ dict "config" .Values.config "files" .Values.files "directories" $directories | toJson | sha256sum }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -118,6 +131,9 @@ spec:
         {{- range $name, $_ := .Values.files }}
         - { name: config, mountPath: {{ printf "/etc/secure-score-forwarder/%s" $name | quote }}, subPath: {{ $name | quote }}, readOnly: true }
         {{- end }}
+        {{- range $name, $_ := $directories }}
+        - { name: {{ $name }}-d, mountPath: /etc/secure-score-forwarder/{{ $name }}.d, readOnly: true }
+        {{- end }}
         {{- if .Values.secrets }}
         - { name: secrets, mountPath: /etc/secure-score-forwarder/secrets, readOnly: true }
         {{- end }}
@@ -128,7 +144,12 @@ spec:
   volumes:
     - name: config
       configMap:
-        name: {{ include "secure-score-forwarder.fullname" . }}
+        name: {{ $fullname }}
+    {{- range $name, $_ := $directories }}
+    - name: {{ $name }}-d
+      configMap:
+        name: {{ $fullname }}-{{ $name }}
+    {{- end }}
     {{- with .Values.secrets }}
     - name: secrets
       projected:
@@ -142,7 +163,7 @@ spec:
     {{- end }}
     - name: state
       persistentVolumeClaim:
-        claimName: {{ .Values.persistence.existingClaim | default (include "secure-score-forwarder.fullname" .) }}
+        claimName: {{ .Values.persistence.existingClaim | default $fullname }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -13,7 +13,11 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use self::session::RelpSession;
-use super::{config::Tls, connection::connect};
+use super::{
+    config::Tls,
+    connection::connect,
+    tls_detection::{PlainProtocol, TlsDetection},
+};
 use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
 /// Delivers messages over one session after another.
@@ -22,12 +26,19 @@ pub(super) struct RelpLink {
     tls: Option<Tls>,
     window: usize,
     session: Option<Arc<Mutex<RelpSession>>>,
+    detection: TlsDetection,
 }
 
 impl RelpLink {
     /// A link without a session. `window` is the largest number of unacknowledged messages.
     pub(super) fn new(address: &str, tls: Option<&Tls>, window: usize) -> Self {
-        Self { address: address.to_owned(), tls: tls.cloned(), window, session: None }
+        Self {
+            address: address.to_owned(),
+            tls: tls.cloned(),
+            window,
+            session: None,
+            detection: TlsDetection::new(address, PlainProtocol::Relp, tls),
+        }
     }
 
     /// Sends all messages of a batch, and returns an acknowledgement that waits for their replies.
@@ -56,8 +67,8 @@ impl RelpLink {
         })))
     }
 
-    /// Connects and opens a session. Fails if the receiver cannot be reached or rejects the
-    /// session.
+    /// Connects and opens a session. Fails if the receiver cannot be reached, rejects the session,
+    /// or expects TLS.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         self.open_session().await.map(drop)
     }
@@ -70,8 +81,12 @@ impl RelpLink {
         }
 
         let connected = connect(&self.address, self.tls.as_ref()).await?;
-        let session = RelpSession::open(&self.address, connected.stream, self.window).await?;
-        let session = Arc::new(Mutex::new(session));
+        let opened = RelpSession::open(&self.address, connected.stream, self.window).await;
+        let session = match opened {
+            Ok(session) => Arc::new(Mutex::new(session)),
+            Err(failure) => return Err(self.detection.explain(failure).await),
+        };
+        self.detection.exclude().await;
         self.session = Some(Arc::clone(&session));
         Ok(session)
     }
