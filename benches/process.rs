@@ -194,6 +194,7 @@ fn tenant_year() -> f64 {
                     .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                     .collect(),
                 observations: vec![],
+                credential_expiry: None,
                 requested_from: None,
                 held: vec![],
                 end: PollEnd::Complete,

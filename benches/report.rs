@@ -104,6 +104,7 @@ fn fill(directory: &Path, tenants: usize) {
                 .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations: vec![],
+            credential_expiry: None,
             requested_from: None,
             held: vec![],
             end: PollEnd::Complete,

@@ -1,13 +1,17 @@
-//! Numbers, sizes and times as text for people, and texts of other parties: on the command line, on
-//! the status page, in conditions, in reports and in messages.
+//! Numbers, sizes, times and lists as text for people, and texts of other parties: on the command
+//! line, on the status page, in conditions, in reports and in messages.
 //!
-//! All of these use the functions of this module, so that the same value always looks the same.
-//! Text for programs must not be formatted here, because they cannot parse separators. This module
-//! is pure: it performs no I/O and reads no clock. Start reading at [`count`].
+//! A number looks the same in all of these, because they format it here. Times are different: pages
+//! and reports show [`minute`], and commands print RFC 3339, which can be copied into other
+//! commands. Text for programs must not be formatted here, because they cannot parse separators.
+//! This module is pure: it performs no I/O and reads no clock. Start reading at [`count`].
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-/// A number of things. The integer types that count something convert to it.
+/// A whole number of items, such as records. `u32`, `u64` and `usize` convert to it, so callers
+/// need no cast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count(u64);
 
@@ -48,6 +52,18 @@ pub fn signed(value: f64) -> String {
     format!("{sign}{}", decimal(value))
 }
 
+/// A percentage with one decimal place, such as `71.2%`.
+pub fn percent(value: f64) -> String {
+    format!("{value:.1}%")
+}
+
+/// A number of points with its unit, such as `1 point` or `2.5 points`.
+pub fn points(value: f64) -> String {
+    let shown = decimal(value);
+    let unit = if shown == "1" { "point" } else { "points" };
+    format!("{shown} {unit}")
+}
+
 /// A size in decimal units: `1.8 MB`, `18 MB` from 10 MB, and `31 GB` from 10 GB.
 pub fn size(bytes: u64) -> String {
     let rounded_to = |unit: u64| bytes.saturating_add(unit / 2) / unit;
@@ -67,15 +83,43 @@ pub fn minute(time: impl Into<Timestamp>) -> String {
     time.into().strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// The beginning of a text that another party determines, for a message: on one line, with spaces
-/// instead of control characters, and with an ellipsis after `max` characters if there are more.
-pub fn one_line(text: &str, max: usize) -> String {
-    let mut characters = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line: String = characters.by_ref().take(max).collect();
-    if characters.next().is_some() {
-        line.push('…');
+/// At most `max` of the items, separated by commas, and the number of the others:
+/// `a, b and 1,998 more`.
+pub fn listed(items: &[impl AsRef<str>], max: usize) -> String {
+    let shown: Vec<&str> = items.iter().take(max).map(AsRef::as_ref).collect();
+    let shown = shown.join(", ");
+    match items.len().saturating_sub(max) {
+        0 => shown,
+        more => format!("{shown} and {} more", with_separators(more)),
     }
-    line
+}
+
+/// The known name that is most similar to a mistyped one, for a hint; `None` if none is so similar
+/// that it is probably the intended one. Upper and lower case are equal.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = name.to_lowercase();
+    let distance = |known: &str| strsim::damerau_levenshtein(&lower, &known.to_lowercase());
+    let scored = known.into_iter().map(|known| (distance(known), known));
+    let (distance, near) = scored.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2.max(name.len() / 3)).then_some(near)
+}
+
+/// Cuts a text to at most `max` characters. A text that was cut ends in `…`, which counts as one of
+/// them.
+pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max || text.chars().nth(max).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut kept: String = text.chars().take(max.saturating_sub(1)).collect();
+    kept.push('…');
+    Cow::Owned(kept)
+}
+
+/// The beginning of a text that another party determines, for a message: on one line, with spaces
+/// instead of control characters, and like [`cut`] at most `max` characters.
+pub fn one_line(text: &str, max: usize) -> String {
+    let kept = cut(text.trim(), max);
+    kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A text that is safe in the content and in the quoted attributes of an HTML page.
@@ -175,6 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn points_and_percentages_have_a_unit() {
+        for (value, text) in [
+            (0.0, "0 points"),
+            (0.999, "1 point"),
+            (1.0, "1 point"),
+            (1.5, "1.5 points"),
+            (-1_234.5, "−1,234.5 points"),
+        ] {
+            assert_eq!(points(value), text);
+        }
+        assert_eq!(percent(71.25), "71.2%");
+        assert_eq!(percent(100.0), "100.0%");
+    }
+
+    #[test]
     fn differences_have_a_sign() {
         for (value, text) in
             [(2.5, "+2.5"), (-7.83, "−7.83"), (-1_000.0, "−1,000"), (0.004, "0"), (-0.004, "0")]
@@ -205,10 +264,45 @@ mod tests {
             (" no access\r\n", "no access"),
             ("a\nb\u{1b}[31mc", "a b [31mc"),
             ("0123456789", "0123456789"),
-            ("0123456789x", "0123456789…"),
-            ("äöüäöüäöüäö", "äöüäöüäöüä…"),
+            ("0123456789x", "012345678…"),
+            ("äöüäöüäöüäö", "äöüäöüäöü…"),
         ] {
             assert_eq!(one_line(text, 10), line);
+        }
+    }
+
+    #[test]
+    fn cuts_at_characters_with_ellipsis() {
+        for (text, max, expected) in [
+            ("東京", 2, "東京"),
+            ("東京都", 2, "東…"),
+            ("abc", 3, "abc"),
+            ("", 0, ""),
+            ("a", 0, "…"),
+        ] {
+            assert_eq!(cut(text, max), expected);
+        }
+    }
+
+    #[test]
+    fn long_lists_end_in_a_number() {
+        let items: Vec<String> = (1..=1_002).map(|number| number.to_string()).collect();
+        assert_eq!(listed(&items, 2), "1, 2 and 1,000 more");
+        assert_eq!(listed(&items[..2], 2), "1, 2");
+        assert_eq!(listed(&items[..0], 2), "");
+    }
+
+    #[test]
+    fn only_similar_names_are_offered() {
+        let known = ["cef", "json", "AdminMFAV2", "OneAdmin"];
+        for (name, expected) in [
+            ("ceff", Some("cef")),
+            ("JSON", Some("json")),
+            ("adminmfa2", Some("AdminMFAV2")),
+            ("parquet", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, known), expected, "{name}");
         }
     }
 

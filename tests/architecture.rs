@@ -1,5 +1,6 @@
-//! Rules of the source tree: dependencies between modules, purity, hints, names of types, the length
-//! of files and paragraphs, words to avoid, citations of decisions, and the form of Markdown.
+//! Rules of the source tree: dependencies between modules, purity, hints, names of types and tests,
+//! the documentation of modules, the length of files and paragraphs, words to avoid, citations of
+//! decisions, and the form of Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -14,6 +15,8 @@
 
 #[path = "architecture/code.rs"]
 mod code;
+#[path = "architecture/comments.rs"]
+mod comments;
 #[path = "architecture/decisions.rs"]
 mod decisions;
 #[path = "architecture/files.rs"]
@@ -24,6 +27,8 @@ mod layout;
 mod markdown;
 #[path = "architecture/modules.rs"]
 mod modules;
+#[path = "architecture/names.rs"]
+mod names;
 #[path = "architecture/types.rs"]
 mod types;
 #[path = "architecture/words.rs"]

@@ -1,4 +1,6 @@
-//! Measures the cost of a process: wall time, processor time and peak memory.
+//! Measures the cost of a process: wall time, processor time and peak memory. The process must not
+//! be changed for the measurement, so everything is read from `/proc`. Start reading at
+//! [`measure`].
 
 use std::{
     process::Command,

@@ -1,3 +1,7 @@
+//! Fuzzes the decoder for replies of Splunk's event collector, which must reject any bytes without
+//! a panic. The target contains no logic: start reading at `fuzzing::hec_reply`, which is also a
+//! unit test.
+
 #![no_main]
 #![allow(clippy::disallowed_methods, reason = "the macro opens a file with `std::fs`")]
 

@@ -90,7 +90,8 @@ const IMPORT_CONFIG_EXAMPLES: &str = "Examples:
     after_help = EXAMPLES
 )]
 pub struct Args {
-    /// The configuration file [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
+    /// The configuration file [default: $SECURE_SCORE_FORWARDER_CONFIG, else
+    /// /etc/secure-score-forwarder/config.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL_OPTIONS)]
     config: Option<PathBuf>,
     /// The least severe level that is logged [default: info for `run`, else error]
@@ -120,7 +121,8 @@ pub(super) enum Command {
     /// Run the daemon: poll on schedule and deliver records until stopped
     #[command(after_help = RUN_EXAMPLES)]
     Run,
-    /// Reload the configuration and print what has changed; an invalid one is rejected and nothing changes
+    /// Reload the configuration and print what has changed; an invalid one is rejected and nothing
+    /// changes
     Reload(Reload),
     /// Poll all tenants, deliver all records, and exit
     Once(Once),
@@ -193,7 +195,7 @@ pub(super) struct Init {
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = RELOAD_EXAMPLES)]
 pub(super) struct Reload {
-    /// Permit the removal of more than 20 % of the tenants, if there are at least ten
+    /// Permit the removal of more than 20% of the tenants, if there are at least ten
     #[arg(long)]
     pub allow_removals: bool,
     /// Print the changes as a JSON document
@@ -210,9 +212,10 @@ pub(super) struct Fetch {
     /// The output format
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// The name of the tenant to read [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -232,10 +235,12 @@ pub(super) enum Output {
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(super) struct StatusArgs {
-    /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated [default: all tenants]
+    /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated [default:
+    /// all tenants]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
-    /// Show only sinks whose names match; `*` and `?` are wildcards. Can be repeated [default: all sinks]
+    /// Show only sinks whose names match; `*` and `?` are wildcards. Can be repeated [default: all
+    /// sinks]
     #[arg(long, value_name = "PATTERN")]
     pub sink: Vec<String>,
     /// Show only tenants and sinks that need attention
@@ -268,16 +273,18 @@ pub(super) struct Backfill {
     /// The number of days to read, including today: 1 to 90
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=90))]
     pub days: i32,
-    /// The name of the tenant to read [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
 }
 
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = CHECK_EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent option")]
 pub(super) struct Check {
-    /// Also sign in, read one snapshot, compare the granted permissions with the required ones, and contact each receiver without sending a record
+    /// Also sign in, read one snapshot, compare the granted permissions with the required ones, and
+    /// contact each receiver without sending a record
     #[arg(long)]
     pub online: bool,
     /// Exit with code 2 if there are warnings
@@ -297,8 +304,10 @@ pub(super) struct LoginArgs {
     /// The name of the shared credential [default: the only credential with kind = "user"]
     #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
     pub credential: Option<String>,
-    /// The name of the tenant, for a credential that is configured in the section of the tenant [default: the only credential with kind = "user"]
-    #[arg(long, value_name = "NAME")]
+    /// The tenant whose section contains the credential: its name or its ID, or `LABEL=VALUE`; `*`
+    /// and `?` are wildcards, and must match only one tenant [default: the only credential with
+    /// kind = "user"]
+    #[arg(long, value_name = "PATTERN")]
     pub tenant: Option<String>,
     /// Sign in on another device with a code, instead of in a browser on this host
     #[arg(long)]
@@ -311,10 +320,12 @@ pub(super) struct LoginArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = CONSENT_URL_EXAMPLES)]
 pub(super) struct ConsentUrl {
-    /// The name of the tenant to print the link for [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// The page that the browser shows after consent; the application must have it as a redirect URI. The registration scripts register the default
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
+    /// The page that the browser shows after consent; the application must have it as a redirect
+    /// URI. The registration scripts register the default
     #[arg(long, value_name = "URI", default_value = super::consent_url::REDIRECT_URI)]
     pub redirect_uri: String,
 }
@@ -336,7 +347,8 @@ pub(super) struct ImportConfig {
     /// The file to which the configuration is written [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// The file to which the application's secret is written; the configuration never contains the secret [default: the secret is not written]
+    /// The file to which the application's secret is written; the configuration never contains the
+    /// secret [default: the secret is not written]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }

@@ -16,7 +16,7 @@ use super::{
     daemon_client::{request, unexpected_response},
     json::Document,
     load_with_secrets, lock_holder, print, print_explanation, print_message,
-    selection::check_tenant,
+    selection::selected_names,
 };
 use crate::{
     checkpoint::{Checkpoint, Holder},
@@ -25,16 +25,18 @@ use crate::{
     daemon::{Engine, Event, Request, resolved_tenant},
     error::Explanation,
     model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
+    text::nearest,
 };
 
 /// The number of days before today that are searched for the newest stored day.
 const SEARCHED_DAYS: i32 = 400;
 
-/// The checkpoint, and the name of the tenant that the arguments select.
+/// The checkpoint, and the tenants that the arguments select.
 struct TenantSelection {
     configuration: Configuration,
     checkpoint: Checkpoint,
-    tenant: Option<String>,
+    /// Empty if all tenants are selected.
+    names: Vec<String>,
 }
 
 /// The baseline that is set for one tenant.
@@ -47,7 +49,7 @@ struct NewBaseline {
     targets: Vec<(String, Target)>,
 }
 
-/// Runs a subcommand. Fails if the tenant is not configured or the checkpoint cannot be read; `set`
+/// Runs a subcommand. Fails if a pattern matches no tenant or the checkpoint cannot be read; `set`
 /// also fails if a line of the file is not a target, or if no tenant has a control that it names.
 pub(super) fn baseline(
     config: &Path,
@@ -65,17 +67,17 @@ pub(super) fn baseline(
 }
 
 impl TenantSelection {
-    fn new(config: &Path, tenant: Option<&str>) -> Result<Self, CommandFailure> {
+    fn new(config: &Path, patterns: &[String]) -> Result<Self, CommandFailure> {
         let configuration = Configuration::load(config)?;
-        check_tenant(&configuration, tenant)?;
+        let names = selected_names(&configuration, patterns)?;
         let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-        Ok(Self { configuration, checkpoint, tenant: tenant.map(str::to_owned) })
+        Ok(Self { configuration, checkpoint, names })
     }
 
     /// The selected tenants.
     fn plans(&self) -> impl Iterator<Item = &TenantPlan> {
         let plans = self.configuration.tenants.iter();
-        plans.filter(|plan| self.tenant.as_ref().is_none_or(|name| *name == plan.name))
+        plans.filter(|plan| self.names.is_empty() || self.names.contains(&plan.name))
     }
 
     /// The selected tenants whose ID is known.
@@ -97,7 +99,7 @@ impl NewBaseline {
 }
 
 fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailure> {
-    let selection = TenantSelection::new(config, args.tenant.as_deref())?;
+    let selection = TenantSelection::new(config, &args.tenant)?;
     let from_file = args.file.as_deref().map(read_targets).transpose()?;
 
     let mut baselines = Vec::new();
@@ -133,7 +135,7 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailu
     }
 
     for NewBaseline { tenant, name, targets, .. } in &baselines {
-        let targets = count(targets.len() as u64, "target");
+        let targets = count(targets.len(), "target");
         print_message(&format!(
             "tenant `{tenant}`: set baseline `{name}` with {targets}, effective from the next new day"
         ));
@@ -157,11 +159,8 @@ fn reject_unknown_controls(
 
     let explain = |(name, _): &(String, Target)| {
         let message = format!("`{}`: no tenant has a control `{name}`", file.display());
-        let distances = known.iter().map(|known| {
-            (strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known)
-        });
-        match distances.min().filter(|(distance, _)| *distance <= 3) {
-            Some((_, similar)) => Explanation::new(message)
+        match nearest(name, known.iter().map(String::as_str)) {
+            Some(similar) => Explanation::new(message)
                 .with_hint(format!("check the name; the most similar control is `{similar}`")),
             None => Explanation::new(message),
         }
@@ -268,7 +267,7 @@ fn set_without_daemon(config: &Path, baselines: &[NewBaseline]) -> Result<(), Co
 }
 
 fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailure> {
-    let selection = TenantSelection::new(config, args.tenant.as_deref())?;
+    let selection = TenantSelection::new(config, &args.tenant)?;
     let document = Document::from_flag(args.json);
 
     let mut tenants = Vec::new();
@@ -300,13 +299,21 @@ fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailu
 }
 
 fn baseline_as_json(baseline: &Baseline) -> Value {
-    let targets = baseline
-        .targets
-        .iter()
-        .map(|(control, target)| json!({ "control": control, "target": target.to_string() }));
+    let targets = baseline.targets.iter().map(|(control, target)| {
+        let (number, unit) = number_and_unit(*target);
+        json!({ "control": control, "target": number, "unit": unit })
+    });
     json!({
         "name": baseline.name,
         "day": baseline.day.map(|day| day.to_string()),
         "targets": targets.collect::<Value>(),
     })
+}
+
+/// The number of a target and its unit, as they are in documents.
+fn number_and_unit(target: Target) -> (f64, &'static str) {
+    match target {
+        Target::Points(points) => (points.get(), "points"),
+        Target::Percent(percent) => (percent.get(), "percent"),
+    }
 }

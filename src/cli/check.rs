@@ -1,7 +1,7 @@
 //! `check`: validates everything that can be validated without a connection; with `--online`, also
-//! signs in to Microsoft and contacts the receivers. It changes nothing, except that it migrates a
-//! checkpoint of an older release. All errors and warnings are reported, not only the first one.
-//! Start reading at [`check`].
+//! signs in to Microsoft and contacts the receivers. It leaves nothing changed, except that it
+//! migrates a checkpoint of an older release. All errors and warnings are reported, not only the
+//! first one. Start reading at [`check`].
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
@@ -14,20 +14,23 @@ use super::{
     json::Document,
     known_controls::KnownControls,
     online::{self, OnlineReport},
-    print, print_message,
+    print, print_message, replay,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Holder},
     config::{ConfigError, Configuration},
-    daemon::{self, Estimate},
+    daemon::{self, Estimate, ReplayExtent},
     model::Tenant,
+    settings::EffectiveTable,
     source::Clients,
-    text::{count, size},
+    text::count,
 };
 
 /// A configuration without errors, and what is known about it.
 struct CheckReport {
     configuration: Configuration,
+    /// `None` without `--show-effective`.
+    effective: Option<Vec<EffectiveTable>>,
     /// The sinks that are new or have a backlog, with what they will receive.
     estimates: Vec<(String, Estimate)>,
     /// `None` without `--online`.
@@ -57,13 +60,13 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, Comma
     let exit = exit.unwrap_or(ExitCode::Done);
     match (Document::from_flag(args.json), &report) {
         (Document::Printed, _) => {
-            let document = || as_json(config, args, &findings, policy, report.as_ref());
+            let document = || as_json(config, &findings, policy, report.as_ref());
             Document::Printed.print(document)?;
         }
         (Document::Omitted, Some(report)) => {
             print(&as_text(config, report))?;
-            if args.show_effective {
-                print(&effective::as_toml(&report.configuration.inspection.effective))?;
+            if let Some(tables) = &report.effective {
+                print(&effective::as_toml(tables))?;
             }
         }
         (Document::Omitted, None) => {}
@@ -90,7 +93,7 @@ fn examine(
     host.check_files(findings);
     host.check_state_directory(findings);
     // A sign-in replaces the refresh token in the state directory.
-    if !findings.has_errors() && args.online && has_user_credential(&configuration) {
+    if !findings.has_errors() && args.online && configuration.has_user_credential() {
         act_as_owner(&configuration.state_directory)?;
     }
     check_values(&configuration, &host, findings);
@@ -117,11 +120,9 @@ fn examine(
     let estimates = estimates??;
 
     let online = args.online.then(|| online::contact(&configuration)).transpose()?;
-    Ok(Some(CheckReport { configuration, estimates, online }))
-}
-
-fn has_user_credential(configuration: &Configuration) -> bool {
-    configuration.credentials.iter().any(|named| named.credential.user().is_some())
+    let effective =
+        args.show_effective.then(|| Configuration::effective_values(config)).transpose()?;
+    Ok(Some(CheckReport { configuration, effective, estimates, online }))
 }
 
 /// Reads every secret and every key, and adds the warnings about the configuration.
@@ -188,7 +189,7 @@ fn examine_checkpoint(
         let tenants: Vec<Tenant> = selected.filter_map(resolved).collect();
         let estimate = daemon::estimate(checkpoint, plan, &tenants, clients)?;
         // A renamed sink is not new: it continues from the cursors of its old name.
-        if estimate.days > 0 && !(plan.renamed_from.is_some() && estimate.is_new) {
+        if estimate.extent.tenant_days > 0 && !(plan.renamed_from.is_some() && estimate.is_new) {
             estimates.push((plan.name.clone(), estimate));
         }
     }
@@ -196,16 +197,14 @@ fn examine_checkpoint(
 }
 
 fn as_text(config: &Path, report: &CheckReport) -> String {
-    let CheckReport { configuration, estimates, online } = report;
+    let CheckReport { configuration, effective: _, estimates, online } = report;
     let tenants = count(configuration.tenants.len(), "tenant");
     let sinks = count(configuration.sinks.len(), "sink");
     let mut text = format!("`{}` is valid: {tenants}, {sinks}\n", config.display());
 
-    for (name, Estimate { days, records, bytes, is_new }) in estimates {
+    for (name, Estimate { extent, is_new }) in estimates {
         let what = if *is_new { "is new and will receive" } else { "will receive" };
-        let (days, records) = (count(*days, "day"), count(*records, "record"));
-        let size = size(*bytes);
-        let _ = writeln!(text, "sink `{name}` {what} {days}, about {records} and {size}");
+        let _ = writeln!(text, "sink `{name}` {what} {}", replay::describe(extent));
     }
     if let Some(online) = online {
         text += &online.as_text();
@@ -215,15 +214,23 @@ fn as_text(config: &Path, report: &CheckReport) -> String {
 
 fn as_json(
     config: &Path,
-    args: &args::Check,
     findings: &Findings,
     policy: WarningPolicy,
     report: Option<&CheckReport>,
 ) -> Value {
     let (errors, warnings) = findings.as_json();
     let estimate = |(name, estimate): &(String, Estimate)| {
-        let Estimate { days, records, bytes, is_new } = estimate;
-        json!({ "sink": name, "is_new": is_new, "days": days, "records": records, "bytes": bytes })
+        let Estimate { extent, is_new } = estimate;
+        let ReplayExtent { days, tenants, tenant_days, records, bytes } = extent;
+        json!({
+            "sink": name,
+            "is_new": is_new,
+            "days": days,
+            "tenants": tenants,
+            "tenant_days": tenant_days,
+            "records": records,
+            "bytes": bytes,
+        })
     };
 
     json!({
@@ -234,9 +241,9 @@ fn as_json(
         "tenants": report.map(|report| report.configuration.tenants.len()),
         "sinks": report.map(|report| report.configuration.sinks.len()),
         "estimates": report.map(|report| report.estimates.iter().map(estimate).collect::<Value>()),
-        "effective": report.filter(|_| args.show_effective).map(|report| {
-            effective::as_json(&report.configuration.inspection.effective)
-        }),
+        "effective": report
+            .and_then(|report| report.effective.as_deref())
+            .map(effective::as_json),
         "online": report.and_then(|report| report.online.as_ref()).map(OnlineReport::as_json),
     })
 }

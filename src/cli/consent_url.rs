@@ -8,7 +8,8 @@ use std::path::Path;
 use url::Url;
 
 use super::{
-    CommandFailure, ExitCode, args, print, print_explanation, print_message, unknown_tenant,
+    CommandFailure, ExitCode, args, print, print_explanation, print_message,
+    selection::selected_tenants,
 };
 use crate::{
     config::{Configuration, TenantPlan},
@@ -24,19 +25,14 @@ pub(super) const REDIRECT_URI: &str = "http://localhost";
 const APP_ROLE: &str = "bf394140-e372-4bf9-a898-299cfc7564e5";
 
 /// Prints one link per tenant, after the name of the tenant if there are several. Returns `Usage`
-/// if a tenant has no such link. Fails if the tenant is not configured.
+/// if a tenant has no such link. Fails if a pattern matches no tenant.
 pub(super) fn consent_url(
     config: &Path,
     args: &args::ConsentUrl,
 ) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     check_redirect(&args.redirect_uri)?;
-    let is_selected = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
-    let tenants: Vec<_> = configuration.tenants.iter().filter(|t| is_selected(&t.name)).collect();
-    if tenants.is_empty() {
-        let name = args.tenant.as_deref().unwrap_or_default();
-        return Err(unknown_tenant(&configuration, name));
-    }
+    let tenants = selected_tenants(&configuration, &args.tenant)?;
 
     let mut exit = ExitCode::Done;
     for tenant in &tenants {

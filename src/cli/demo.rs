@@ -15,6 +15,7 @@ use super::{
     render,
 };
 use crate::{
+    checkpoint::CursorList,
     clock,
     config::Configuration,
     daemon::{Engine, OnceReport, Reporter, once},
@@ -22,7 +23,7 @@ use crate::{
     model::Day,
     report::{Detail, Format, Window},
     source::simulated::{Simulation, start},
-    text::minute,
+    text::{decimal, minute, points},
 };
 
 /// A temporary directory that is removed when the value is dropped.
@@ -223,7 +224,7 @@ fn statistics(
     for (name, poll) in &first.polls {
         let (days, newest) = poll.as_ref().map(|poll| (poll.days, poll.newest)).unwrap_or_default();
         let newest = newest.map(|day| day.to_string()).unwrap_or_default();
-        let days = count(days as u64, "day");
+        let days = count(days, "day");
         let _ = writeln!(out, "  tenant `{name}`: {days} read, newest `{newest}`");
     }
     for sink in &first.sinks {
@@ -231,7 +232,7 @@ fn statistics(
         let _ = writeln!(out, "  sink `{}`: {delivered} delivered", sink.name);
     }
 
-    let status = engine.checkpoint.status()?;
+    let status = engine.checkpoint.status(CursorList::Omitted)?;
     let _ = writeln!(out, "  from the first request to the last acknowledgement: {seconds:.2} s");
     let _ = writeln!(out, "  checkpoint: {} kB", status.size / 1_000);
     for line in score_lines(&fs_err::read_to_string(scratch.join("records.jsonl"))?) {
@@ -255,7 +256,7 @@ fn score_lines(json: &str) -> Vec<String> {
     let scores: Vec<(String, f64, f64)> = summaries.filter_map(score).collect();
 
     let line = |label: &str, (day, current, max): &(String, f64, f64)| {
-        format!("{label} {day}: {current} of {max} points")
+        format!("{label} {day}: {} of {}", decimal(*current), points(*max))
     };
     let lowest = scores.iter().min_by(|a, b| a.1.total_cmp(&b.1));
     let labeled =

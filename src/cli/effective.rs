@@ -1,12 +1,13 @@
 //! The output of `check --show-effective`: every key with its value and its origin.
 //!
-//! The text is TOML, and the origin of a value is its comment. Start reading at [`as_toml`].
+//! The text is TOML, and the origin of a value is its comment. A key that is not set and has no
+//! fixed default is a comment with the effect. Start reading at [`as_toml`].
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::settings::{EffectiveTable, EffectiveValue, ValueOrigin};
+use crate::settings::{EffectiveTable, EffectiveValue, Origin, ValueOrigin};
 
 /// The values as TOML.
 pub(super) fn as_toml(tables: &[EffectiveTable]) -> String {
@@ -18,11 +19,17 @@ pub(super) fn as_toml(tables: &[EffectiveTable]) -> String {
         }
 
         // The comments of a table begin in one column, unless a value is long.
-        let widths = values.iter().map(|value| value.key.len() + value.value.chars().count() + 3);
+        let assignments = values.iter().filter_map(|EffectiveValue { key, value, origin }| {
+            Some((format!("{key} = {}", value.as_ref()?), origin))
+        });
+        let assignments: Vec<(String, &ValueOrigin)> = assignments.collect();
+        let widths = assignments.iter().map(|(assignment, _)| assignment.chars().count());
         let width = widths.filter(|width| *width <= MAX_ALIGNED).max().unwrap_or_default();
-        for EffectiveValue { key, value, origin } in values {
-            let assignment = format!("{key} = {value}");
+        for (assignment, origin) in assignments {
             let _ = writeln!(text, "{assignment:width$}  # {origin}");
+        }
+        for EffectiveValue { key, origin, .. } in values.iter().filter(|v| v.value.is_none()) {
+            let _ = writeln!(text, "# {key} is {origin}");
         }
     }
     text
@@ -31,12 +38,16 @@ pub(super) fn as_toml(tables: &[EffectiveTable]) -> String {
 /// The values as a JSON list of tables.
 pub(super) fn as_json(tables: &[EffectiveTable]) -> Value {
     let value = |EffectiveValue { key, value, origin }: &EffectiveValue| {
-        let (set_by, place) = match origin {
-            ValueOrigin::Section(origin) => ("section", Some(origin.to_string())),
-            ValueOrigin::Defaults(origin) => ("defaults", Some(origin.to_string())),
-            ValueOrigin::BuiltIn => ("program", None),
+        let (set_by, origin, effect) = match origin {
+            ValueOrigin::Section(origin @ Origin::Variable(_)) => {
+                ("environment", Some(origin.to_string()), None)
+            }
+            ValueOrigin::Section(origin) => ("section", Some(origin.to_string()), None),
+            ValueOrigin::Defaults(origin) => ("defaults", Some(origin.to_string()), None),
+            ValueOrigin::BuiltIn => ("program", None, None),
+            ValueOrigin::NotSet(without) => ("program", None, Some(without)),
         };
-        json!({ "key": key, "value": value, "set_by": set_by, "origin": place })
+        json!({ "key": key, "value": value, "set_by": set_by, "origin": origin, "if_not_set": effect })
     };
 
     let table = |EffectiveTable { heading, values }: &EffectiveTable| json!({ "table": heading, "values": values.iter().map(value).collect::<Value>() });

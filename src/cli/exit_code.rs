@@ -23,14 +23,18 @@ pub enum ExitCode {
 pub(super) const SITUATIONS: &[(&str, ExitCode)] = &[
     ("A poll failed, is incomplete, or is not permitted yet", ExitCode::Incomplete),
     ("Records are undelivered and remain queued, or a sink has dead letters", ExitCode::Incomplete),
-    ("Items of an import were skipped or rejected", ExitCode::Incomplete),
+    (
+        "Items of an import were skipped or rejected, or a file contained no items",
+        ExitCode::Incomplete,
+    ),
     (
         "`check --online` has found a tenant that cannot be polled, or a receiver that cannot be used",
         ExitCode::Incomplete,
     ),
     ("`baseline diff --exit-code` has found a control below its target", ExitCode::Incomplete),
+    ("`report` has found no stored day of the selected tenants", ExitCode::Incomplete),
     (
-        "`status` has found a failed poll, a tenant that is behind, a backlog, dead letters, or a replay that is not finished",
+        "`status` has found a condition that needs an operator, a failed poll, a tenant that is behind or has no data, a backlog, dead letters, or a replay that is not finished",
         ExitCode::Incomplete,
     ),
     (

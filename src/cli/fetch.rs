@@ -8,32 +8,34 @@ use super::{
     args::Output,
     backfill::progress_bar,
     block_on, load_with_secrets, print, print_explanation,
-    selection::check_tenant,
-    table::{Column, Content, Terminal, TextTable, Tone, shortened},
+    selection::selected_tenants,
+    table::{Column, Content, Terminal, TextTable, Tone},
 };
 use crate::{
     clock,
-    config::Configuration,
+    config::{Configuration, TenantPlan},
     daemon::{FetchedTenant, PollError, fetch_tenant},
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::{Explanation, chain},
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
     ledger,
-    model::{Body, Day, Number, Record, SnapshotRef},
+    model::{Body, Day, Number, Record, SnapshotRef, SummaryRecord},
     source::{Clients, SourceError},
+    text::{count, cut, decimal, percent, points},
     wire,
 };
 
 /// Runs the command. Returns `Incomplete` if a tenant could not be read, or only in part. Fails if
-/// the tenant is not configured.
+/// a pattern matches no tenant.
 pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
-    if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
+    if configuration.has_user_credential() {
         // A sign-in replaces the refresh token in the state directory.
         act_as_owner(&configuration.state_directory)?;
     }
-    check_tenant(&configuration, args.tenant.as_deref())?;
-    let fetched = block_on(fetch_all(&configuration, args))??;
+    let plans = selected_tenants(&configuration, &args.tenant)?;
+    let first = Day::of(clock::now()).plus(1 - args.days);
+    let fetched = block_on(fetch_all(&configuration, &plans, first))??;
 
     let mut printer = Printer::new(args.output, Terminal::of_stdout());
     let mut exit = ExitCode::Done;
@@ -61,22 +63,17 @@ fn print_problem(tenant: &str, problem: Explanation) {
     print_explanation(&problem.within(&format!("tenant `{tenant}`")));
 }
 
-/// Reads the selected tenants one after another; the results are in the order of the configuration.
+/// Reads these tenants back to a day, one after another; the results are in the same order.
 async fn fetch_all(
     configuration: &Configuration,
-    args: &args::Fetch,
+    plans: &[&TenantPlan],
+    first: Day,
 ) -> Result<Vec<(String, Result<FetchedTenant, PollError>)>, SourceError> {
-    let plans: Vec<_> = configuration
-        .tenants
-        .iter()
-        .filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name))
-        .collect();
     let bar = progress_bar(plans.len() as u64);
     let clients = Arc::new(Clients::new(&configuration.http)?);
 
     let mut results = Vec::new();
     for plan in plans {
-        let first = Day::of(clock::now()).plus(1 - args.days);
         results.push((plan.name.clone(), fetch_tenant(&clients, plan, first).await));
         bar.inc(1);
     }
@@ -200,8 +197,8 @@ impl Printer {
                 csv_cell(cell, &mut row);
             }
             let _ = writeln!(self.text, "{}", String::from_utf8_lossy(&row));
-        } else if matches!(record.body, Body::Summary(_)) {
-            self.day.set_total(&cells);
+        } else if let Body::Summary(summary) = &record.body {
+            self.day.total = total(&record.tenant.name, record.snapshot.day, summary);
         } else {
             self.day.add_control(&cells);
         }
@@ -239,15 +236,6 @@ impl DayTable {
         Self { total: String::new(), controls }
     }
 
-    /// Sets the line above the table from the values of a summary record.
-    fn set_total(&mut self, cells: &[String; 10]) {
-        let [tenant, day, _, _, score, max, percent, _, controls, _] = cells;
-        let [score, max] =
-            [score, max].map(|text| if text.is_empty() { "unknown" } else { text.as_str() });
-        let percent = if percent.is_empty() { String::new() } else { format!(", {percent}%") };
-        self.total = format!("{tenant}, {day}: {score} of {max} points{percent}, {controls}");
-    }
-
     /// Adds a row with the values of a control record.
     fn add_control(&mut self, cells: &[String; 10]) {
         let [_, _, control, category, score, max, percent, state, title, _] = cells;
@@ -260,12 +248,19 @@ impl DayTable {
     /// The lines, each with a line break. None is wider than the terminal, unless that is narrower
     /// than the numbers.
     fn render(&self, terminal: Terminal) -> String {
-        let total = match terminal.width {
-            Some(width) => shortened(&self.total, width),
-            None => self.total.clone(),
-        };
+        let total = cut(&self.total, terminal.width.unwrap_or(usize::MAX));
         format!("{total}\n{}", self.controls.render(terminal))
     }
+}
+
+/// The line above the table of a day.
+fn total(tenant: &str, day: Day, summary: &SummaryRecord<'_>) -> String {
+    let SummaryRecord { current, max, percentage, controls_total, .. } = summary;
+    let unknown = || "unknown".to_owned();
+    let score = current.map_or_else(unknown, |score| decimal(score.get()));
+    let max = max.map_or_else(unknown, |max| points(max.get()));
+    let share = percentage.map_or_else(String::new, |share| format!(", {}", percent(share.get())));
+    format!("{tenant}, {day}: {score} of {max}{share}, {}", count(*controls_total, "control"))
 }
 
 /// The values of [`COLUMNS`]; empty where a record has none.
@@ -289,7 +284,7 @@ fn cells(record: &Record<'_>) -> [String; 10] {
         ],
 
         Body::Summary(s) => {
-            let title = format!("{} controls", s.controls_total);
+            let title = count(s.controls_total, "control");
             [
                 tenant,
                 day,
@@ -311,6 +306,25 @@ fn cells(record: &Record<'_>) -> [String; 10] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The line above a table.
+    fn total_of(current: Option<Number>, max: f64, controls: u32) -> String {
+        let summary = SummaryRecord {
+            current,
+            max: Number::new(max),
+            percentage: current.and_then(|score| Number::new(score.get() * 100.0 / max)),
+            sum_of_controls: Number::ZERO,
+            categories: Vec::new(),
+            active_users: None,
+            licensed_users: None,
+            enabled_services: &[],
+            averages: Vec::new(),
+            controls_total: controls,
+            records_sent: controls + 1,
+            additional: &Vec::new(),
+        };
+        total("contoso", Day::parse("2026-11-22").unwrap(), &summary)
+    }
 
     fn day() -> DayTable {
         let row = |cells: [&str; 10]| cells.map(str::to_owned);
@@ -340,9 +354,7 @@ mod tests {
             "A title\nwith a line break",
             "",
         ]));
-        let total =
-            ["contoso", "2026-11-22", "(total)", "", "10.25", "15", "68.33", "", "2 controls", ""];
-        day.set_total(&row(total));
+        day.total = total_of(Number::new(10.25), 15.0, 2);
         day
     }
 
@@ -358,12 +370,26 @@ mod tests {
 
         let text = day().render(Terminal { width: Some(80), is_colored: false });
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "contoso, 2026-11-22: 10.25 of 15 points, 68.33%, 2 controls");
+        assert_eq!(lines[0], "contoso, 2026-11-22: 10.25 of 15 points, 68.3%, 2 controls");
         let end_of = |line: &str, value: &str| {
             line.find(value).map(|at| line[..at + value.len()].chars().count())
         };
         assert_eq!(end_of(lines[1], "score"), end_of(lines[3], "0.25"), "{text}");
         assert!(lines[2].ends_with('…') && lines[3].contains("… "), "{text}");
+    }
+
+    /// Regression: the numbers had no separators, and one point was `1 points`.
+    #[test]
+    fn totals_have_separators_and_units() {
+        for (current, max, controls, text) in [
+            (1_000.5, 1_234.0, 1_200, "1,000.5 of 1,234 points, 81.1%, 1,200 controls"),
+            (0.44, 1.0, 1, "0.44 of 1 point, 44.0%, 1 control"),
+        ] {
+            let total = total_of(Number::new(current), max, controls);
+            assert_eq!(total, format!("contoso, 2026-11-22: {text}"));
+        }
+        let unknown = total_of(None, 10.0, 2);
+        assert_eq!(unknown, "contoso, 2026-11-22: unknown of 10 points, 2 controls");
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl Findings {
         }
 
         if !self.has_errors() && self.exit_code(policy).is_some() {
-            let warnings = count(self.warnings.len() as u64, "warning");
+            let warnings = count(self.warnings.len(), "warning");
             print_message(&format!("error: {warnings}, which `--strict` rejects"));
         }
     }

@@ -1,6 +1,7 @@
-//! Checks that depend on this host: which files the service can read, who else can read its
-//! secrets, whether it can use its state directory, and whether its port is free. Nothing is
-//! created, and every check is judged as the service's user. Start reading at [`HostChecks::new`].
+//! Checks that depend on this host: which files the service can read, which other users can read
+//! its secrets, whether it can use its state directory, and whether its port is free. Nothing that
+//! a check creates remains, and every check is judged as the service's user. Start reading at
+//! [`HostChecks::new`].
 
 use std::{
     collections::BTreeSet,
@@ -11,13 +12,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{Access, access},
+    fs::{Access, Mode, access, mkdir, rmdir},
     io::Errno,
 };
 
 use super::{findings::Findings, service_user::ServiceUser};
 use crate::{
-    config::{Configuration, DEFAULT_PATH},
+    config::{Configuration, DEFAULT_PATH, DIRECTORIES},
     error::Explanation,
     settings::{Fault, Origin, SecretRef},
 };
@@ -169,7 +170,7 @@ impl<'a> HostChecks<'a> {
 
     fn explain(&self, path: &Path, obstacle: &Obstacle) -> Explanation {
         let (user, file) = (self.user(), path.display());
-        let who = match &self.service {
+        let reader = match &self.service {
             Some(service) => format!("the service, which runs as the user `{}`,", service.name),
             None => format!("the user `{}`", user.name),
         };
@@ -181,21 +182,15 @@ impl<'a> HostChecks<'a> {
             }
             Obstacle::File => {
                 let group = &user.group;
-                Explanation::new(format!("{who} cannot read `{file}`"))
+                Explanation::new(format!("{reader} cannot read `{file}`"))
                     .with_hint(format!("run `chgrp {group} {file}` and `chmod 640 {file}`"))
             }
             Obstacle::Directory(directory) => {
                 let message = format!(
-                    "{who} cannot read `{file}`, because it cannot enter the directory `{}`",
+                    "{reader} cannot read `{file}`, because it cannot enter the directory `{}`",
                     directory.display()
                 );
-                let folder = Path::new(DEFAULT_PATH).parent().unwrap_or(Path::new("/etc"));
-                let hint = format!(
-                    "move the file to `{}`, and run `chgrp {}` and `chmod 640` for it",
-                    folder.display(),
-                    user.group
-                );
-                Explanation::new(message).with_hint(hint)
+                Explanation::new(message).with_hint(entry_hint(directory, &user.group))
             }
         }
     }
@@ -203,38 +198,76 @@ impl<'a> HostChecks<'a> {
     fn state_directory_problem(&self) -> Option<Explanation> {
         let directory = &self.configuration.state_directory;
         let shown = directory.display();
-        let unusable =
-            |reason: String| format!("cannot use the state directory `{shown}`: {reason}");
+        let problem = |reason: String, hint: String| {
+            let message = format!("cannot use the state directory `{shown}`: {reason}");
+            Some(Explanation::new(message).with_hint(hint))
+        };
+        // Only another owner or mode helps if permissions are missing, and only another directory
+        // otherwise, for example on a file system that is read-only or stores no files.
+        let hint = |error: &std::io::Error, commands: String| match error.kind() {
+            ErrorKind::PermissionDenied => commands,
+            _ => "set `state.directory` to a directory in which files can be created".to_owned(),
+        };
 
+        let user = self.user();
         if directory.is_dir() {
             let usable = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-            let result = self.as_service(|| access(directory, usable));
+            let result = self.as_service(|| {
+                access(directory, usable)?;
+                try_creation(directory)
+            });
             let error = result.and_then(|result| result.map_err(Into::into)).err()?;
-            let (user, reason) = (self.user(), error_text(&error));
-            let message =
-                unusable(format!("the user `{}` cannot write to it: {reason}", user.name));
-            let hint = format!(
+            let commands = format!(
                 "run `chown -R {}:{} {shown}` and `chmod 700 {shown}`",
                 user.name, user.group
             );
-            return Some(Explanation::new(message).with_hint(hint));
+            let reason = error_text(&error);
+            let reason = format!("the user `{}` cannot write to it: {reason}", user.name);
+            return problem(reason, hint(&error, commands));
         }
 
         // The directory is not created: the nearest existing ancestor must allow its creation.
         let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
         if !nearest.is_dir() {
-            let message = unusable(format!("`{}` is not a directory", nearest.display()));
-            let hint = "set `state.directory` to a directory that can be created";
-            return Some(Explanation::new(message).with_hint(hint));
+            let hint = "set `state.directory` to a directory that can be created".to_owned();
+            return problem(format!("`{}` is not a directory", nearest.display()), hint);
         }
-        let error = access(nearest, Access::WRITE_OK | Access::EXEC_OK).err()?;
+        // systemd creates the directory of the packages, and the user who starts the program any
+        // other one, so this is not judged as the service's user.
+        let error = std::io::Error::from(try_creation(nearest).err()?);
+        let commands = format!("as root, run `install -d -m 700 -o {} {shown}`", user.name);
         let reason = format!(
-            "it does not exist, and `{}` is not writable: {}",
+            "it does not exist, and no directory can be created in `{}`: {}",
             nearest.display(),
-            error_text(&error.into())
+            error_text(&error)
         );
-        let hint = format!("as root, run `install -d -m 700 -o {} {shown}`", self.user().name);
-        Some(Explanation::new(unusable(reason)).with_hint(hint))
+        problem(reason, hint(&error, commands))
+    }
+}
+
+/// The hint for a file in a directory that the service cannot enter. A directory of the
+/// configuration must stay where it is.
+fn entry_hint(directory: &Path, group: &str) -> String {
+    let shown = directory.display();
+    if DIRECTORIES.iter().any(|name| directory.ends_with(name)) {
+        return format!("run `chgrp {group} {shown}` and `chmod 750 {shown}`");
+    }
+    let folder = Path::new(DEFAULT_PATH).parent().unwrap_or(Path::new("/etc"));
+    let folder = folder.display();
+    format!("move the file to `{folder}`, and run `chgrp {group}` and `chmod 640` for it")
+}
+
+/// Creates a directory in another one, and removes it. The permissions do not show whether that is
+/// possible: root may write to `/proc`, which stores no files.
+fn try_creation(parent: &Path) -> Result<(), Errno> {
+    let name = format!(".secure-score-forwarder-{}", std::process::id());
+    let probe = parent.join(name);
+    match mkdir(&probe, Mode::RWXU) {
+        // A process that was killed may have left it.
+        Ok(()) | Err(Errno::EXIST) => rmdir(&probe),
+        // The daemon continues to deliver while the disk is full.
+        Err(Errno::NOSPC | Errno::DQUOT) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -298,6 +331,26 @@ mod tests {
         fs_err::write(&file, "key").unwrap();
         assert_eq!(obstacle(&file), None);
         assert_eq!(obstacle(&file.join("below")), Some(Obstacle::Missing));
+    }
+
+    /// Regression: the hint for a file in `sinks.d` was to move it out of that directory.
+    #[test]
+    fn directories_of_the_configuration_are_not_left() {
+        let hint = |directory: &str| entry_hint(Path::new(directory), "g");
+        for name in DIRECTORIES {
+            let path = format!("/etc/x/{name}");
+            assert_eq!(hint(&path), format!("run `chgrp g {path}` and `chmod 750 {path}`"));
+        }
+        assert!(hint("/root").starts_with("move the file to `/etc/secure-score-forwarder`"));
+    }
+
+    /// Regression: `/proc/x` was accepted as the state directory: root may write to `/proc`.
+    #[test]
+    fn creation_is_tried_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(try_creation(directory.path()), Ok(()));
+        assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(try_creation(Path::new("/proc")).is_err());
     }
 
     /// Regression: a secret that every user could read passed `check` without a message.

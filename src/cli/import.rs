@@ -2,7 +2,10 @@
 //! An import never changes a day that is already stored. If a daemon is running, it receives the
 //! snapshots over its control socket. See decision 0012.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on, count,
@@ -11,7 +14,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, Holder},
-    config::{Configuration, TenantName},
+    config::{Configuration, TenantPlan},
     daemon::{self, Engine, Event, Request, RequestFailure},
     error::{Explanation, chain},
     model::{Day, TenantId},
@@ -24,6 +27,16 @@ const MAX_PART_BYTES: usize = 8 << 20;
 /// The days and snapshots in the files, by tenant, in the order of the files.
 type SnapshotsByTenant = BTreeMap<TenantId, Vec<(Day, String)>>;
 
+/// What the files contain.
+#[derive(Default)]
+struct FoundItems {
+    snapshots: SnapshotsByTenant,
+    /// The number of items that are not snapshots with a tenant and a day.
+    skipped: usize,
+    /// The files without any item.
+    empty_files: Vec<PathBuf>,
+}
+
 /// The numbers of imported and of rejected snapshots.
 #[derive(Clone, Copy, Default)]
 struct Totals {
@@ -31,33 +44,38 @@ struct Totals {
     rejected: usize,
 }
 
-/// Runs the command. Returns `Incomplete` if an item was skipped, rejected or not stored. Fails,
-/// before anything is stored, if a file cannot be read or contains days of a tenant that is not
-/// configured.
+/// Runs the command. Returns `Incomplete` if an item was skipped, rejected or not stored, or if a
+/// file contains no items. Fails, before anything is stored, if a file cannot be read or contains
+/// days of a tenant that is not configured.
 pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, CommandFailure> {
     // An import needs no secret, and the caller may not have access to those of the daemon.
     let configuration = Configuration::load(config)?;
-    let mut found = SnapshotsByTenant::new();
-    let mut skipped = 0;
+    let mut found = FoundItems::default();
     for file in &args.files {
-        skipped += read(file, &mut found)?;
-    }
-    if skipped > 0 {
-        let items = count(skipped, "item");
-        print_message(&format!("skipped {items} that are not snapshots with a tenant and a day"));
+        read(file, &mut found)?;
     }
 
-    let tenants = by_configured_name(&configuration, &found)?;
+    let tenants = by_configured_name(&configuration, &found.snapshots)?;
     let exit = match lock_holder(&configuration.state_directory) {
         Some(holder) => import_through_daemon(&holder, &tenants)?,
         None => import_without_daemon(configuration, &tenants)?,
     };
-    Ok(if skipped > 0 && exit == ExitCode::Done { ExitCode::Incomplete } else { exit })
+
+    // The import may run this command again as the owner of the state directory, so this follows
+    // it.
+    if found.skipped > 0 {
+        let items = count(found.skipped, "item");
+        print_message(&format!("skipped {items} that are not snapshots with a tenant and a day"));
+    }
+    for file in &found.empty_files {
+        print_message(&format!("warning: `{}` contains no snapshots", file.display()));
+    }
+    let is_complete = found.skipped == 0 && found.empty_files.is_empty();
+    Ok(if !is_complete && exit == ExitCode::Done { ExitCode::Incomplete } else { exit })
 }
 
-/// Adds the snapshots in a file. Returns the number of items that are not snapshots with a tenant
-/// and a day.
-fn read(file: &Path, found: &mut SnapshotsByTenant) -> Result<u64, CommandFailure> {
+/// Adds the items in a file.
+fn read(file: &Path, found: &mut FoundItems) -> Result<(), CommandFailure> {
     let text = fs_err::read_to_string(file).map_err(|error| {
         let explanation = Explanation::new(error.to_string());
         let explanation = if error.kind() == std::io::ErrorKind::PermissionDenied {
@@ -74,19 +92,22 @@ fn read(file: &Path, found: &mut SnapshotsByTenant) -> Result<u64, CommandFailur
         let message = format!("cannot read `{}`: {}", file.display(), chain(&error));
         CommandFailure::new(ExitCode::Usage, message)
     })?;
-    let mut skipped = 0;
+    if items.is_empty() {
+        found.empty_files.push(file.to_owned());
+    }
+
     for item in items {
         let snapshot = wire::snapshot(item).ok();
         let key =
             snapshot.and_then(|s| Some((TenantId::parse(s.tenant_id.as_deref()?).ok()?, s.day()?)));
         match key {
             Some((tenant, day)) => {
-                found.entry(tenant).or_default().push((day, item.to_owned()));
+                found.snapshots.entry(tenant).or_default().push((day, item.to_owned()));
             }
-            None => skipped += 1,
+            None => found.skipped += 1,
         }
     }
-    Ok(skipped)
+    Ok(())
 }
 
 /// The snapshots by the configured name of their tenant, oldest first. Fails if a tenant is not
@@ -96,14 +117,11 @@ fn by_configured_name(
     found: &SnapshotsByTenant,
 ) -> Result<Vec<(String, Vec<String>)>, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory).ok();
-    let guid = |id: &TenantName| match id {
-        TenantName::Guid(id) => Some(*id),
-        TenantName::Domain(domain) => checkpoint.as_ref()?.tenant_of_domain(domain).ok().flatten(),
-    };
+    let id = |plan: &TenantPlan| daemon::resolved_id(plan, checkpoint.as_ref());
 
     let mut tenants = Vec::new();
     for (tenant, items) in found {
-        let plan = configuration.tenants.iter().find(|plan| guid(&plan.id) == Some(*tenant));
+        let plan = configuration.tenants.iter().find(|plan| id(plan) == Some(*tenant));
         let Some(plan) = plan else {
             let explanation = Explanation::new(format!(
                 "the files contain days of tenant `{tenant}`, which is not configured"
@@ -217,8 +235,8 @@ impl Totals {
 fn print_totals(name: &str, totals: Totals) {
     let rejected = match totals.rejected {
         0 => String::new(),
-        rejected => format!(", {} rejected", count(rejected as u64, "snapshot")),
+        rejected => format!(", {} rejected", count(rejected, "snapshot")),
     };
-    let imported = count(totals.imported as u64, "new day");
+    let imported = count(totals.imported, "new day");
     print_message(&format!("tenant `{name}`: {imported} imported{rejected}"));
 }

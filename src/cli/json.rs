@@ -17,6 +17,34 @@ pub(super) enum Document {
     Printed,
 }
 
+/// What has happened to the records that a command sends again: the member `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResendState {
+    /// Nothing was queued, because the command only estimates.
+    Estimated,
+    /// The daemon delivers the records.
+    Queued,
+    /// The command has delivered all records.
+    Delivered,
+    /// The command has not delivered all records.
+    Incomplete,
+    /// No record is selected.
+    NothingToSend,
+}
+
+impl ResendState {
+    /// The name in JSON. It must never change.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Estimated => "estimated",
+            Self::Queued => "queued",
+            Self::Delivered => "delivered",
+            Self::Incomplete => "incomplete",
+            Self::NothingToSend => "nothing_to_send",
+        }
+    }
+}
+
 impl Document {
     /// What the option `--json` requests.
     pub(super) fn from_flag(json: bool) -> Self {

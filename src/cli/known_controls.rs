@@ -10,11 +10,9 @@ use crate::{
     error::Explanation,
     model::Tenant,
     settings::Fault,
+    text::nearest,
     wire,
 };
-
-/// The largest edit distance of a name that a hint offers.
-const MAX_DISTANCE: usize = 3;
 
 /// The attributes of all known controls.
 #[derive(Debug, Default)]
@@ -59,9 +57,8 @@ impl KnownControls {
             let what = pattern.attribute.as_str();
             let message =
                 format!("`{}` in `{}` matches no known {what}", pattern.text, pattern.key);
-            let similar = known.iter().map(|value| (distance(value, &pattern.text), value)).min();
-            let hint = match similar.filter(|(distance, _)| *distance <= MAX_DISTANCE) {
-                Some((_, value)) => format!("use `{value}`"),
+            let hint = match nearest(&pattern.text, known.iter().map(String::as_str)) {
+                Some(similar) => format!("use `{similar}`"),
                 None => "run `fetch` to list the controls of a tenant".to_owned(),
             };
             Some(pattern.origin.fault(Explanation::new(message).with_hint(hint)))
@@ -98,10 +95,6 @@ impl KnownControls {
         }
         Ok(())
     }
-}
-
-fn distance(known: &str, pattern: &str) -> usize {
-    strsim::damerau_levenshtein(&known.to_lowercase(), &pattern.to_lowercase())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on,
     daemon_client::{request, unexpected_response},
     lock_holder, print, print_explanation, print_message,
+    selection::selected_tenant,
 };
 use crate::{
     checkpoint::Holder,
@@ -68,14 +69,16 @@ pub(super) fn login(config: &Path, args: &args::LoginArgs) -> Result<ExitCode, C
     Ok(ExitCode::Done)
 }
 
-/// The credential to sign in for: the one that the arguments name, or the only one of kind `user`.
+/// The credential to sign in for: the one that the arguments select, or the only one of kind
+/// `user`.
 fn select_credential<'a>(
     configuration: &'a Configuration,
     args: &args::LoginArgs,
 ) -> Result<(&'a NamedCredential, &'a UserCredential), CommandFailure> {
+    let tenant = args.tenant.as_deref().map(|pattern| selected_tenant(configuration, pattern));
     // A credential in the section of a tenant has a name of this form.
-    let requested =
-        args.credential.clone().or(args.tenant.as_ref().map(|name| format!("tenant {name}")));
+    let of_tenant = tenant.transpose()?.map(|plan| format!("tenant {}", plan.name));
+    let requested = args.credential.clone().or(of_tenant);
     let users: Vec<_> = configuration
         .credentials
         .iter()

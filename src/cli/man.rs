@@ -1,11 +1,14 @@
-//! `man`: prints the man pages. They are generated from the definitions in `args`, so that they are
-//! always current. Only the sections in `MORE_SECTIONS` are written by hand.
+//! `man`: prints the man pages. They are generated from the definitions in `args` and from tables,
+//! so that they are always current. Only the sections in `MORE_SECTIONS` are written by hand.
 
 use std::path::Path;
 
 use clap::CommandFactory;
+use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use super::{Args, CommandFailure, ExitCode, args, count, print, print_message};
+use super::{
+    Args, CommandFailure, ExitCode, args, count, environment::ENVIRONMENT, print, print_message,
+};
 
 const NAME: &str = "secure-score-forwarder";
 
@@ -74,17 +77,73 @@ fn write_all(
     Ok(pages)
 }
 
-/// A man page in roff. The examples of the help text are a section.
+/// A man page in roff. The examples of the help text are a section, and so are the global options,
+/// which are defined for the main command.
 fn page(command: clap::Command) -> Result<String, CommandFailure> {
     let is_main = command.get_name() == NAME;
+    let main = Args::command();
+    let global = main.get_arguments().filter(|argument| argument.is_global_set());
+    let command = if is_main { command } else { command.args(global.cloned()) };
+
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;
     let page = String::from_utf8_lossy(&page).replace(EXTRA_WITH_EXAMPLES, ".SH EXAMPLES\n");
-    Ok(if is_main { page + &exit_status() + MORE_SECTIONS } else { page })
+    let environment = environment();
+    Ok(if is_main {
+        page + &exit_status() + &environment + MORE_SECTIONS
+    } else {
+        page + &environment
+    })
+}
+
+/// The section about environment variables.
+fn environment() -> String {
+    let mut section = Roff::new();
+    section.control("SH", ["ENVIRONMENT"]);
+    for (name, effect) in ENVIRONMENT {
+        section.control("TP", []);
+        section.text([bold(*name)]);
+        section.text(inlines(&format!("{effect}.")));
+    }
+    section.to_roff()
+}
+
+/// A text whose parts in backticks are bold.
+fn inlines(text: &str) -> Vec<Inline> {
+    let parts = text.split('`').enumerate();
+    parts
+        .map(|(index, part)| if index.is_multiple_of(2) { roman(part) } else { bold(part) })
+        .collect()
 }
 
 /// The section about exit codes, as the reference describes them.
 fn exit_status() -> String {
     let codes = ExitCode::ALL.map(|exit| format!("{}: {}.\n", exit as i32, exit.description()));
     format!(".SH \"EXIT STATUS\"\n{}", codes.join(".br\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: the pages of commands had no global options, and no page had the environment.
+    #[test]
+    fn every_page_has_options_and_environment() {
+        let directory = tempfile::tempdir().unwrap();
+        let pages = write_all(Args::command().name(NAME), NAME.to_owned(), directory.path());
+        assert!(pages.unwrap() >= 30);
+
+        for entry in fs_err::read_dir(directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            let page = fs_err::read_to_string(&path).unwrap();
+            for text in [
+                ".SH \"GLOBAL OPTIONS\"\n",
+                "\\fB\\-\\-log\\-format\\fR ",
+                ".SH ENVIRONMENT\n.TP\n\\fBSECURE_SCORE_FORWARDER_CONFIG\\fR\n",
+                "\\fBNO_COLOR\\fR\nIf it is set and not empty, ",
+            ] {
+                assert_eq!(page.matches(text).count(), 1, "{}: {text}\n{page}", path.display());
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod daemon_client;
 mod dead_letters;
 mod demo;
 mod effective;
+mod environment;
 mod exit_code;
 mod fetch;
 mod findings;
@@ -27,6 +28,7 @@ mod man;
 mod once;
 mod online;
 mod poll;
+mod poll_results;
 mod reference;
 mod reload;
 mod replay;
@@ -64,7 +66,7 @@ use crate::{
     model::UnixMillis,
     source::SourceError,
     telemetry,
-    text::count,
+    text::{count, listed},
 };
 
 /// A failed command: its exit code, and the explanations that are printed.
@@ -217,30 +219,51 @@ fn print_possible_renames(renames: &[PossibleRename]) {
     }
 }
 
+/// What an option selects by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Selected {
+    Tenant,
+    Sink,
+}
+
+impl Selected {
+    /// The word in messages.
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::Sink => "sink",
+        }
+    }
+}
+
 fn unknown_sink(configuration: &Configuration, name: &str) -> CommandFailure {
-    unknown_name("sink", name, configuration.sinks.iter().map(|sink| sink.name.as_str()))
+    let known = configuration.sinks.iter().map(|sink| sink.name.as_str());
+    unknown_name(Selected::Sink, name, known)
 }
 
 fn unknown_tenant(configuration: &Configuration, name: &str) -> CommandFailure {
-    unknown_name("tenant", name, configuration.tenants.iter().map(|tenant| tenant.name.as_str()))
+    let known = configuration.tenants.iter().map(|tenant| tenant.name.as_str());
+    unknown_name(Selected::Tenant, name, known)
 }
 
 /// The number of configured names that a hint lists.
 const MAX_LISTED_NAMES: usize = 12;
 
+/// The hint lists the known names; without any, there is no hint.
 fn unknown_name<'a>(
-    what: &str,
+    what: Selected,
     name: &str,
     known: impl Iterator<Item = &'a str>,
 ) -> CommandFailure {
-    let mut known: Vec<&str> = known.collect();
-    let more = known.len().saturating_sub(MAX_LISTED_NAMES);
-    known.truncate(MAX_LISTED_NAMES);
-    let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-
+    let known: Vec<&str> = known.collect();
+    let what = what.noun();
     let explanation = Explanation::new(format!("the configuration has no {what} `{name}`"));
-    let hint = format!("use one of: {}{and_more}", known.join(", "));
-    CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
+    let explanation = if known.is_empty() {
+        explanation
+    } else {
+        explanation.with_hint(format!("use one of: {}", listed(&known, MAX_LISTED_NAMES)))
+    };
+    CommandFailure::new(ExitCode::Usage, explanation)
 }
 
 /// Runs asynchronous work to completion. SIGINT cancels it with exit code 130. This is safe at any

@@ -1,6 +1,6 @@
 //! `once`: polls, delivers and exits, for cron, CI jobs and Kubernetes CronJobs. The command uses
 //! the checkpoint exclusively, so it fails while a daemon is running. [`print_report`] also prints
-//! the results of `backfill` and `demo`, and [`print_poll`] those of `poll`.
+//! the results of `backfill` and `demo`.
 
 use std::path::Path;
 
@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on, count,
     json::{self, Document},
-    load_with_secrets, print_explanation, print_possible_renames,
+    load_with_secrets,
+    poll_results::PollResults,
+    print_explanation, print_message, print_possible_renames,
 };
 use crate::{
-    daemon::{Engine, OnceReport, PollOutcome, SinkReport, once as run_once},
+    daemon::{Engine, OnceReport, SinkReport, once as run_once},
     error::Explanation,
+    text::with_separators,
 };
 
 /// Runs the command. Returns `Incomplete` if a poll or a delivery is incomplete, or if a sink has
@@ -35,53 +38,36 @@ pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandF
     })
 }
 
-/// Prints one line per tenant and per sink with the hints of their errors, and how to handle dead
-/// letters.
+/// Prints one line per tenant and per sink with the hints of their errors, how to handle dead
+/// letters, and a summary. Those that are not complete are first.
 pub(super) fn print_report(report: &OnceReport) {
-    for (name, poll) in &report.polls {
-        print_poll(name, &PollOutcome::of(poll));
-    }
-
-    for sink in &report.sinks {
+    let polls = PollResults::of(report);
+    polls.print();
+    for sink in sorted(&report.sinks) {
         print_explanation(&explain_delivery(sink));
     }
     if let Some(explanation) = explain_dead_letters(&report.sinks) {
         print_explanation(&explanation);
     }
+    print_message(&summary(&polls, &report.sinks));
 }
 
-/// Prints the result of a poll.
-pub(super) fn print_poll(tenant: &str, outcome: &PollOutcome) {
-    print_explanation(&explain_poll(outcome).within(&format!("tenant `{tenant}`")));
+/// The deliveries, those that are not complete first.
+fn sorted(sinks: &[SinkReport]) -> Vec<&SinkReport> {
+    let mut sorted: Vec<&SinkReport> = sinks.iter().collect();
+    sorted.sort_by_key(|sink| sink.is_complete());
+    sorted
 }
 
-/// What a poll has read, and why its response is incomplete.
-fn explain_poll(outcome: &PollOutcome) -> Explanation {
-    let PollOutcome::Polled { days, revisions, rejected, held, newest, incomplete } = outcome
-    else {
-        return outcome.problem().unwrap_or_default();
-    };
-
-    let mut parts = vec![count(*days as u64, "new day")];
-    let newest = newest.map(|day| format!("newest `{day}`"));
-    parts.push(newest.unwrap_or_else(|| "no day yet".to_owned()));
-    if *revisions > 0 {
-        parts.push(count(*revisions as u64, "revision"));
+/// How many polls and deliveries were complete.
+fn summary(polls: &PollResults, sinks: &[SinkReport]) -> String {
+    let polls = polls.summary();
+    if sinks.is_empty() {
+        return polls;
     }
-    if *rejected > 0 {
-        parts.push(format!("{} rejected", count(*rejected as u64, "snapshot")));
-    }
-    if *held > 0 {
-        parts.push(format!("{} held", count(*held as u64, "day")));
-    }
-
-    let line = parts.join(", ");
-    match incomplete {
-        Some(Explanation { message, hint }) => {
-            Explanation { message: format!("{line}; {message}"), hint: hint.clone() }
-        }
-        None => Explanation::new(line),
-    }
+    let complete = sinks.iter().filter(|sink| sink.is_complete()).count();
+    let sinks = count(sinks.len(), "sink");
+    format!("{polls}; deliveries complete: {} of {sinks}", with_separators(complete))
 }
 
 /// What was delivered to a sink, and why the delivery stopped.
@@ -89,7 +75,7 @@ pub(super) fn explain_delivery(sink: &SinkReport) -> Explanation {
     let SinkReport { name, delivered, rejected, dead_letters, stopped } = sink;
     let mut parts = vec![format!("sink `{name}`: {} delivered", count(*delivered, "record"))];
     if *rejected > 0 {
-        parts.push(format!("{rejected} rejected (dead letters)"));
+        parts.push(format!("{} rejected (dead letters)", with_separators(*rejected)));
     }
     if *dead_letters > *rejected {
         parts.push(format!("{} in total", count(*dead_letters, "dead letter")));
@@ -114,51 +100,12 @@ pub(super) fn explain_dead_letters(sinks: &[SinkReport]) -> Option<Explanation> 
 }
 
 fn as_json(report: &OnceReport) -> Value {
-    let polls = report.polls.iter();
-    let tenants = polls.map(|(name, poll)| poll_as_json(name, &PollOutcome::of(poll)));
+    let sinks = sorted(&report.sinks).into_iter();
     json!({
         "complete": report.is_complete(),
-        "tenants": tenants.collect::<Vec<_>>(),
-        "sinks": report.sinks.iter().map(delivery_as_json).collect::<Vec<_>>(),
+        "tenants": PollResults::of(report).as_json(),
+        "sinks": sinks.map(delivery_as_json).collect::<Vec<_>>(),
     })
-}
-
-/// The result of a poll. The numbers are `null` if the tenant was not polled.
-pub(super) fn poll_as_json(tenant: &str, outcome: &PollOutcome) -> Value {
-    let mut document = json!({
-        "name": tenant,
-        "state": poll_state(outcome),
-        "new_days": null,
-        "revisions": null,
-        "rejected_snapshots": null,
-        "held_days": null,
-        "newest_day": null,
-        "retry_after_seconds": null,
-        "error": outcome.problem().map(|problem| json::error(&problem)),
-    });
-
-    match outcome {
-        PollOutcome::Polled { days, revisions, rejected, held, newest, .. } => {
-            document["new_days"] = json!(days);
-            document["revisions"] = json!(revisions);
-            document["rejected_snapshots"] = json!(rejected);
-            document["held_days"] = json!(held);
-            document["newest_day"] = json!(newest);
-        }
-        PollOutcome::Paused { rest } => document["retry_after_seconds"] = json!(rest.as_secs()),
-        PollOutcome::Failed(_) => {}
-    }
-    document
-}
-
-/// The value of `state` in the document of a poll.
-fn poll_state(outcome: &PollOutcome) -> &'static str {
-    match outcome {
-        PollOutcome::Polled { incomplete: None, .. } => "complete",
-        PollOutcome::Polled { incomplete: Some(_), .. } => "incomplete",
-        PollOutcome::Failed(_) => "failed",
-        PollOutcome::Paused { .. } => "paused",
-    }
 }
 
 /// The result of the delivery to a sink.
@@ -174,10 +121,7 @@ pub(super) fn delivery_as_json(sink: &SinkReport) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::model::Day;
 
     fn report(delivered: u64, rejected: u64, dead_letters: u64) -> SinkReport {
         SinkReport { name: "x".to_owned(), delivered, rejected, dead_letters, stopped: None }
@@ -205,31 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn polls_have_the_same_members_in_every_state() {
-        let reason = Explanation::new("partial").with_hint("wait");
-        let polled = |incomplete| PollOutcome::Polled {
-            days: 1,
-            revisions: 0,
-            rejected: 0,
-            held: 0,
-            newest: Day::from_number(0),
-            incomplete,
-        };
-        let members = |outcome: &PollOutcome| -> Vec<String> {
-            poll_as_json("t", outcome).as_object().unwrap().keys().cloned().collect()
-        };
+    fn incomplete_deliveries_are_first_and_counted() {
+        let sinks = ["a", "b", "c"].map(|name| {
+            let dead_letters = u64::from(name == "b");
+            SinkReport { name: name.to_owned(), ..report(1, 0, dead_letters) }
+        });
+        let order: Vec<&str> = sorted(&sinks).iter().map(|sink| sink.name.as_str()).collect();
+        assert_eq!(order, ["b", "a", "c"]);
 
-        let complete = polled(None);
-        assert_eq!(poll_as_json("t", &complete)["newest_day"], "1970-01-01");
-        for (outcome, state) in [
-            (polled(Some(reason.clone())), "incomplete"),
-            (PollOutcome::Failed(reason), "failed"),
-            (PollOutcome::Paused { rest: Duration::from_mins(1) }, "paused"),
-        ] {
-            assert_eq!(members(&outcome), members(&complete));
-            let document = poll_as_json("t", &outcome);
-            assert_eq!(document["state"], state);
-            assert!(document["error"]["message"].is_string());
-        }
+        let polls = PollResults::of(&OnceReport::default());
+        let line = "polls complete: 0 of 0 tenants; deliveries complete: 2 of 3 sinks";
+        assert_eq!(summary(&polls, &sinks), line);
+        assert_eq!(summary(&polls, &[]), "polls complete: 0 of 0 tenants");
     }
 }

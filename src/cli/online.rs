@@ -14,6 +14,7 @@ use crate::{
     daemon::sink_context,
     error::{Explanation, chain},
     source::{Api, Clients, Collection, Graph, Probe},
+    text::{count, with_separators},
     wire,
 };
 
@@ -81,9 +82,11 @@ impl OnlineReport {
         let (tenants, sinks) = (usable(&self.tenants), usable(&self.sinks));
         let _ = writeln!(
             text,
-            "{tenants} of {} tenants can be polled; {sinks} of {} sinks can be used",
-            self.tenants.len(),
-            self.sinks.len()
+            "{} of {} can be polled; {} of {} can be used",
+            with_separators(tenants),
+            count(self.tenants.len(), "tenant"),
+            with_separators(sinks),
+            count(self.sinks.len(), "sink")
         );
         text
     }
@@ -280,7 +283,7 @@ mod tests {
         };
         let text = report.as_text();
         assert!(text.starts_with("tenant `b`: found\n  hint: do it\ntenant `a`: found"), "{text}");
-        let summary = "1 of 2 tenants can be polled; 1 of 1 sinks can be used\n";
+        let summary = "1 of 2 tenants can be polled; 1 of 1 sink can be used\n";
         assert!(text.ends_with(summary), "{text}");
         assert!(!report.is_usable());
         assert_eq!(report.as_json()["tenants"][0]["usable"], false);

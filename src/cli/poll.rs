@@ -1,5 +1,6 @@
 //! `poll`: requests that the daemon poll tenants now, instead of at the next scheduled time, and
-//! prints the results. The deliverers of the daemon send what the polls have read.
+//! prints the results. The deliverers of the daemon send what the polls have read. `backfill` also
+//! uses [`request_polls`].
 
 use std::path::Path;
 
@@ -7,12 +8,15 @@ use serde_json::json;
 
 use super::{
     CommandFailure, ExitCode, args,
+    backfill::progress_bar,
     daemon_client::{request_with_progress, running_daemon, unexpected_response},
     json::Document,
-    once::{poll_as_json, print_poll},
-    selection::selected_tenants,
+    poll_results::PollResults,
+    print_message,
+    selection::selected_names,
 };
 use crate::{
+    checkpoint::Holder,
     config::Configuration,
     daemon::{Event, Request},
 };
@@ -28,30 +32,37 @@ pub(super) fn poll(config: &Path, args: &args::Poll) -> Result<ExitCode, Command
         let hint = "run `once`, which polls all tenants and delivers their records";
         let holder = running_daemon(&configuration.state_directory, "poll now", hint)?;
 
-        let mut tenants = Vec::new();
+        let tenants = if names.is_empty() { configuration.tenants.len() } else { names.len() };
         let request = Request::Poll { tenants: names };
-        let response = request_with_progress(&holder, &request, |event| {
-            if let Event::Polled { name, outcome } = event {
-                print_poll(name, outcome);
-                tenants.push(poll_as_json(name, outcome));
-            }
-        })?;
-
-        let Event::Done { failed } = response else { return Err(unexpected_response()) };
-        document.print(|| json!({ "complete": failed == 0, "tenants": tenants }))?;
-        Ok(if failed == 0 { ExitCode::Done } else { ExitCode::Incomplete })
+        let results = request_polls(&configuration, &holder, &request, tenants)?;
+        let is_complete = results.is_complete();
+        document.print(|| json!({ "complete": is_complete, "tenants": results.as_json() }))?;
+        Ok(if is_complete { ExitCode::Done } else { ExitCode::Incomplete })
     })
 }
 
-/// The names of the tenants that match any of the patterns; empty if there are no patterns. Fails
-/// in the same cases as [`selected_tenants`].
-pub(super) fn selected_names(
+/// Sends a request that polls this number of tenants to the daemon. Prints the results and a
+/// summary, and while polls are running, a progress bar. Fails if the daemon does not complete the
+/// request; the results that have arrived are printed nevertheless.
+pub(super) fn request_polls(
     configuration: &Configuration,
-    patterns: &[String],
-) -> Result<Vec<String>, CommandFailure> {
-    if patterns.is_empty() {
-        return Ok(Vec::new());
-    }
-    let selected = selected_tenants(configuration, patterns)?;
-    Ok(selected.into_iter().map(|plan| plan.name.clone()).collect())
+    holder: &Holder,
+    request: &Request,
+    tenants: usize,
+) -> Result<PollResults, CommandFailure> {
+    let bar = progress_bar(tenants as u64);
+    let mut received = Vec::new();
+    let response = request_with_progress(holder, request, |event| {
+        if let Event::Polled { name, outcome } = event {
+            received.push((name.clone(), outcome.clone()));
+            bar.inc(1);
+        }
+    });
+    bar.finish_and_clear();
+
+    let results = PollResults::received(received, configuration);
+    results.print();
+    let Event::Done { .. } = response? else { return Err(unexpected_response()) };
+    print_message(&results.summary());
+    Ok(results)
 }

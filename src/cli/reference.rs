@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use clap::CommandFactory;
 use serde_json::Value;
 
-use super::{Args, CommandFailure, ExitCode, args, count, exit_code::SITUATIONS, print_message};
+use super::{
+    Args, CommandFailure, ExitCode, args, count, environment::ENVIRONMENT, exit_code::SITUATIONS,
+    print_message,
+};
 use crate::{admin, config, settings, sink};
 
 const RECORD: &str = include_str!("../model/record.schema.json");
@@ -32,7 +35,7 @@ pub(super) fn reference(args: &args::Reference) -> Result<ExitCode, CommandFailu
     }
     print_message(&format!(
         "wrote {} to `{}`",
-        count(pages.len() as u64, "page"),
+        count(pages.len(), "page"),
         args.directory.display()
     ));
     Ok(ExitCode::Done)
@@ -71,6 +74,15 @@ fn commands() -> String {
     page.push_str("\n## Global options\n\n");
     options(&mut page, root.get_arguments().filter(|argument| argument.is_global_set()));
     page.push_str(VERSION_OPTIONS);
+
+    page.push_str(
+        "\n## Environment variables\n\n\
+         [Set keys from the environment](../how-to/organize-the-configuration.md#set-keys-from-the-environment) describes the names of variables that set keys of the configuration.\n\n\
+         | variable | effect |\n|---|---|\n",
+    );
+    for (name, effect) in ENVIRONMENT {
+        let _ = writeln!(page, "| `{name}` | {effect}. |");
+    }
 
     let visible = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
     for command in root.get_subcommands().filter(visible) {

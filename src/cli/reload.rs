@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{
     CommandFailure, ExitCode, args,
-    daemon_client::{request, running_daemon, unexpected_response},
+    daemon_client::{lock_holder, request, running_daemon, unexpected_response},
     json::Document,
     print, print_possible_renames,
 };
 use crate::{
-    config::Configuration,
+    config::{ConfigError, Configuration},
     daemon::{Event, PossibleRename, ReloadReport, Request, TenantRemovals},
 };
 
@@ -33,12 +33,35 @@ pub(super) fn reload(config: &Path, args: args::Reload) -> Result<ExitCode, Comm
 
 fn request_reload(config: &Path, removals: TenantRemovals) -> Result<ReloadReport, CommandFailure> {
     // Only the daemon reads the secrets; the caller may not have access to them.
-    let configuration = Configuration::load(config)?;
+    let configuration = match Configuration::load(config) {
+        Ok(configuration) => configuration,
+        Err(error) => return request_rejection(config, error, removals),
+    };
     let hint = "start the service, which reads the configuration";
     let holder = running_daemon(&configuration.state_directory, "reload", hint)?;
     match request(&holder, &Request::Reload { removals })? {
         Event::Reloaded(report) => Ok(*report),
         _ => Err(unexpected_response()),
+    }
+}
+
+/// Requests the reload of a configuration that this process rejects, so that the daemon rejects it
+/// too, and shows that. Fails with the faults unless the daemon accepts it, because it may read
+/// files that the caller cannot read.
+fn request_rejection(
+    config: &Path,
+    error: ConfigError,
+    removals: TenantRemovals,
+) -> Result<ReloadReport, CommandFailure> {
+    let directory = Configuration::state_directory_in(config);
+    let Some(holder) = directory.and_then(|directory| lock_holder(&directory)) else {
+        return Err(error.into());
+    };
+    match request(&holder, &Request::Reload { removals }) {
+        Ok(Event::Reloaded(report)) => Ok(*report),
+        // The faults of the daemon are those of the current files.
+        Err(failure) if failure.code == ExitCode::Usage => Err(failure),
+        Ok(_) | Err(_) => Err(error.into()),
     }
 }
 

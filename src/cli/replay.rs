@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on, daemon_client, dead_letters,
-    json::{self, Document},
+    json::{self, Document, ResendState},
     load_with_secrets, lock_holder,
     once::{explain_dead_letters, explain_delivery},
-    poll::selected_names,
     print, print_explanation, print_message,
-    selection::selected_sink,
+    selection::{selected_names, selected_sink},
 };
 use crate::{
     checkpoint::{Checkpoint, Holder},
@@ -91,7 +90,9 @@ fn dry_run(
     let days = (request.first_day, request.last_day);
     let extent = daemon::replay_extent(&checkpoint, plan, &tenants, days, &clients)?;
     match document {
-        Document::Printed => document.print(|| as_json(request, &extent, "estimated", None))?,
+        Document::Printed => {
+            document.print(|| as_json(request, &extent, ResendState::Estimated, None))?;
+        }
         Document::Omitted if extent == ReplayExtent::default() => print_message(NOTHING),
         Document::Omitted => print(&format!("{}\n", describe(&extent)))?,
     }
@@ -110,7 +111,7 @@ fn replay_through_daemon(
     let is_queued = extent != ReplayExtent::default();
     let hint = "run `status` to see the progress";
     print_explanation(&if is_queued { explanation.with_hint(hint) } else { explanation });
-    let state = if is_queued { "queued" } else { "nothing_to_send" };
+    let state = if is_queued { ResendState::Queued } else { ResendState::NothingToSend };
     document.print(|| as_json(request, &extent, state, None))?;
     Ok(ExitCode::Done)
 }
@@ -137,9 +138,9 @@ fn replay_without_daemon(
 
         let is_complete = sink.has_sent_all();
         let state = match (is_complete, extent == ReplayExtent::default()) {
-            (false, _) => "incomplete",
-            (true, true) => "nothing_to_send",
-            (true, false) => "delivered",
+            (false, _) => ResendState::Incomplete,
+            (true, true) => ResendState::NothingToSend,
+            (true, false) => ResendState::Delivered,
         };
         document.print(|| as_json(request, &extent, state, Some(&sink)))?;
         Ok(if is_complete { ExitCode::Done } else { ExitCode::Incomplete })
@@ -156,8 +157,8 @@ fn queued_line(extent: &ReplayExtent) -> String {
     format!("queued to be sent again: {}", describe(extent))
 }
 
-/// How much a replay sends, such as `2 days × 2 tenants, about 920 records, 0.8 MB`.
-fn describe(extent: &ReplayExtent) -> String {
+/// How much is sent, such as `2 days × 2 tenants, about 920 records, 0.8 MB`.
+pub(super) fn describe(extent: &ReplayExtent) -> String {
     let ReplayExtent { days, tenants, tenant_days, records, bytes } = *extent;
     let what = match tenants {
         0 | 1 => count(days, "day"),
@@ -170,19 +171,18 @@ fn describe(extent: &ReplayExtent) -> String {
     format!("{what}, about {}, {}", count(records, "record"), size(bytes))
 }
 
-/// The document of the command. `state` is `estimated`, `queued`, `delivered`, `incomplete` or
-/// `nothing_to_send`; `sink` is the delivery if the command has delivered.
+/// The document of the command. `sink` is the delivery if the command has delivered.
 fn as_json(
     request: &ReplayRequest,
     extent: &ReplayExtent,
-    state: &str,
+    state: ResendState,
     sink: Option<&SinkReport>,
 ) -> Value {
     json!({
         "sink": request.sink,
         "from": request.first_day,
         "to": request.last_day,
-        "state": state,
+        "state": state.as_str(),
         "days": extent.days,
         "tenants": extent.tenants,
         "tenant_days": extent.tenant_days,

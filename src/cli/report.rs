@@ -10,7 +10,7 @@ use super::{
     CommandFailure, ExitCode, args, count, print, print_message, selection::selected_tenants,
 };
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, CheckpointError},
     clock,
     config::{Configuration, TenantPlan},
     daemon::{Reporter, resolved_tenant},
@@ -39,8 +39,9 @@ struct ReportRequest<'a> {
     generated: String,
 }
 
-/// Writes the report. Returns `Incomplete` if no selected tenant has been read yet. Fails if a
-/// pattern matches no tenant, if the period is invalid, or if the checkpoint cannot be read.
+/// Writes the report. Writes nothing and returns `Incomplete` if no day of a selected tenant is
+/// stored. Fails if a pattern matches no tenant, if the period is invalid, or if the checkpoint
+/// cannot be read.
 pub(super) fn report(config: &Path, args: &args::ReportArgs) -> Result<ExitCode, CommandFailure> {
     let window = window(args, Day::of(clock::now()))?;
     let format: Format = args.format.into();
@@ -54,7 +55,7 @@ pub(super) fn report(config: &Path, args: &args::ReportArgs) -> Result<ExitCode,
     let plans = selected_tenants(&configuration, &args.tenant)?;
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let request = ReportRequest {
-        tenants: resolved(&plans, &checkpoint),
+        tenants: with_data(&plans, &checkpoint)?,
         window,
         format,
         title: args.title.as_deref(),
@@ -72,7 +73,7 @@ pub(super) fn report(config: &Path, args: &args::ReportArgs) -> Result<ExitCode,
         }
         Destination::Directory(path) => {
             request.write_files(path, &checkpoint)?;
-            let reports = count(request.tenants.len() as u64, "report");
+            let reports = count(request.tenants.len(), "report");
             print_message(&format!("wrote {reports} to `{}`", path.display()));
         }
     }
@@ -129,19 +130,26 @@ impl ReportRequest<'_> {
     }
 }
 
-/// The tenants whose ID is known. A tenant that has never been polled is reported in a message.
-fn resolved<'a>(
+/// The tenants whose ID is known, or none if no day of any of them is stored. A tenant without a
+/// stored day is reported in a message.
+fn with_data<'a>(
     plans: &[&'a TenantPlan],
     checkpoint: &Checkpoint,
-) -> Vec<(&'a TenantPlan, Tenant)> {
-    let mut tenants = Vec::with_capacity(plans.len());
+) -> Result<Vec<(&'a TenantPlan, Tenant)>, CheckpointError> {
+    let (mut tenants, mut has_data) = (Vec::with_capacity(plans.len()), false);
     for &plan in plans {
-        match resolved_tenant(plan, checkpoint) {
-            Some(tenant) => tenants.push((plan, tenant)),
-            None => print_message(&format!("tenant `{}`: no data yet", plan.name)),
+        let tenant = resolved_tenant(plan, checkpoint);
+        let newest = match &tenant {
+            Some(tenant) => checkpoint.newest_day(tenant.id)?,
+            None => None,
+        };
+        if newest.is_none() {
+            print_message(&format!("tenant `{}`: no data yet", plan.name));
         }
+        has_data |= newest.is_some();
+        tenants.extend(tenant.map(|tenant| (plan, tenant)));
     }
-    tenants
+    Ok(if has_data { tenants } else { Vec::new() })
 }
 
 /// Writes a file under another name and renames it, so that no reader gets a part of it, and a

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{CommandFailure, ExitCode, unknown_sink, unknown_tenant};
+use super::{CommandFailure, ExitCode, MAX_LISTED_NAMES, unknown_sink, unknown_tenant};
 use crate::{
     config::{Configuration, SinkPlan, TenantFilter, TenantPlan},
     error::Explanation,
+    text::{count, listed},
 };
 
 /// The tenants that match any of the patterns, in the order of the configuration; all tenants if
@@ -42,6 +43,22 @@ pub(super) fn selected_tenants<'a>(
     Ok(tenants.filter(|(index, _)| selected.contains(index)).map(|(_, plan)| plan).collect())
 }
 
+/// The names of the tenants that match any of the patterns; empty if there are no patterns.
+///
+/// # Errors
+///
+/// Fails in the same cases as [`selected_tenants`].
+pub(super) fn selected_names(
+    configuration: &Configuration,
+    patterns: &[String],
+) -> Result<Vec<String>, CommandFailure> {
+    if patterns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let selected = selected_tenants(configuration, patterns)?;
+    Ok(selected.into_iter().map(|plan| plan.name.clone()).collect())
+}
+
 /// The sink with this name. Fails if it is not configured.
 pub(super) fn selected_sink<'a>(
     configuration: &'a Configuration,
@@ -51,17 +68,26 @@ pub(super) fn selected_sink<'a>(
     found.ok_or_else(|| unknown_sink(configuration, name))
 }
 
-/// Fails if a name is given, and no configured tenant has it.
-pub(super) fn check_tenant(
-    configuration: &Configuration,
-    name: Option<&str>,
-) -> Result<(), CommandFailure> {
-    match name {
-        Some(name) if !configuration.tenants.iter().any(|plan| plan.name == name) => {
-            Err(unknown_tenant(configuration, name))
-        }
-        _ => Ok(()),
+/// The only tenant that a pattern matches, for a command that needs exactly one.
+///
+/// # Errors
+///
+/// Fails if the pattern matches no tenant, and if it matches several.
+pub(super) fn selected_tenant<'a>(
+    configuration: &'a Configuration,
+    pattern: &str,
+) -> Result<&'a TenantPlan, CommandFailure> {
+    let selected = selected_tenants(configuration, &[pattern.to_owned()])?;
+    if let [plan] = selected.as_slice() {
+        return Ok(*plan);
     }
+
+    let names: Vec<&str> = selected.iter().map(|plan| plan.name.as_str()).collect();
+    let tenants = count(names.len(), "tenant");
+    let explanation =
+        Explanation::new(format!("`{pattern}` matches {tenants}, but the command needs one"));
+    let hint = format!("use one of: {}", listed(&names, MAX_LISTED_NAMES));
+    Err(CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint)))
 }
 
 /// The indexes of the tenants that a pattern selects.
@@ -142,6 +168,25 @@ type = "stdout"
         let error = names(&configuration, "contoso fabrikam customer=x*").unwrap_err();
         assert!(error.contains("no tenant `fabrikam`"), "{error}");
         assert!(error.contains("no tenant matches `customer=x*`"), "{error}");
+    }
+
+    /// Regression: some commands accepted only names, and others only patterns of names.
+    #[test]
+    fn one_tenant_is_selected_by_any_pattern() {
+        let tenants = [("c-1", "north"), ("c-2", "south"), ("c-3", "south")];
+        let configuration = configuration(&tenants);
+        let selected = |pattern: &str| {
+            let found = selected_tenant(&configuration, pattern);
+            found.map(|plan| plan.name.clone()).map_err(|failure| failure.to_string())
+        };
+
+        for pattern in ["c-1", "*1", "customer=north", "00000000-0000-4000-8000-00000000c0de"] {
+            assert_eq!(selected(pattern).unwrap(), "c-1", "{pattern}");
+        }
+        let several = selected("customer=south").unwrap_err();
+        assert!(several.contains("matches 2 tenants, but the command needs one"), "{several}");
+        assert!(several.ends_with("use one of: c-2, c-3"), "{several}");
+        assert!(selected("c-4").unwrap_err().contains("no tenant `c-4`"));
     }
 
     /// The exact name has precedence over the pattern.

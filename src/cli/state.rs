@@ -9,7 +9,8 @@ use super::{
     daemon_client::{request, unexpected_response},
     format_time,
     json::Document,
-    lock_holder, print, print_explanation, print_message, unknown_tenant,
+    lock_holder, print, print_explanation, print_message,
+    selection::selected_tenants,
 };
 use crate::{
     checkpoint::{
@@ -17,10 +18,10 @@ use crate::{
         VerifyReport,
     },
     clock,
-    config::{Configuration, TenantName},
-    daemon::{self, Event, Request},
+    config::{Configuration, TenantPlan},
+    daemon::{self, Event, Request, resolved_id},
     error::Explanation,
-    model::{Day, TenantId},
+    model::{Day, Tenant, TenantId},
     text::{count, plural, size},
 };
 
@@ -28,24 +29,23 @@ use crate::{
 /// afterwards. Fails if the checkpoint cannot be used.
 pub(super) fn state(config: &Path, args: &args::StateCommand) -> Result<ExitCode, CommandFailure> {
     // None of these commands needs a secret.
-    let configuration = Configuration::load(config)?;
+    let load = || Configuration::load(config);
     match args {
-        args::StateCommand::Verify(args) => verify(&configuration, *args),
-        args::StateCommand::Repair(args) => repair(&configuration, args),
-        args::StateCommand::Backup(args) => backup(&configuration, args),
-        args::StateCommand::Restore(args) => restore(&configuration, args),
-        args::StateCommand::Prune(args) => prune(&configuration, args),
-        args::StateCommand::Export(args) => export(&configuration, args),
-        args::StateCommand::Forget(args) => forget(&configuration, args),
+        args::StateCommand::Verify(args) => verify(config, *args),
+        args::StateCommand::Repair(args) => repair(&load()?, args),
+        args::StateCommand::Backup(args) => backup(&load()?, args),
+        args::StateCommand::Restore(args) => restore(&load()?, args),
+        args::StateCommand::Prune(args) => prune(&load()?, args),
+        args::StateCommand::Export(args) => export(&load()?, args),
+        args::StateCommand::Forget(args) => forget(&load()?, args),
     }
 }
 
-fn verify(
-    configuration: &Configuration,
-    args: args::StateVerify,
-) -> Result<ExitCode, CommandFailure> {
+fn verify(config: &Path, args: args::StateVerify) -> Result<ExitCode, CommandFailure> {
     let document = Document::from_flag(args.json);
     document.run(|| {
+        // A fault of the configuration is part of the document too.
+        let configuration = Configuration::load(config)?;
         let directory = &configuration.state_directory;
         Checkpoint::probe(directory)?;
         let report = Checkpoint::open_read_only(directory)?.verify()?;
@@ -307,15 +307,14 @@ fn export(
     configuration: &Configuration,
     args: &args::StateExport,
 ) -> Result<ExitCode, CommandFailure> {
+    let selected = selected_tenants(configuration, &args.tenant)?;
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-    let tenants: Vec<_> = configuration
-        .tenants
-        .iter()
-        .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name))
-        .filter_map(|plan| daemon::resolved_tenant(plan, &checkpoint))
-        .collect();
-    if let (Some(name), true) = (&args.tenant, tenants.is_empty()) {
-        return Err(unknown_tenant(configuration, name));
+    let resolved = |plan: &&TenantPlan| daemon::resolved_tenant(plan, &checkpoint);
+    let tenants: Vec<Tenant> = selected.iter().filter_map(resolved).collect();
+    if tenants.is_empty() && !args.tenant.is_empty() {
+        let explanation = Explanation::new("no selected tenant has been read yet");
+        let hint = "run `poll`, or `once` if no daemon is running";
+        return Err(CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint)));
     }
 
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -345,13 +344,8 @@ fn forget(
     })?;
 
     let inspected = Checkpoint::open_read_only(directory)?;
-    let configured = configuration.tenants.iter().any(|plan| match &plan.id {
-        TenantName::Guid(id) => *id == tenant,
-        TenantName::Domain(domain) => {
-            inspected.tenant_of_domain(domain).ok().flatten() == Some(tenant)
-        }
-    });
-    if configured {
+    let id = |plan: &TenantPlan| resolved_id(plan, Some(&inspected));
+    if configuration.tenants.iter().any(|plan| id(plan) == Some(tenant)) {
         let explanation = Explanation::new(format!(
             "cannot erase tenant `{tenant}`: it is configured, and the next poll would read it again"
         ));

@@ -7,6 +7,8 @@ use std::io::IsTerminal;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::NOTHING};
 
+use crate::{telemetry::is_colored, text::cut};
+
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
@@ -76,7 +78,7 @@ impl Terminal {
         let variable = || variable().filter(|width| *width > 0);
         Self {
             width: Some(reported.or_else(variable).unwrap_or(DEFAULT_WIDTH)),
-            is_colored: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            is_colored: is_colored(&stdout),
         }
     }
 }
@@ -114,7 +116,7 @@ impl TextTable {
         for row in &self.rows {
             table.add_row(shown.iter().map(|index| {
                 let (text, tone) = &row[*index];
-                self.cell(*index, &shortened(text, widths[*index]), *tone)
+                self.cell(*index, &cut(text, widths[*index]), *tone)
             }));
         }
 
@@ -191,14 +193,6 @@ fn fit(widths: &mut [usize], least: &[usize], shown: &[usize], limit: usize) {
 
 fn total(widths: &[usize], shown: &[usize]) -> usize {
     shown.iter().map(|index| widths[*index] + GAP).sum::<usize>().saturating_sub(GAP)
-}
-
-/// The text, or its beginning and an ellipsis if it is longer than `width` characters.
-pub(super) fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]

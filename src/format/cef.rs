@@ -13,7 +13,7 @@ use super::{
     json::write_extra_fields,
     members::{boolean, close, end, open, text as json_text, write_additional},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, plain_run, replacement, trim},
+    text::{cut, is_unsafe, plain, plain_run, points_unit, replacement, trim},
 };
 use crate::model::{
     Body, ChangeRecord, ControlOutcome, ControlRecord, Number, Profile, QualityRecord, Record,
@@ -312,11 +312,13 @@ fn write_points(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     if let Some(score) = control.score {
         out.extend_from_slice(b": ");
         score.write_plain(out);
-        if let Some((max, _)) = control.max_score {
+        let max = control.max_score.map(|(max, _)| max);
+        if let Some(max) = max {
             out.extend_from_slice(b" of ");
             max.write_plain(out);
         }
-        out.extend_from_slice(b" points");
+        out.push(b' ');
+        out.extend_from_slice(points_unit(max.or(Some(score))).as_bytes());
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::{
     members::{boolean, close, end, float, integer, open, plain_number, text},
-    text::cut,
+    text::{cut, points_unit},
 };
 use crate::model::{
     Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, Number, ObservationKind,
@@ -133,7 +133,10 @@ fn event(record: &ChangeRecord<'_>) -> String {
 
     let points = |n: Option<Number>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     let of_max = |max: Option<Number>| max.map(|max| format!(" of {max}")).unwrap_or_default();
-    let after_score = || format!("{}{} points", points(after.score), of_max(after.max_score));
+    let after_score = || {
+        let unit = points_unit(after.max_score.or(after.score));
+        format!("{}{} {unit}", points(after.score), of_max(after.max_score))
+    };
     let by_microsoft = if change.cause == Cause::Microsoft { " by Microsoft" } else { "" };
 
     match change.what {
@@ -145,13 +148,15 @@ fn event(record: &ChangeRecord<'_>) -> String {
         }
         ChangeKind::Added => format!("control added{by_microsoft} with {}", after_score()),
         ChangeKind::Removed => {
-            format!("control removed{by_microsoft} with {} points", points(before.score))
+            let unit = points_unit(before.score);
+            format!("control removed{by_microsoft} with {} {unit}", points(before.score))
         }
 
         ChangeKind::MaxScoreChanged => format!(
-            "maximum score changed from {} to {} points",
+            "maximum score changed from {} to {} {}",
             points(before.max_score),
-            points(after.max_score)
+            points(after.max_score),
+            points_unit(after.max_score)
         ),
         ChangeKind::Deprecated if after.deprecated == Some(false) => {
             "control no longer deprecated by Microsoft".to_owned()

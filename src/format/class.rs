@@ -4,7 +4,7 @@
 
 use super::{
     change::{change_sentence, quality_sentence},
-    text::cut,
+    text::{cut, points_unit},
 };
 use crate::model::{Body, ChangeKind, Number, Record};
 
@@ -61,13 +61,18 @@ pub fn sentence(record: &Record<'_>) -> String {
     match &record.body {
         Body::Control(control) => match (control.score, control.max_score) {
             (Some(score), Some((max, _))) => {
-                format!("{}: {score} of {max} points", cut(control.title(), TITLE))
+                let unit = points_unit(Some(max));
+                format!("{}: {score} of {max} {unit}", cut(control.title(), TITLE))
             }
-            (Some(score), None) => format!("{}: {score} points", cut(control.title(), TITLE)),
+            (Some(score), None) => {
+                let unit = points_unit(Some(score));
+                format!("{}: {score} {unit}", cut(control.title(), TITLE))
+            }
             (None, _) => cut(control.title(), TITLE).into_owned(),
         },
         Body::Summary(summary) => {
-            format!("Secure Score {} of {} points", points(summary.current), points(summary.max))
+            let (current, max) = (points(summary.current), points(summary.max));
+            format!("Secure Score {current} of {max} {}", points_unit(summary.max))
         }
         Body::Change(change) => change_sentence(change),
         Body::Quality(quality) => quality_sentence(quality),

@@ -121,21 +121,35 @@ pub enum Formatter {
 }
 
 impl FormatName {
-    /// Every format with its name in the configuration.
-    pub const ALL: [(&'static str, Self); 8] = [
-        ("json", Self::Json),
-        ("cef", Self::Cef),
-        ("leef", Self::Leef),
-        ("leef2", Self::Leef2),
-        ("ecs", Self::Ecs),
-        ("ocsf", Self::Ocsf),
-        ("csv", Self::Csv),
-        ("cloudevents", Self::CloudEvents),
+    /// All formats; the last one has a header line.
+    pub const ALL: [Self; 8] = [
+        Self::Json,
+        Self::Cef,
+        Self::Leef,
+        Self::Leef2,
+        Self::Ocsf,
+        Self::Ecs,
+        Self::CloudEvents,
+        Self::Csv,
     ];
+
+    /// The name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Cef => "cef",
+            Self::Leef => "leef",
+            Self::Leef2 => "leef2",
+            Self::Ecs => "ecs",
+            Self::Ocsf => "ocsf",
+            Self::Csv => "csv",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
 
     /// The format with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
+        Self::ALL.into_iter().find(|format| format.as_str() == name)
     }
 
     /// Whether [`shorten()`] supports the format: a record without its last fields is still valid.
@@ -174,17 +188,21 @@ impl FormatName {
 }
 
 impl Texts {
-    /// The values of `texts` in the configuration.
-    pub const NAMES: [&'static str; 3] = ["none", "short", "full"];
+    /// All values.
+    pub const ALL: [Self; 3] = [Self::None, Self::Short, Self::Full];
+
+    /// The name in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Short => "short",
+            Self::Full => "full",
+        }
+    }
 
     /// The value with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "none" => Some(Self::None),
-            "short" => Some(Self::Short),
-            "full" => Some(Self::Full),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|texts| texts.as_str() == name)
     }
 }
 

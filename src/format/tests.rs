@@ -157,6 +157,15 @@ fn sentences_describe_changes_of_a_score() {
         }
     };
 
+    let of_one_point = Change {
+        after: ControlState {
+            score: Number::new(0.5),
+            max_score: Number::new(1.0),
+            ..ControlState::default()
+        },
+        ..change(ChangeKind::Regressed, Cause::Unknown)
+    };
+
     for (change, expected) in [
         (
             change(ChangeKind::Regressed, Cause::Tenant),
@@ -171,6 +180,7 @@ fn sentences_describe_changes_of_a_score() {
             "control added by Microsoft with 0.5 of 10 points",
         ),
         (change(ChangeKind::Removed, Cause::Unknown), "control removed with 8 points"),
+        (of_one_point, "score fell from 8 to 0.5 of 1 point; cause unknown"),
         (
             drift(4.0),
             "below the target of 100% in baseline q4: 4 of 10 points, previously 8; cause unknown",

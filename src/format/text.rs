@@ -1,10 +1,13 @@
-//! Escapes, cuts and converts text.
+//! Escapes and converts text.
 //!
 //! Text from Microsoft is untrusted input: it may contain HTML, and comments contain any text that
 //! a user of the tenant has entered. Every format must escape or replace the characters that could
 //! end a line, or hide or reorder text for the reader of a record; see `is_unsafe`.
 
 use std::borrow::Cow;
+
+use crate::model::Number;
+pub use crate::text::cut;
 
 /// Appends a JSON string with its quotes. In addition to what RFC 8259, section 7, requires, it
 /// escapes every character that could end a line or hide or reorder text. The value is preserved.
@@ -16,6 +19,11 @@ pub fn json_string(text: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');
+}
+
+/// The unit of a number of points: `point` for exactly one, else `points`.
+pub(super) fn points_unit(number: Option<Number>) -> &'static str {
+    if number == Some(Number::from(1_u32)) { "point" } else { "points" }
 }
 
 /// Whether a byte is neither a backslash nor the beginning of an unsafe character. Delimiters of a
@@ -97,17 +105,6 @@ pub(super) fn trim(text: &str) -> &str {
     let is_visible = |b: Option<&u8>| b.is_some_and(u8::is_ascii_graphic);
     let bytes = text.as_bytes();
     if is_visible(bytes.first()) && is_visible(bytes.last()) { text } else { text.trim() }
-}
-
-/// Cuts a text to at most `max` characters. A text that was cut ends in `…`, which counts as one of
-/// them.
-pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
-    if text.len() <= max || text.chars().nth(max).is_none() {
-        return Cow::Borrowed(text);
-    }
-    let mut kept: String = text.chars().take(max.saturating_sub(1)).collect();
-    kept.push('…');
-    Cow::Owned(kept)
 }
 
 /// Converts HTML to plain text: removes tags, decodes entities and collapses whitespace. A text
@@ -238,13 +235,6 @@ mod tests {
         ] {
             assert_eq!(plain(html), text, "{html}");
         }
-    }
-
-    #[test]
-    fn cuts_at_characters_with_ellipsis() {
-        assert_eq!(cut("東京", 2), "東京");
-        assert_eq!(cut("東京都", 2), "東…");
-        assert_eq!(cut("abc", 3), "abc");
     }
 
     proptest! {

@@ -6,12 +6,13 @@
 //! are counted, and the count is logged. Start reading at [`init`]. See decision 0033.
 
 mod collapse;
+mod color;
 mod journal;
 mod render;
 
 use std::{
     fmt,
-    io::{IsTerminal, Write},
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -34,6 +35,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use self::color::is_colored;
 use self::{
     collapse::Collapse,
     journal::Journal,
@@ -174,8 +176,7 @@ struct LogOutput {
 impl LogOutput {
     fn new(style: LogStyle) -> Self {
         let journal = if style == LogStyle::Journal { Journal::open() } else { None };
-        // https://no-color.org
-        let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let is_colored = is_colored(&std::io::stderr());
         let color = if is_colored { LevelColor::Ansi } else { LevelColor::Plain };
         let render = if style == LogStyle::Json { Render::Json } else { Render::Text(color) };
         Self { render, journal, buffer: Vec::new() }

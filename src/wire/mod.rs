@@ -23,6 +23,8 @@ pub use profile::{ProfileParts, profile, split_profile, state_updates};
 pub use snapshot::snapshot;
 pub use token::{Token, TokenGrants, granted, issuer_tenant, token};
 
+use crate::text::{count, with_separators};
+
 /// The maximum number of controls in a snapshot: ten times that of the largest known tenant.
 pub const MAX_CONTROLS: usize = 5_000;
 
@@ -33,7 +35,10 @@ pub enum WireError {
     NotText,
     #[error("not the expected JSON")]
     NotJson(#[source] serde_json::Error),
-    #[error("a snapshot has {0} controls, more than {MAX_CONTROLS}")]
+    #[error(
+        "a snapshot has {}, more than {}",
+        count(*.0, "control"), with_separators(MAX_CONTROLS)
+    )]
     TooManyControls(usize),
     #[error("the response contains no token")]
     NoToken,

@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The folders and the file that contain all Rust code.
+pub const RUST: &[&str] = &["src", "tests", "benches", "fuzz/fuzz_targets", "build.rs"];
+
 /// A text file of the repository.
 pub struct SourceFile {
     /// Relative to the root of the repository, with `/` as separator.

@@ -1,9 +1,13 @@
-//! The maximum length of a file, and blank lines between the phases of long functions.
+//! The maximum length of a file, the maximum width of a comment, and blank lines between the phases
+//! of long functions.
 
-use crate::files::{expect_none, rust_files};
+use crate::files::{RUST, expect_none, rust_files};
 
 /// The maximum number of lines of a Rust file.
 const MAX_LINES: usize = 500;
+
+/// The maximum width of a line of a comment, which rustfmt does not wrap.
+const MAX_COMMENT_COLUMNS: usize = 100;
 
 /// A function of at least this many lines, from `fn` to its closing brace, has a blank line.
 const PARAGRAPHS_FROM: usize = 25;
@@ -14,7 +18,7 @@ const MAX_PARAGRAPH_LINES: usize = 29;
 #[test]
 fn files_have_at_most_500_lines() {
     let mut violations = Vec::new();
-    for file in rust_files(&["src", "tests", "benches"]) {
+    for file in rust_files(RUST) {
         let lines = file.text.lines().count();
         if lines > MAX_LINES {
             violations.push(format!("{}: {lines} lines, more than {MAX_LINES}", file.path));
@@ -23,13 +27,52 @@ fn files_have_at_most_500_lines() {
     expect_none(&violations, "a file is too long: split it");
 }
 
+#[test]
+fn comments_have_at_most_100_columns() {
+    let mut violations = Vec::new();
+    for file in rust_files(RUST) {
+        for (number, line) in file.lines().filter(|(_, line)| is_too_wide(line)) {
+            let columns = line.chars().count();
+            violations.push(format!(
+                "{}:{number}: {columns} columns, more than {MAX_COMMENT_COLUMNS}",
+                file.path
+            ));
+        }
+    }
+    expect_none(&violations, "a comment is too wide: wrap it");
+}
+
+/// Whether a line is a comment that can be wrapped and is too wide. A row of a table and a URL
+/// cannot be wrapped.
+fn is_too_wide(line: &str) -> bool {
+    let Some(comment) = line.trim_start().strip_prefix("//") else { return false };
+    let text = comment.trim_start_matches(['/', '!']).trim_start();
+    let can_be_wrapped = !text.starts_with('|') && !text.contains("://");
+    can_be_wrapped && line.chars().count() > MAX_COMMENT_COLUMNS
+}
+
+#[test]
+fn only_comments_that_can_be_wrapped_are_limited() {
+    let long = "word ".repeat(30);
+    for (line, expected) in [
+        (format!("    // {long}"), true),
+        (format!("//! {long}"), true),
+        (format!("/// See <https://example.com/{}>", "x".repeat(90)), false),
+        (format!("//! | {long} |"), false),
+        (format!("let text = \"{long}\"; // short"), false),
+        (format!("// {}", "ä".repeat(97)), false),
+    ] {
+        assert_eq!(is_too_wide(&line), expected, "{line}");
+    }
+}
+
 /// A function whose body is a single expression has one phase, regardless of its length: for
 /// example one `match`, or one macro with a table, in which rustfmt removes blank lines. Loops and
 /// conditions are not exempt.
 #[test]
 fn long_functions_have_blank_lines() {
     let mut violations = Vec::new();
-    for file in rust_files(&["src", "tests", "benches"]) {
+    for file in rust_files(RUST) {
         let lines: Vec<&str> = file.text.lines().collect();
         for function in functions(&lines) {
             if let Some(problem) = function.problem() {

@@ -28,6 +28,8 @@ const AVOIDED: &[(&str, &str)] = &[
     ("somebody", "another process, a person"),
     ("nobody", "no other process"),
     ("anybody", "any process, any person"),
+    ("someone", "a person, another page"),
+    ("anyone", "every person, any process"),
     ("its words", "its message"),
     ("their words", "their messages"),
     ("come", "are sent, are derived, are read"),
@@ -87,9 +89,7 @@ const AVOIDED: &[(&str, &str)] = &[
 /// Files that may contain these words: a path or its beginning, and the permitted words (an empty
 /// list permits all).
 const QUOTATIONS: &[(&str, &[&str])] = &[
-    ("STYLE.md", &[]),
-    ("LICENSE", &[]),
-    // Names of crates.
+    // This list.
     ("tests/architecture/words.rs", &[]),
     // Titles of Microsoft's controls.
     ("src/source/simulated/controls.txt", &[]),
@@ -101,6 +101,7 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     ("CHANGELOG.md", &["catalogue", "catalogues", "owed", "proof", "licences"]),
     // A key of `tests/vectors/rfc5424-encode.jsonl`.
     ("tests/it/formats.rs", &["octet"]),
+    // Names of modules of Go.
     ("tests/servers/go.", &[]),
     // A directory of systemd.
     ("tests/rpm", &["wants"]),
@@ -130,8 +131,11 @@ const PLACES: &[&str] = &[
     "CODE_OF_CONDUCT.md",
     "STYLE.md",
     "Cargo.toml",
+    "build.rs",
     "clippy.toml",
     "deny.toml",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
 ];
 
 #[test]

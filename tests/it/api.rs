@@ -77,7 +77,7 @@ fn rejects_truncated_json_in_either_collection() {
 
 #[test]
 fn rejects_bodies_over_the_limit() {
-    assert_rejected(&[(SCORES, Fault::Flood)], "the body is larger than 16777216 bytes");
+    assert_rejected(&[(SCORES, Fault::Flood)], "the body is larger than 16,777,216 bytes");
 }
 
 #[test]

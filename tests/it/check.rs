@@ -286,6 +286,25 @@ fn unusable_state_directories_are_errors() {
     }
 }
 
+/// Regression: a directory in which root may write, but no file can be created, passed `check`.
+#[test]
+fn state_directories_that_cannot_be_created_are_errors() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    let (configuration, state) = (workspace.configuration(), workspace.state());
+    for (directory, reason) in [
+        ("/proc/x", "it does not exist, and no directory can be created in `/proc`: "),
+        ("/proc", "cannot write to it: "),
+    ] {
+        let configured = configuration.replace(&state.display().to_string(), directory);
+        workspace.literal = Some(configured);
+        let run = workspace.run(&["check"]);
+        assert_eq!(run.code, 2, "{run:?}");
+        let message = format!("cannot use the state directory `{directory}`: ");
+        assert!(run.stderr.contains(&message) && run.stderr.contains(reason), "{}", run.stderr);
+    }
+}
+
 /// Regression: a port that is in use passed `check`, and the service did not start.
 #[test]
 fn a_port_in_use_is_an_error() {
@@ -341,7 +360,7 @@ fn online_results_begin_with_failures() {
     assert_eq!(run.code, 1, "{run:?}");
     let at = |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("{text}: {run:?}"));
     assert!(at("tenant `fabrikam`: ") < at("tenant `contoso`: signed in"));
-    let summary = "1 of 2 tenants can be polled; 1 of 1 sinks can be used\n";
+    let summary = "1 of 2 tenants can be polled; 1 of 1 sink can be used\n";
     assert!(run.stdout.ends_with(summary), "{}", run.stdout);
 
     let (printed, code) = document(&workspace, &["--online"]);

@@ -106,8 +106,11 @@ fn shows_a_dead_letter_as_it_is_sent() {
         assert!(text.contains(line), "{line}: {text}");
     }
     let run = workspace.run_ok(&["dead-letters", "list", "--tenant", "cont*"]);
-    assert_eq!(run.stdout.matches("Invalid data").count(), 5, "{}", run.stdout);
-    assert!(run.stderr.starts_with("5 dead letters\n  hint: run `dead-letters show"));
+    assert_eq!(run.stdout.matches("Invalid data").count(), 1, "{}", run.stdout);
+    assert!(run.stderr.starts_with("5 dead letters in 1 group\n  hint: run `dead-letters show"));
+    let run = workspace.run_ok(&["dead-letters", "list", "--ungrouped", "--limit", "4"]);
+    assert_eq!(run.stdout.matches("Invalid data").count(), 4, "{}", run.stdout);
+    assert!(run.stderr.starts_with("5 dead letters, of which the newest 4 are listed\n"));
 }
 
 #[test]

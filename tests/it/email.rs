@@ -1,4 +1,4 @@
-//! The sink for e-mail, against a mail server on the loopback interface.
+//! The sink for email, against a mail server on the loopback interface.
 
 use std::path::PathBuf;
 

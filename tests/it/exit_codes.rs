@@ -26,7 +26,7 @@ fn commands_that_need_a_daemon_exit_with_2() {
 
 /// Regression: an error of the daemon had the exit code 1 in some commands and 2 in others.
 #[test]
-fn requests_that_do_not_fit_the_daemon_exit_with_2() {
+fn requests_that_the_daemon_rejects_exit_with_2() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
     let file = workspace.file_sink("local");
@@ -66,7 +66,7 @@ fn requests_that_do_not_fit_the_daemon_exit_with_2() {
 }
 
 #[test]
-fn a_process_without_a_socket_makes_commands_exit_with_3() {
+fn without_a_socket_commands_exit_with_3() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
     workspace.file_sink("local");

@@ -152,6 +152,19 @@ fn imports_saved_responses_as_history() {
     assert!(run.code == 2 && run.stderr.contains("page.html"), "{}", run.stderr);
 }
 
+/// Regression: a file without items was accepted without a message.
+#[test]
+fn files_without_items_are_reported() {
+    let mut workspace = Workspace::against("http://127.0.0.1:1");
+    workspace.file_sink("local");
+    for (name, text) in [("empty.json", ""), ("page.json", "{\"value\":[]}")] {
+        write(workspace.path(name), text);
+        let run = workspace.run(&["import", &workspace.path(name).display().to_string()]);
+        assert_eq!(run.code, 1, "{name}: {}", run.stderr);
+        assert!(run.stderr.contains(&format!("{name}` contains no snapshots")), "{}", run.stderr);
+    }
+}
+
 #[test]
 fn imports_the_configuration_of_the_original_script() {
     let workspace = Workspace::against("http://127.0.0.1:1");

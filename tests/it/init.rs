@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::support::{CANARY, Run, TENANT, Workspace, free_port, records};
+use crate::support::{CANARY, Run, TENANT, Workspace, free_port, records, write};
 
 const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -83,11 +83,18 @@ fn invalid_answers_write_nothing() {
     let workspace = Workspace::against("http://127.0.0.1:1");
     let config = workspace.path("config.toml");
     let complete = format!("{TENANT}\n\n{CLIENT}\n\nsecret\n/x\n");
+    let certificate = workspace.path("app.pem").display().to_string();
+    write(&certificate, "not a certificate");
     for (answers, expected) in [
         (format!("{TENANT}\nname\n"), "the input ended before the last question"),
         (
             format!("{TENANT}\n\n{CLIENT}\n/nowhere/app.pem\n"),
             "the file `/nowhere/app.pem` does not exist",
+        ),
+        // Regression: every readable file was accepted.
+        (
+            format!("{TENANT}\n\n{CLIENT}\n{certificate}\n"),
+            "the file is neither PEM nor a PFX file that the password decrypts\n  hint: enter a PEM",
         ),
         ("not a tenant\n".to_owned(), "is neither a tenant GUID nor a domain"),
         (format!("{TENANT}\n\nmy-app\n"), "`client_id` must be the GUID"),
@@ -106,6 +113,36 @@ fn invalid_answers_write_nothing() {
     assert_eq!(stopped.code, 1, "{}", stopped.stderr);
     assert!(stopped.stderr.contains("stopped; nothing was written"), "{}", stopped.stderr);
     assert!(!exists(&workspace, &config));
+}
+
+/// Regression: the directory of the configuration had to exist, and the one of a file receiver was
+/// not offered, so that nothing could be delivered.
+#[test]
+fn missing_directories_are_created() {
+    let workspace = Workspace::against("http://127.0.0.1:1");
+    let config = workspace.path("new/forwarder/config.toml");
+    let (directory, records) = (config.parent().unwrap(), workspace.path("logs"));
+    let answers =
+        format!("{TENANT}\n\n{CLIENT}\n\nsecret\n{}\n", records.join("x.jsonl").display());
+    let run = init(&workspace, &config, &["--offline"], &answers);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    for (question, path) in [
+        ("Create the directory of the file", &*records),
+        ("Create the directory of the configuration", directory),
+    ] {
+        let shown = format!("{question} `{}` (mode ", path.display());
+        assert!(run.stderr.contains(&shown), "{shown}: {}", run.stderr);
+    }
+
+    assert!(config.exists() && directory.join("secrets/graph-secret").exists());
+    for (path, mode) in [(&*records, 0o750), (directory, 0o700)] {
+        let permissions = std::fs::metadata(path).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, mode, "{}", path.display());
+    }
+
+    let below = config.join("below/config.toml");
+    let run = init(&workspace, &below, &["--offline"], &answers);
+    assert!(run.code == 2 && run.stderr.contains("is not a directory"), "{}", run.stderr);
 }
 
 /// Regression: after an invalid answer, all questions had to be answered again.

@@ -116,7 +116,7 @@ fn properties_that_break_guarantees_are_refused() {
     for (property, message, hint) in [
         ("acks", "all in-sync replicas confirm it", "remove this property"),
         ("topic.acks", "all in-sync replicas confirm it", "remove this property"),
-        ("ssl.ca.location", "`tls` decides how brokers", "set `tls` instead"),
+        ("ssl.ca.location", "authorities are trusted", "set `ca_file` in `tls` instead"),
         ("lingerms", "librdkafka has no such property", "use a name from the page"),
     ] {
         let mut workspace = Workspace::against("http://127.0.0.1:1");

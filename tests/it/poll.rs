@@ -1,7 +1,7 @@
 //! `poll`: polls through the daemon, and the log line at the end of an outage.
 
 use crate::support::{
-    OTHER, Workspace, eventually,
+    OTHER, Run, Workspace, eventually,
     faults::{Fault, FaultyApi},
     summaries,
 };
@@ -50,11 +50,43 @@ fn polls_the_selected_tenants_through_the_daemon() {
 
     let all = workspace.run_ok(&["poll"]).stderr;
     assert!(all.contains("tenant `contoso`") && all.contains("tenant `fabrikam`"), "{all}");
+    assert!(all.contains("\npolls complete: 2 of 2 tenants\n"), "{all}");
     let unknown = workspace.run(&["poll", "--tenant", "unknown", "--json"]);
     assert_eq!(unknown.code, 2);
     let document: serde_json::Value = serde_json::from_str(&unknown.stdout).unwrap();
     assert_eq!(document["errors"][0]["message"], "the configuration has no tenant `unknown`");
     assert!(document["errors"][0]["hint"].is_string());
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
+/// Regression: a failing tenant was anywhere among the others, and no line counted them.
+#[test]
+fn incomplete_tenants_are_first_and_counted() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.tenants.push(("fabrikam", "bbbbbbbb-0000-4000-8000-00000000c0de"));
+    workspace.file_sink("local");
+    let assert_order = |run: &Run, summary: &str| {
+        assert_eq!(run.code, 1, "{run:?}");
+        let at = |text: &str| run.stderr.find(text).unwrap_or_else(|| panic!("{text}: {run:?}"));
+        assert!(at("tenant `fabrikam`: ") < at("tenant `contoso`: "), "{}", run.stderr);
+        assert!(at("tenant `contoso`: ") < at(summary), "{}", run.stderr);
+    };
+
+    let both = "polls complete: 1 of 2 tenants; deliveries complete: 1 of 1 sink\n";
+    assert_order(&workspace.run(&["once"]), both);
+    let polls = "polls complete: 1 of 2 tenants\n";
+    assert_order(&workspace.run(&["backfill", "--days", "2"]), polls);
+
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the daemon accepts commands", || {
+        workspace.run(&["poll", "--tenant", "contoso"]).code == 0
+    });
+    assert_order(&workspace.run(&["poll"]), polls);
+    let run = workspace.run(&["poll", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(document["tenants"][0]["name"], "fabrikam");
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }
@@ -102,7 +134,7 @@ fn the_end_of_failed_polls_is_logged_once() {
 
 /// Regression: a restart during an outage lost its beginning, so its end was not logged.
 #[test]
-fn the_end_of_an_outage_is_logged_after_a_restart() {
+fn an_outage_end_is_logged_after_a_restart() {
     let api = FaultyApi::new();
     let (mut workspace, file) = against(&api);
     let absent = workspace.path("absent");

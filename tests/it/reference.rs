@@ -367,8 +367,8 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
     out.pair("reason", c.implementation_status.map(plain).as_deref());
 
     let score = c.score.map(|score| match c.max_score {
-        Some((max, _)) => format!(": {score} of {max} points"),
-        None => format!(": {score} points"),
+        Some((max, _)) => format!(": {score} of {max} {}", points_unit(Some(max))),
+        None => format!(": {score} {}", points_unit(Some(score))),
     });
     out.pair("msg", Some(&format!("{}{}", cut(c.title(), 512), score.unwrap_or_default())));
 
@@ -427,12 +427,14 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
     }
 }
 
+fn points_unit(number: Option<Number>) -> &'static str {
+    if number == Number::new(1.0) { "point" } else { "points" }
+}
+
 fn summary_cef(s: &SummaryRecord<'_>, out: &mut Pairs, rest: &mut Members) {
     let points = |n: Option<Number>| n.map_or("unknown".to_owned(), |n| n.to_string());
-    out.pair(
-        "msg",
-        Some(&format!("Secure Score {} of {} points", points(s.current), points(s.max))),
-    );
+    let (current, max) = (points(s.current), points(s.max));
+    out.pair("msg", Some(&format!("Secure Score {current} of {max} {}", points_unit(s.max))));
     out.number("cfp1", "score", s.current).number("cfp2", "maxScore", s.max).number(
         "cfp3",
         "scorePercent",

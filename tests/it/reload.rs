@@ -159,7 +159,7 @@ fn a_reload_refuses_to_remove_many_tenants() {
     workspace.literal = Some(one.clone());
     let run = workspace.run(&["reload"]);
     assert_eq!(run.code, 2, "{}", run.stdout);
-    let message = "the new configuration removes 11 of 12 tenants, more than 20 %: `t0`, `t1`, ";
+    let message = "the new configuration removes 11 of 12 tenants, more than 20%: `t0`, `t1`, ";
     let hint = "hint: check the list of tenants, or run `reload --allow-removals`";
     assert!(run.stderr.contains(message) && run.stderr.contains(" and 1 more\n"), "{}", run.stderr);
     assert!(run.stderr.contains(hint), "{}", run.stderr);
@@ -281,9 +281,9 @@ fn systemd_is_notified_of_reloads_and_progress() {
     let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let child = child.env_remove("WATCHDOG_PID");
     let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
-    systemd.until(&["READY=1", "STATUS=1 tenant is healthy; 1 sink is healthy; "]);
+    systemd.until(&["READY=1", "STATUS=1 tenant is current; 1 sink is healthy; "]);
     systemd.until(&["WATCHDOG=1"]);
-    systemd.until_once(&["STATUS=1 tenant is healthy; 1 sink is healthy; newest day `"]);
+    systemd.until_once(&["STATUS=1 tenant is current; 1 sink is healthy; newest day `"]);
     eventually("three days are delivered", || summaries(&file) == 3);
 
     daemon.signal("HUP");
@@ -348,6 +348,38 @@ fn every_rejected_reload_is_logged() {
     }
     let log = end(daemon);
     assert_eq!(log.matches("the new configuration was rejected").count(), 3, "{log}");
+}
+
+/// Regression: `status` described files that the daemon had not loaded, a configuration that the
+/// command `reload` rejected left no condition, and a stopped daemon was none.
+#[test]
+fn status_compares_the_files_with_the_daemon() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the daemon delivers", || summaries(&file) > 0);
+    let has = |workspace: &Workspace, kind: &str| {
+        let status = workspace.status();
+        let mut conditions = status["conditions"].as_array().unwrap().iter();
+        conditions.any(|condition| condition["kind"] == kind)
+    };
+    assert!(!has(&workspace, "configuration_changed"));
+
+    workspace.extra = "initial_backfill_days = 2".to_owned();
+    assert!(has(&workspace, "configuration_changed"));
+    workspace.run_ok(&["reload"]);
+    eventually("the files are in force", || !has(&workspace, "configuration_changed"));
+
+    workspace.literal = Some(workspace.configuration().replace("path = ", "pfad = "));
+    assert!(has(&workspace, "configuration_invalid"));
+    let run = workspace.run(&["reload"]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(run.stderr.contains("unknown key"), "{}", run.stderr);
+    eventually("the rejection is shown", || has(&workspace, "configuration_rejected"));
+
+    end(daemon);
+    assert!(has(&workspace, "daemon_stopped"));
 }
 
 /// Regression: a receiver that accepted data and never responded blocked a reload until the

@@ -336,7 +336,26 @@ fn check_estimates_the_backlog_of_a_new_sink() {
     let sent = std::fs::read(workspace.path("new.cef")).unwrap();
     let (records, megabytes) = (records(&file).len() as f64, sent.len() as f64 / 1e6);
     assert!((number("about ") / records - 1.0).abs() < 0.05, "{line} {records}");
-    assert!((number("records and ") / megabytes - 1.0).abs() < 0.1, "{line} {megabytes}");
+    assert!((number("records, ") / megabytes - 1.0).abs() < 0.1, "{line} {megabytes}");
+}
+
+/// Regression: the days of all tenants were added up and shown as days.
+#[test]
+fn estimates_state_days_and_tenants() {
+    let mut workspace = workspace(3);
+    workspace.tenants.push(("fabrikam", OTHER));
+    workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+
+    workspace.file_sink("new");
+    let output = workspace.run_ok(&["check"]).stdout;
+    let line = "sink `new` is new and will receive 3 days × 2 tenants, about ";
+    assert!(output.contains(line), "{output}");
+    let document: serde_json::Value =
+        serde_json::from_str(&workspace.run_ok(&["check", "--json"]).stdout).unwrap();
+    let estimate = &document["estimates"][0];
+    let numbers = ["days", "tenants", "tenant_days"].map(|member| estimate[member].as_u64());
+    assert_eq!(numbers, [Some(3), Some(2), Some(6)], "{estimate}");
 }
 
 /// Regression: a replay sent days of a tenant that the sink no longer selected.

@@ -206,6 +206,27 @@ fn a_pattern_without_a_match_is_named() {
     assert!(run.code == 2 && run.stderr.contains("has no title"), "{}", run.stderr);
 }
 
+/// Regression: a tenant whose ID is configured, and that had never been read, got a page without
+/// data, and the exit code was 0.
+#[test]
+fn tenants_without_data_are_incomplete() {
+    let mut workspace = workspace();
+    workspace.run_ok(&["once"]);
+    workspace.tenants.push(("fabrikam", OTHER));
+    let file = workspace.path("report.html");
+    let output = file.display().to_string();
+
+    let run = workspace.run(&["report", "--tenant", "fabrikam", "--output", &output]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `fabrikam`: no data yet"), "{}", run.stderr);
+    assert!(!file.exists());
+
+    // The overview contains the tenant, so that it is not overlooked.
+    let run = workspace.run_ok(&["report", "--format", "csv"]);
+    assert!(run.stdout.contains("fabrikam"), "{}", run.stdout);
+    assert!(run.stderr.contains("tenant `fabrikam`: no data yet"), "{}", run.stderr);
+}
+
 #[test]
 fn report_is_limited_to_its_window() {
     let workspace = workspace();

@@ -387,3 +387,23 @@ fn status_works_with_an_invalid_configuration() {
     assert!(run.stderr.contains("unknown key"), "{}", run.stderr);
     assert!(run.stdout.contains(TENANT) && run.stdout.contains("local"), "{}", run.stdout);
 }
+
+/// Regression: with a selection, the only error was that the configuration has no such tenant, with
+/// an empty list of names as its hint.
+#[test]
+fn a_selection_never_hides_faults_of_the_configuration() {
+    let (mut workspace, _) = with_days(1);
+    let unknown = workspace.run(&["status", "--tenant", "nowhere"]);
+    assert_eq!(unknown.code, 2, "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("has no tenant `nowhere`"), "{}", unknown.stderr);
+
+    workspace.literal = Some(workspace.configuration().replace("path = ", "pfad = "));
+    for selection in [["--tenant", "contoso"], ["--sink", "nowhere"]] {
+        let run = workspace.run(&["status", selection[0], selection[1]]);
+        assert_eq!(run.code, 2, "{}", run.stderr);
+        assert!(run.stderr.contains("unknown key"), "{}", run.stderr);
+        for hidden in ["has no", "use one of"] {
+            assert!(!run.stderr.contains(hidden), "{}", run.stderr);
+        }
+    }
+}

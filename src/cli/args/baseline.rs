@@ -38,16 +38,18 @@ pub(in crate::cli) enum BaselineCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = SET_EXAMPLES)]
 pub(in crate::cli) struct BaselineSet {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
     /// The name of the baseline [default: the day, or the name of the file]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// The stored day whose scores become the targets [default: the newest]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub day: Option<Day>,
-    /// A file with one control and its target per line, in percent (`AdminMFAV2 100%`) or in points (`AdminMFAV2 10`) [default: the scores of a stored day]
+    /// A file with one control and its target per line, in percent (`AdminMFAV2 100%`) or in points
+    /// (`AdminMFAV2 10`) [default: the scores of a stored day]
     #[arg(long, value_name = "FILE", conflicts_with = "day")]
     pub file: Option<PathBuf>,
 }
@@ -55,9 +57,10 @@ pub(in crate::cli) struct BaselineSet {
 #[derive(Debug, clap::Args)]
 #[command(after_help = SHOW_EXAMPLES)]
 pub(in crate::cli) struct BaselineOf {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
     /// Print a JSON document instead of text
     #[arg(long)]
     pub json: bool,
@@ -66,10 +69,12 @@ pub(in crate::cli) struct BaselineOf {
 #[derive(Debug, clap::Args)]
 #[command(after_help = DIFF_EXAMPLES)]
 pub(in crate::cli) struct BaselineDiff {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// Exit with code 1 if a control is below its target, and with code 2 if a tenant has no baseline or no stored day
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
+    /// Exit with code 1 if a control is below its target, and with code 2 if a tenant has no
+    /// baseline or no stored day
     #[arg(long)]
     pub exit_code: bool,
     /// Print a JSON document instead of text

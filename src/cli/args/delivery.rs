@@ -27,7 +27,7 @@ const DEAD_LETTERS_EXAMPLES: &str = "Examples:
 
 const LIST_EXAMPLES: &str = "Examples:
   secure-score-forwarder dead-letters list
-  secure-score-forwarder dead-letters list --sink splunk --limit 10 --json";
+  secure-score-forwarder dead-letters list --sink splunk --ungrouped --limit 10";
 
 const SHOW_EXAMPLES: &str = "Examples:
   secure-score-forwarder dead-letters show 5d0c6b2f91aa
@@ -60,7 +60,8 @@ pub(in crate::cli) struct Once {
 #[derive(Debug, clap::Args)]
 #[command(after_help = POLL_EXAMPLES)]
 pub(in crate::cli) struct Poll {
-    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated [default: all tenants]
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
     /// Print a JSON document with the result of each tenant
@@ -80,7 +81,8 @@ pub(in crate::cli) struct Replay {
     /// The last day to send [default: today]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub to: Option<Day>,
-    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated [default: all tenants of the sink]
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants of the sink]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
     /// Print how much would be sent, without sending it
@@ -97,13 +99,15 @@ pub(in crate::cli) struct Replay {
 #[derive(Debug, Subcommand)]
 #[command(after_help = DEAD_LETTERS_EXAMPLES)]
 pub(in crate::cli) enum DeadLetters {
-    /// List the dead letters with the receiver's messages, newest first
+    /// List the dead letters with the receiver's messages, newest first; those with the same
+    /// message are one group
     List(DeadLettersList),
     /// Print a dead letter, and the record as it would be sent
     Show(DeadLettersShow),
     /// Send dead letters again, after the cause of the rejection is fixed
     Retry(DeadLettersRetry),
-    /// Discard dead letters, so that they are never sent; the other sinks receive a `quality` record about it
+    /// Discard dead letters, so that they are never sent; the other sinks receive a `quality`
+    /// record about it
     Discard(DeadLettersDiscard),
 }
 
@@ -113,10 +117,15 @@ pub(in crate::cli) struct DeadLettersList {
     /// The name of the sink [default: all sinks]
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
-    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated [default: all tenants]
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
-    /// The maximum number of dead letters to list
+    /// List each dead letter, instead of one group for all those of a sink with the same message;
+    /// JSON is never grouped
+    #[arg(long)]
+    pub ungrouped: bool,
+    /// The maximum number of groups or of dead letters to list, newest first
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub limit: u32,
     /// Print a JSON document
@@ -141,7 +150,8 @@ pub(in crate::cli) struct DeadLettersShow {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RETRY_EXAMPLES)]
 pub(in crate::cli) struct DeadLettersRetry {
-    /// The event IDs, or enough of their first digits to identify them [default: all dead letters of the sink]
+    /// The event IDs, or enough of their first digits to identify them [default: all dead letters
+    /// of the sink]
     #[arg(value_name = "ID", required_unless_present = "sink")]
     pub ids: Vec<String>,
     /// The name of the sink [default: all sinks]

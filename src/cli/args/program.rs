@@ -58,7 +58,8 @@ pub(in crate::cli) struct Demo {
 #[derive(Debug, clap::Args)]
 #[command(after_help = MAN_EXAMPLES)]
 pub(in crate::cli) struct Man {
-    /// The directory to which one page per command is written [default: only the main page, to standard output]
+    /// The directory to which one page per command is written [default: only the main page, to
+    /// standard output]
     #[arg(long, value_name = "DIRECTORY")]
     pub directory: Option<PathBuf>,
 }

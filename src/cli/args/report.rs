@@ -20,7 +20,8 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct ReportArgs {
-    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated [default: all tenants; several tenants produce an overview]
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants; several tenants produce an overview]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
     /// The first day [default: derived from --days]
@@ -41,7 +42,8 @@ pub(in crate::cli) struct ReportArgs {
     /// The heading [default: names the tenant, or the number of tenants]
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub title: Option<String>,
-    /// The file to write, or a directory for one file per tenant: one that exists, or a path that ends with `/` [default: standard output]
+    /// The file to write, or a directory for one file per tenant: one that exists, or a path that
+    /// ends with `/` [default: standard output]
     #[arg(long, value_name = "PATH")]
     pub output: Option<PathBuf>,
 }

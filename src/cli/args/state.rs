@@ -1,5 +1,5 @@
-//! The arguments of `state`. The documentation comments are the help texts. `forget`, which cannot be
-//! undone, has `--yes`.
+//! The arguments of `state`. The documentation comments are the help texts. `forget`, which cannot
+//! be undone, has `--yes`.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ const PRUNE_EXAMPLES: &str = "Examples:
 
 const EXPORT_EXAMPLES: &str = "Examples:
   secure-score-forwarder state export --tenant contoso
-  secure-score-forwarder state export --tenant contoso --from 2026-11-01 --to 2026-11-07";
+  secure-score-forwarder state export --tenant 'c-1*' --from 2026-11-01 --to 2026-11-07";
 
 const FORGET_EXAMPLES: &str = "Examples:
   secure-score-forwarder state forget --tenant 3f5c1d2e-0000-4000-8000-00000000c0de
@@ -47,7 +47,8 @@ pub(in crate::cli) enum StateCommand {
     Backup(StateBackup),
     /// Replace the checkpoint with a backup; the restored checkpoint gets a new ID
     Restore(StateRestore),
-    /// Prune the bodies of days that are older than `state.retention_days` and delivered to every sink
+    /// Prune the bodies of days that are older than `state.retention_days` and delivered to every
+    /// sink
     Prune(StatePrune),
     /// Print the stored days as Microsoft sent them, one per line, for `import`
     Export(StateExport),
@@ -58,8 +59,8 @@ pub(in crate::cli) enum StateCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = REPAIR_EXAMPLES)]
 pub(in crate::cli) struct StateRepair {
-    /// If some damage cannot be repaired, rename the database; the next start creates a new one, and reads
-    /// the days that Microsoft still keeps
+    /// If some damage cannot be repaired, rename the database; the next start creates a new one,
+    /// and reads the days that Microsoft still keeps
     #[arg(long)]
     pub set_aside: bool,
 }
@@ -91,9 +92,10 @@ pub(in crate::cli) struct StatePrune {
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub(in crate::cli) struct StateExport {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
+    /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
+    /// [default: all tenants]
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
     /// The first day [default: the oldest]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub from: Option<Day>,

@@ -6,18 +6,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{SEARCHED_DAYS, TenantSelection};
+use super::{SEARCHED_DAYS, TenantSelection, number_and_unit};
 use crate::{
     cli::{
         CommandFailure, ExitCode, args, count,
         json::{self, Document},
         print, print_explanation, print_message,
+        table::{Column, Content, Terminal, TextTable, Tone},
     },
     clock,
     config::TenantPlan,
     daemon::{Reporter, resolved_tenant},
     error::Explanation,
-    model::Day,
+    model::{Day, Number, Target},
     report::{BaselineState, Detail, Drift, Window},
 };
 
@@ -49,10 +50,10 @@ impl Problem {
 }
 
 /// Runs the subcommand. With `--exit-code`, returns `Incomplete` if a control is below its target,
-/// and `Usage` if a tenant cannot be compared. Fails if the tenant is not configured or the
+/// and `Usage` if a tenant cannot be compared. Fails if a pattern matches no tenant or the
 /// checkpoint cannot be read.
 pub(super) fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode, CommandFailure> {
-    let selection = TenantSelection::new(config, args.tenant.as_deref())?;
+    let selection = TenantSelection::new(config, &args.tenant)?;
     let document = Document::from_flag(args.json);
 
     let mut reporter = Reporter::new(&selection.checkpoint);
@@ -67,14 +68,7 @@ pub(super) fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode,
     }
 
     match document {
-        Document::Omitted => {
-            for (tenant, result) in &results {
-                let drifts = result.as_ref().map(|comparison| &comparison.baseline.below);
-                for drift in drifts.into_iter().flatten() {
-                    print(&drift_line(tenant, drift))?;
-                }
-            }
-        }
+        Document::Omitted => print(&as_text(&results, Terminal::of_stdout()))?,
         Document::Printed => document.print(|| {
             let tenants = results.iter().map(|(tenant, result)| comparison_as_json(tenant, result));
             json!({ "tenants": tenants.collect::<Value>() })
@@ -123,7 +117,7 @@ fn compare(
 fn summary(tenant: &str, comparison: &BaselineComparison) -> String {
     let BaselineComparison { day, baseline: BaselineState { name, targets, below, .. } } =
         comparison;
-    let targets = count(*targets as u64, "target");
+    let targets = count(*targets, "target");
     format!("tenant `{tenant}`: {} of {targets} below baseline `{name}` on `{day}`", below.len())
 }
 
@@ -134,12 +128,15 @@ fn comparison_as_json(tenant: &str, result: &Result<BaselineComparison, Problem>
             return json!({ "tenant": tenant, "error": json::error(&problem.explanation(tenant)) });
         }
     };
+
     let below = comparison.baseline.below.iter().map(|drift| {
+        let target = Target::parse(&drift.target).map(number_and_unit);
         json!({
             "control": drift.control,
             "title": drift.title,
-            "target": drift.target,
-            "actual": actual(drift),
+            "target": target.map(|(number, _)| number),
+            "actual": actual(drift).map(Number::get),
+            "unit": target.map(|(_, unit)| unit),
         })
     });
     json!({
@@ -152,16 +149,94 @@ fn comparison_as_json(tenant: &str, result: &Result<BaselineComparison, Problem>
 }
 
 /// The value that is compared with the target, in the unit of the target; `None` if it is unknown.
-fn actual(drift: &Drift) -> Option<String> {
-    match (drift.target.ends_with('%'), drift.percentage, drift.score) {
-        (true, Some(percentage), _) => Some(format!("{percentage}%")),
-        (_, _, score) => score.map(|score| score.to_string()),
-    }
+fn actual(drift: &Drift) -> Option<Number> {
+    if is_percentage(drift) { drift.percentage } else { drift.score }
 }
 
-/// Tenant, control, target, actual value and title, separated by tabs.
-fn drift_line(tenant: &str, drift: &Drift) -> String {
-    let actual = actual(drift).unwrap_or_else(|| "unknown".to_owned());
-    let title: String = drift.title.chars().filter(|c| !c.is_control()).collect();
-    format!("{tenant}\t{}\t{}\t{actual}\t{title}\n", drift.control, drift.target)
+fn is_percentage(drift: &Drift) -> bool {
+    drift.target.ends_with('%')
+}
+
+/// A table of the controls that are below their targets; empty if there are none.
+fn as_text(results: &[(&str, Result<BaselineComparison, Problem>)], terminal: Terminal) -> String {
+    let column = |heading, content, rank| Column { heading, content, rank };
+    let mut table = TextTable::new(vec![
+        column("tenant", Content::Label { min: 8 }, 0),
+        column("control", Content::Label { min: 16 }, 0),
+        column("target", Content::Number, 0),
+        column("actual", Content::Number, 0),
+        column("title", Content::Label { min: 16 }, 1),
+    ]);
+
+    let mut is_empty = true;
+    for (tenant, result) in results {
+        for drift in result.iter().flat_map(|comparison| &comparison.baseline.below) {
+            is_empty = false;
+            table.row(cells(tenant, drift));
+        }
+    }
+    if is_empty { String::new() } else { table.render(terminal) }
+}
+
+fn cells(tenant: &str, drift: &Drift) -> Vec<(String, Tone)> {
+    let unit = if is_percentage(drift) { "%" } else { "" };
+    let actual = actual(drift).map(|number| format!("{number}{unit}"));
+    let cells = [
+        tenant.to_owned(),
+        drift.control.clone(),
+        drift.target.clone(),
+        actual.unwrap_or_else(|| "unknown".to_owned()),
+        drift.title.replace(char::is_control, " "),
+    ];
+    cells.map(|text| (text, Tone::Plain)).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drift(target: &str, score: f64, percentage: f64) -> Drift {
+        Drift {
+            control: "AdminMFAV2".to_owned(),
+            title: "Ensure multifactor authentication is enabled for all administrators".to_owned(),
+            target: target.to_owned(),
+            score: Number::new(score),
+            percentage: Number::new(percentage),
+            missing: None,
+        }
+    }
+
+    fn results(below: Vec<Drift>) -> [(&'static str, Result<BaselineComparison, Problem>); 1] {
+        let baseline = BaselineState { name: "agreed".to_owned(), day: None, targets: 9, below };
+        [("contoso", Ok(BaselineComparison { day: Day::from_number(0).unwrap(), baseline }))]
+    }
+
+    /// Regression: the output was separated by tabs and had no headings.
+    #[test]
+    fn drift_is_a_table_that_fits_the_terminal() {
+        let results = results(vec![drift("100%", 3.469, 34.69), drift("8", 0.5, 5.0)]);
+        let text = as_text(&results, Terminal { width: Some(70), is_colored: false });
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("tenant   control     target  actual  title"), "{text}");
+        assert!(lines[1].starts_with("contoso  AdminMFAV2    100%  34.69%  Ensure"), "{text}");
+        assert!(lines[2].starts_with("contoso  AdminMFAV2       8     0.5  Ensure"), "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 70), "{text}");
+
+        let none = as_text(&self::results(Vec::new()), Terminal { width: None, is_colored: false });
+        assert_eq!(none, "");
+    }
+
+    /// Regression: the values were text, such as `"34.69%"`.
+    #[test]
+    fn documents_have_numbers_with_a_unit() {
+        let [(tenant, result)] = results(vec![drift("100%", 3.469, 34.69), drift("8", 0.5, 5.0)]);
+        let document = comparison_as_json(tenant, &result);
+        for (index, (target, actual, unit)) in
+            [(100.0, 34.69, "percent"), (8.0, 0.5, "points")].into_iter().enumerate()
+        {
+            let below = &document["below"][index];
+            assert_eq!((&below["target"], &below["actual"]), (&json!(target), &json!(actual)));
+            assert_eq!(below["unit"], unit);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `dead-letters list` and `dead-letters show`. Both only read the checkpoint, so they also work
-//! while a daemon is running, and they never open a connection to a receiver. A record is not stored
-//! with its dead letter: [`show`] derives it again from the log. Start reading at [`list`].
+//! while a daemon is running, and they never open a connection to a receiver. A record is not
+//! stored with its dead letter: [`show`] derives it again from the log. Start reading at [`list`].
 
 use std::{path::Path, sync::Arc};
 
@@ -13,15 +13,18 @@ use super::super::{
     selection::{selected_sink, selected_tenants},
     table::{Column, Content, Terminal, TextTable, Tone},
 };
-use super::select;
+use super::{
+    groups::{self, ListedLetter, grouped},
+    select,
+};
 use crate::{
     checkpoint::{Checkpoint, DeadLetterFilter, QueuedDeadLetter},
     config::{Configuration, TenantPlan},
     daemon::{self, DeadLetterRecord, DeliveryError},
     error::Explanation,
-    format::FormatName,
     model::{Tenant, TenantId},
     source::Clients,
+    text::plural,
 };
 
 /// The number of digits of an event ID in the list: enough to identify a dead letter.
@@ -33,7 +36,7 @@ struct KnownTenant<'a> {
     tenant: Tenant,
 }
 
-/// Lists the newest dead letters.
+/// Lists the newest groups of dead letters with the same message, or the newest dead letters.
 pub(super) fn list(
     config: &Path,
     args: &args::DeadLettersList,
@@ -51,8 +54,15 @@ pub(super) fn list(
             selected_sink(&configuration, sink)?;
         }
 
-        let letters = checkpoint.find_dead_letters(&filter, args.limit)?;
+        let is_grouped = document == Document::Omitted && !args.ungrouped;
+        let limit = if is_grouped { u32::MAX } else { args.limit };
+        let letters = checkpoint.find_dead_letters(&filter, limit)?;
         let known = known_tenants(&configuration, &checkpoint);
+        if is_grouped {
+            print_explanation(&print_groups(&letters, &known, args.limit)?);
+            return Ok(ExitCode::Done);
+        }
+
         if document == Document::Printed {
             let letters: Vec<Value> = letters.iter().map(|l| as_json(l, &known)).collect();
             document.print(|| json!({ "total": total, "dead_letters": letters }))?;
@@ -119,14 +129,32 @@ fn filter(
     }
 }
 
-/// The configured name of the tenant, else its ID.
-fn tenant_name(letter: &QueuedDeadLetter, known: &[KnownTenant<'_>]) -> String {
-    configured_name(letter, known).map_or_else(|| letter.tenant.to_string(), str::to_owned)
+/// The configured name of a tenant, else its ID.
+fn tenant_name(tenant: TenantId, known: &[KnownTenant<'_>]) -> String {
+    configured_name(tenant, known).map_or_else(|| tenant.to_string(), str::to_owned)
 }
 
-fn configured_name<'k>(letter: &QueuedDeadLetter, known: &'k [KnownTenant<'_>]) -> Option<&'k str> {
-    let of_letter = known.iter().find(|known| known.tenant.id == letter.tenant);
-    of_letter.map(|known| known.tenant.name.as_str())
+fn configured_name<'k>(tenant: TenantId, known: &'k [KnownTenant<'_>]) -> Option<&'k str> {
+    let found = known.iter().find(|known| known.tenant.id == tenant);
+    found.map(|known| known.tenant.name.as_str())
+}
+
+/// Prints the newest groups of dead letters with the same message, and returns the summary.
+fn print_groups(
+    letters: &[QueuedDeadLetter],
+    known: &[KnownTenant<'_>],
+    limit: u32,
+) -> Result<Explanation, CommandFailure> {
+    let mut groups = grouped(letters.iter().map(ListedLetter::from));
+    let total = groups.len();
+    groups.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+
+    if !groups.is_empty() {
+        let table = groups::table(&groups, |tenant| tenant_name(tenant, known), LISTED_DIGITS);
+        let rendered = table.render(Terminal::of_stdout());
+        print(&with_messages(&rendered, groups.iter().map(|group| group.newest.reason)))?;
+    }
+    Ok(summary_of_groups(letters.len(), total, groups.len()))
 }
 
 /// A table, in which the receiver's message follows each row on a separate line. Empty if there
@@ -150,7 +178,7 @@ fn as_text(letters: &[QueuedDeadLetter], known: &[KnownTenant<'_>]) -> String {
         table.row(vec![
             cell(letter.event_id.to_string().chars().take(LISTED_DIGITS).collect()),
             cell(letter.sink.clone()),
-            cell(tenant_name(letter, known)),
+            cell(tenant_name(letter.tenant, known)),
             cell(letter.day.map_or_else(|| "none".to_owned(), |day| day.to_string())),
             cell(format_time(letter.rejected_at)),
             cell(if letter.retry { "queued" } else { "no" }.to_owned()),
@@ -158,10 +186,29 @@ fn as_text(letters: &[QueuedDeadLetter], known: &[KnownTenant<'_>]) -> String {
     }
 
     let rendered = table.render(Terminal::of_stdout());
-    let mut lines = rendered.lines();
+    with_messages(&rendered, letters.iter().map(|letter| letter.reason.as_str()))
+}
+
+/// A table, in which the receiver's message follows each row on a separate line.
+fn with_messages<'a>(table: &str, messages: impl Iterator<Item = &'a str>) -> String {
+    let mut lines = table.lines();
     let header = lines.next().unwrap_or_default();
-    let rows = lines.zip(letters).map(|(line, letter)| format!("{line}\n    {}\n", letter.reason));
+    let rows = lines.zip(messages).map(|(line, message)| format!("{line}\n    {message}\n"));
     std::iter::once(format!("{header}\n")).chain(rows).collect()
+}
+
+/// The number of groups of dead letters, and what to do next.
+fn summary_of_groups(letters: usize, total: usize, listed: usize) -> Explanation {
+    if letters == 0 {
+        return Explanation::new("there are no dead letters");
+    }
+    let mut message = format!("{} in {}", count(letters, "dead letter"), count(total, "group"));
+    if listed < total {
+        let listed = plural(listed, "is listed", "are listed");
+        message = format!("{message}, of which the newest {listed}");
+    }
+    let hint = "run `dead-letters show ID` to see a record or `dead-letters list --ungrouped` to list all, and then `dead-letters retry` or `dead-letters discard`";
+    Explanation::new(message).with_hint(hint)
 }
 
 /// The number of dead letters, and what to do next.
@@ -171,7 +218,8 @@ fn summary(total: u64, listed: u64) -> Explanation {
     }
     let mut message = count(total, "dead letter");
     if listed < total {
-        message = format!("{message}, of which the newest {listed} are listed");
+        let listed = plural(listed, "is listed", "are listed");
+        message = format!("{message}, of which the newest {listed}");
     }
     let hint = "run `dead-letters show ID` to see a record, and then `dead-letters retry` or `dead-letters discard`";
     Explanation::new(message).with_hint(hint)
@@ -180,7 +228,7 @@ fn summary(total: u64, listed: u64) -> Explanation {
 /// The same members as in `status --json`, and the name of the tenant.
 fn as_json(letter: &QueuedDeadLetter, known: &[KnownTenant<'_>]) -> Value {
     let mut document = json::dead_letter(letter);
-    document["tenant_name"] = json!(configured_name(letter, known));
+    document["tenant_name"] = json!(configured_name(letter.tenant, known));
     document
 }
 
@@ -210,8 +258,7 @@ fn record(
 /// The name of the format of the letter's sink; `None` if the sink is not configured.
 fn format_of(configuration: &Configuration, letter: &QueuedDeadLetter) -> Option<&'static str> {
     let plan = configuration.sinks.iter().find(|plan| plan.name == letter.sink)?;
-    let format = plan.plan.format();
-    FormatName::ALL.iter().find(|(_, known)| *known == format).map(|(name, _)| *name)
+    Some(plan.plan.format().as_str())
 }
 
 fn details(
@@ -230,7 +277,7 @@ fn details(
         "event ID:    {}\nsink:        {}\ntenant:      {}\nday:         {}\nrejected at: {}\nretry:       {}\nmessage:     {}\n{record}",
         letter.event_id,
         letter.sink,
-        tenant_name(letter, known),
+        tenant_name(letter.tenant, known),
         letter.day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
         format_time(letter.rejected_at),
         if letter.retry { "queued" } else { "no" },
@@ -266,5 +313,10 @@ mod tests {
         let truncated = summary(60, 50);
         assert_eq!(truncated.message, "60 dead letters, of which the newest 50 are listed");
         assert!(truncated.hint.is_some());
+
+        assert_eq!(summary_of_groups(0, 0, 0), summary(0, 0));
+        assert_eq!(summary_of_groups(5, 1, 1).message, "5 dead letters in 1 group");
+        let truncated = "60 dead letters in 3 groups, of which the newest 1 is listed";
+        assert_eq!(summary_of_groups(60, 3, 1).message, truncated);
     }
 }

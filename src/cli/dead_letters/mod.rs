@@ -2,6 +2,7 @@
 //! daemon is running, it carries out a retry or a discard; otherwise, the command does so itself.
 //! Start reading at [`dead_letters`].
 
+mod groups;
 mod list;
 
 use std::{collections::BTreeSet, path::Path};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on, count,
     daemon_client::{request, unexpected_response},
-    json::Document,
+    json::{Document, ResendState},
     load_with_secrets, lock_holder,
     once::{delivery_as_json, explain_dead_letters, explain_delivery},
     print, print_explanation, print_message,
@@ -74,7 +75,7 @@ fn retry_through_daemon(
     let queued = changed_by(holder, &Request::RetryDeadLetters { letters: keys(&letters) })?;
     let explanation = Explanation::new(queued_line(queued));
     print_explanation(&explanation.with_hint("run `status` to see the progress"));
-    document.print(|| retry_as_json("queued", queued, &[]))?;
+    document.print(|| retry_as_json(ResendState::Queued, queued, &[]))?;
     Ok(ExitCode::Done)
 }
 
@@ -108,7 +109,7 @@ fn retry_without_daemon(
         }
 
         let is_complete = reports.iter().all(SinkReport::has_sent_all);
-        let state = if is_complete { "delivered" } else { "incomplete" };
+        let state = if is_complete { ResendState::Delivered } else { ResendState::Incomplete };
         document.print(|| retry_as_json(state, queued, &reports))?;
         Ok(if is_complete { ExitCode::Done } else { ExitCode::Incomplete })
     })?
@@ -116,7 +117,7 @@ fn retry_without_daemon(
 
 fn nothing_to_send(document: Document) -> Result<ExitCode, CommandFailure> {
     print_message("the sink has no dead letters: there is nothing to send");
-    document.print(|| retry_as_json("nothing_to_send", 0, &[]))?;
+    document.print(|| retry_as_json(ResendState::NothingToSend, 0, &[]))?;
     Ok(ExitCode::Done)
 }
 
@@ -124,10 +125,10 @@ fn queued_line(queued: u64) -> String {
     format!("queued {} to be sent again", count(queued, "dead letter"))
 }
 
-/// The document of `retry`. `state` is `queued`, `delivered`, `incomplete` or `nothing_to_send`.
-fn retry_as_json(state: &str, queued: u64, sinks: &[SinkReport]) -> Value {
+/// The document of `retry`.
+fn retry_as_json(state: ResendState, queued: u64, sinks: &[SinkReport]) -> Value {
     json!({
-        "state": state,
+        "state": state.as_str(),
         "queued": queued,
         "sinks": sinks.iter().map(delivery_as_json).collect::<Vec<_>>(),
     })
@@ -177,7 +178,7 @@ fn confirm(
     }
     let explanation = Explanation::new(format!(
         "nothing was discarded: a discard of {} cannot be undone",
-        count(letters.len() as u64, "dead letter")
+        count(letters.len(), "dead letter")
     ));
     let hint = "run `dead-letters list` to read the receiver's messages, and pass --yes to discard the records";
     Err(CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint)))
@@ -191,7 +192,8 @@ fn discard_as_json(discarded: u64, letters: &[DeadLetterKey]) -> Value {
     })
 }
 
-/// Sends a request to the daemon. Returns the number of dead letters that it has queued or discarded.
+/// Sends a request to the daemon. Returns the number of dead letters that it has queued or
+/// discarded.
 fn changed_by(holder: &Holder, change: &Request) -> Result<u64, CommandFailure> {
     match request(holder, change)? {
         Event::DeadLetters { count } => Ok(count),

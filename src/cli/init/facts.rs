@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::questions::QuestionKey;
+use super::{
+    questions::{Answers, QuestionKey},
+    receiver::Receiver,
+};
 use crate::error::Explanation;
 
 pub(super) struct HostFacts<'a> {
@@ -15,8 +18,11 @@ pub(super) struct HostFacts<'a> {
     pub settings: Settings,
     /// The names of the secrets whose files exist.
     pub existing_secrets: Vec<&'static str>,
-    /// The directories that do not exist, each with the question that offers to create it.
+    /// The directories that do not exist, each with the question that offers to create it. They do
+    /// not depend on the answers.
     pub missing_directories: Vec<(QuestionKey, NewDirectory)>,
+    /// The directory of the file that a receiver writes to; `None` if it exists.
+    pub missing_parent: &'a dyn Fn(&Path) -> Option<NewDirectory>,
     /// Why the file of a certificate cannot be used.
     pub examine_certificate: &'a dyn Fn(&Path) -> Result<(), Explanation>,
 }
@@ -60,8 +66,17 @@ pub(super) struct NewDirectory {
 }
 
 impl HostFacts<'_> {
-    pub(super) fn missing_directory(&self, key: QuestionKey) -> Option<&NewDirectory> {
-        self.missing_directories.iter().find(|(of, _)| *of == key).map(|(_, missing)| missing)
+    /// The missing directory that a question offers to create; `None` if there is none.
+    pub(super) fn missing_directory(
+        &self,
+        key: QuestionKey,
+        answers: &Answers,
+    ) -> Option<NewDirectory> {
+        if key == QuestionKey::ReceiverDirectory && answers.receiver() == Receiver::File {
+            return (self.missing_parent)(Path::new(answers.text(QuestionKey::Receiver)));
+        }
+        let found = self.missing_directories.iter().find(|(of, _)| *of == key);
+        found.map(|(_, missing)| missing.clone())
     }
 
     pub(super) fn has_secret(&self, name: &str) -> bool {

@@ -61,7 +61,7 @@ impl<'a> Interview<'a> {
     /// The text of a question with its default.
     pub(super) fn prompt(&self, question: &Question) -> String {
         let mut prompt = question.prompt.to_owned();
-        if let Some(missing) = self.facts.missing_directory(question.key) {
+        if let Some(missing) = self.facts.missing_directory(question.key, &self.answers) {
             let _ = write!(prompt, " {}", missing.description());
         }
         let default = question.default(&self.answers).filter(|text| !text.is_empty());
@@ -69,6 +69,11 @@ impl<'a> Interview<'a> {
             let _ = write!(prompt, " [{default}]");
         }
         prompt
+    }
+
+    /// Whether a question offers to create a directory.
+    pub(super) fn offers_directory(&self, question: &Question) -> bool {
+        self.facts.missing_directory(question.key, &self.answers).is_some()
     }
 
     /// Accepts the answer to a question. Fails with the reason why the answer is not valid; the
@@ -157,7 +162,8 @@ impl<'a> Interview<'a> {
     pub(super) fn files(&self) -> Files {
         let confirmed = |key: QuestionKey| self.answers.text(key) == "yes";
         let missing = self.questions().filter(|question| confirmed(question.key));
-        let directories = missing.filter_map(|question| self.facts.missing_directory(question.key));
+        let directories = missing
+            .filter_map(|question| self.facts.missing_directory(question.key, &self.answers));
 
         let secrets = self.questions().filter_map(|question| {
             match (question.input, self.answers.get(question.key)) {
@@ -166,7 +172,7 @@ impl<'a> Interview<'a> {
             }
         });
         Files {
-            directories: directories.cloned().collect(),
+            directories: directories.collect(),
             secrets: secrets.collect(),
             configuration: configuration(&self.answers, &self.facts.settings),
         }
@@ -214,6 +220,7 @@ mod tests {
             },
             existing_secrets: Vec::new(),
             missing_directories: Vec::new(),
+            missing_parent: &|_| None,
             examine_certificate: &|path: &Path| match path.to_str() {
                 Some("/home/anna/app.pem") => Ok(()),
                 _ => Err(Explanation::new("no such file")),
@@ -384,6 +391,40 @@ mod tests {
             interview.prompt(question),
             "Create the state directory `/var/lib/forwarder` (mode 700, group `forwarder`) [yes]"
         );
+    }
+
+    /// Regression: the directories of the configuration and of a file receiver were not offered.
+    #[test]
+    fn directories_of_files_are_offered() {
+        let directory = |path: &Path| NewDirectory {
+            path: path.to_owned(),
+            mode: 0o750,
+            owner: None,
+            group: None,
+        };
+        let configuration = directory(Path::new("/etc/forwarder"));
+        let facts = HostFacts {
+            missing_directories: vec![(QuestionKey::ConfigurationDirectory, configuration.clone())],
+            missing_parent: &|file: &Path| {
+                let parent = file.parent().filter(|parent| parent.ends_with("new"));
+                parent.map(directory)
+            },
+            ..facts()
+        };
+        let logs = directory(Path::new("/logs/new"));
+
+        for (answers, rejected, created) in [
+            (&["/logs/new/x", "", ""][..], 0, vec![logs, configuration.clone()]),
+            (&["/logs/new/x", "no", "no", "yes"], 1, vec![configuration.clone()]),
+            (&["/logs/x", ""], 0, vec![configuration.clone()]),
+            (&["tls://siem.example.com:6514", "", ""], 0, vec![configuration]),
+        ] {
+            let mut interview = Interview::new(&facts).unwrap();
+            give(&mut interview, &[ID, "main", CLIENT, "app.pem"]);
+            assert_eq!(give(&mut interview, answers), rejected, "{answers:?}");
+            assert!(interview.next_question().is_none(), "{answers:?}");
+            assert_eq!(interview.files().directories, created, "{answers:?}");
+        }
     }
 
     #[test]

@@ -29,7 +29,11 @@ use super::{
     CommandFailure, ExitCode, args, block_on, check, print, print_explanation, print_message,
     render, service_user::ServiceUser, test_sink,
 };
-use crate::{config::DEFAULT_PATH, error::Explanation};
+use crate::{
+    config::DEFAULT_PATH,
+    error::Explanation,
+    source::{Certificate, CertificateChain, Credential, CredentialError, KeyPairError},
+};
 
 /// The mode of new directories, and that of a directory that the group of the service can read.
 const PRIVATE_MODE: u32 = 0o700;
@@ -56,16 +60,20 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
     let working_directory = std::env::current_dir()?;
     let file = working_directory.join(config);
     let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
-    if !directory.is_dir() {
-        return Err(usage(format!("the directory `{}` does not exist", directory.display())));
+    if let Some(existing) = directory.ancestors().find(|path| path.exists())
+        && !existing.is_dir()
+    {
+        return Err(usage(format!("`{}` is not a directory", existing.display())));
     }
 
     let service = service_user(config, &args.state_directory);
     let examine = |certificate: &Path| examine_certificate(certificate, service.as_ref());
+    let missing_parent = |file: &Path| missing_parent(file, service.as_ref());
     let settings = settings(config, args, &directory);
     let facts = HostFacts {
         existing_secrets: existing_secrets(&settings.secrets.directory),
-        missing_directories: missing_directories(&settings, service.as_ref()),
+        missing_directories: missing_directories(&directory, &settings, service.as_ref()),
+        missing_parent: &missing_parent,
         working_directory,
         settings,
         examine_certificate: &examine,
@@ -148,11 +156,11 @@ async fn ask(
     };
 
     // A script ends after the last answer, and does not know whether a directory exists.
-    let mut at_end = match (lines.kind(), question.key) {
-        (InputKind::Script, QuestionKey::StateDirectory | QuestionKey::SecretsDirectory) => {
-            AtEnd::Default
-        }
-        _ => AtEnd::Fail,
+    let is_script = lines.kind() == InputKind::Script;
+    let mut at_end = if is_script && interview.offers_directory(question) {
+        AtEnd::Default
+    } else {
+        AtEnd::Fail
     };
     loop {
         let line = at_end.line(lines.ask(&prompt, echo).await?)?;
@@ -216,8 +224,10 @@ fn existing_secrets(directory: &Path) -> Vec<&'static str> {
 }
 
 /// The directories that `init` offers to create. The state directory belongs to the service; the
-/// secrets belong to the user who runs this command, and the group of the service can read them.
+/// configuration and the secrets belong to the user who runs this command, and the group of the
+/// service can read them.
 fn missing_directories(
+    configuration: &Path,
     settings: &Settings,
     service: Option<&ServiceUser>,
 ) -> Vec<(QuestionKey, NewDirectory)> {
@@ -228,19 +238,33 @@ fn missing_directories(
         owner: service.map(|service| service.name.clone()),
         group: group(),
     };
-    let secrets = NewDirectory {
-        path: settings.secrets.directory.clone(),
+    let readable = |path: &Path| NewDirectory {
+        path: path.to_owned(),
         mode: if service.is_some() { SHARED_MODE } else { PRIVATE_MODE },
         owner: None,
         group: group(),
     };
 
-    let all = [(QuestionKey::StateDirectory, state), (QuestionKey::SecretsDirectory, secrets)];
+    let all = [
+        (QuestionKey::StateDirectory, state),
+        (QuestionKey::ConfigurationDirectory, readable(configuration)),
+        (QuestionKey::SecretsDirectory, readable(&settings.secrets.directory)),
+    ];
     all.into_iter().filter(|(_, directory)| !directory.path.exists()).collect()
 }
 
-/// Why the file of a certificate cannot be used: it does not exist, or the service cannot read it.
-/// Root can read every file, but the service runs as a different user.
+/// The directory of a file that the service writes, if it does not exist. Other programs of its
+/// group can read the files, as in the directory that the packages create.
+fn missing_parent(file: &Path, service: Option<&ServiceUser>) -> Option<NewDirectory> {
+    let path = file.parent().filter(|parent| !parent.exists())?.to_owned();
+    let owner = service.map(|service| service.name.clone());
+    let group = service.map(|service| service.group.clone());
+    Some(NewDirectory { path, mode: SHARED_MODE, owner, group })
+}
+
+/// Why the file of a certificate cannot be used: it does not exist, the service cannot read it, or
+/// it does not contain a certificate with its key. Root can read every file, but the service runs
+/// as a different user.
 fn examine_certificate(
     certificate: &Path,
     service: Option<&ServiceUser>,
@@ -252,25 +276,43 @@ fn examine_certificate(
     }
 
     let is_readable = || access(certificate, Access::READ_OK).is_ok();
-    let Some(service) = service else {
-        return if is_readable() {
-            Ok(())
-        } else {
+    match service {
+        None if !is_readable() => {
             Err(Explanation::new(format!("the file `{file}` cannot be read"))
                 .with_hint("correct its permissions, or run this command as another user"))
-        };
-    };
-    if service.run(is_readable).unwrap_or(true) {
-        return Ok(());
+        }
+        Some(service) if !service.run(is_readable).unwrap_or(true) => {
+            let (name, group) = (&service.name, &service.group);
+            let folder = Path::new(DEFAULT_PATH).parent().unwrap_or(Path::new("/etc"));
+            let message =
+                format!("the service, which runs as the user `{name}`, cannot read `{file}`");
+            let hint = format!(
+                "move the file to `{}`, run `chgrp {group}` and `chmod 640` for it, and enter its path again",
+                folder.display()
+            );
+            Err(Explanation::new(message).with_hint(hint))
+        }
+        _ => check_key_pair(certificate),
     }
+}
 
-    let (name, group) = (&service.name, &service.group);
-    let folder = Path::new(DEFAULT_PATH).parent().unwrap_or(Path::new("/etc"));
-    let message = format!("the service, which runs as the user `{name}`, cannot read `{file}`");
-    Err(Explanation::new(message).with_hint(format!(
-        "move the file to `{}`, run `chgrp {group}` and `chmod 640` for it, and enter its path again",
-        folder.display()
-    )))
+/// Reads the certificate and its key from a file, as the configuration will name it: without
+/// another file for the key, and without a password.
+fn check_key_pair(file: &Path) -> Result<(), Explanation> {
+    let chain = CertificateChain::Omit;
+    let credential = Certificate::new(String::new(), file.to_owned(), None, None, chain);
+    credential.check().map_err(|error| {
+        let explanation = Explanation::of(&error);
+        match error {
+            CredentialError::Certificate(_, KeyPairError::UnknownFormat) => explanation.with_hint(
+                "enter a PEM file, or a PFX file without a password; set `password` in the configuration later",
+            ),
+            CredentialError::Certificate(_, KeyPairError::NoPrivateKey) => {
+                explanation.with_hint("enter a file that also contains the private key")
+            }
+            _ => explanation,
+        }
+    })
 }
 
 /// Signs in, reads one snapshot, and sends one test record. Each step reports its faults, and the

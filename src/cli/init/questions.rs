@@ -47,7 +47,9 @@ pub(super) enum QuestionKey {
     SentinelUrl,
     SentinelRule,
     SentinelStream,
+    ReceiverDirectory,
     StateDirectory,
+    ConfigurationDirectory,
     SecretsDirectory,
 }
 
@@ -184,7 +186,9 @@ pub(super) const QUESTIONS: &[Question] = &[
         check: |answer, _| match answer {
             // It requires a credential instead of a password.
             "oauthbearer" => Err(Explanation::new("`init` does not support this mechanism")
-                .with_hint("enter another one; the page about Kafka describes oauthbearer")),
+                .with_hint(
+                    "enter plain, scram-sha-256 or scram-sha-512; see docs/how-to/kafka.md",
+                )),
             _ => Ok(()),
         },
         ..text(
@@ -253,22 +257,41 @@ pub(super) const QUESTIONS: &[Question] = &[
     Question {
         default: DefaultAnswer::Text("yes"),
         input: Input::YesOrNo,
-        applies: |_, facts| facts.missing_directory(QuestionKey::StateDirectory).is_some(),
+        applies: |answers, facts| is_missing(QuestionKey::ReceiverDirectory, answers, facts),
+        check: is_yes_or_no,
+        ..text(
+            QuestionKey::ReceiverDirectory,
+            "Directory of the file",
+            "Create the directory of the file",
+            "no",
+        )
+    },
+    Question {
+        default: DefaultAnswer::Text("yes"),
+        input: Input::YesOrNo,
+        applies: |answers, facts| is_missing(QuestionKey::StateDirectory, answers, facts),
         check: is_yes_or_no,
         ..text(QuestionKey::StateDirectory, "State directory", "Create the state directory", "no")
     },
     Question {
         default: DefaultAnswer::Text("yes"),
         input: Input::YesOrNo,
+        applies: |answers, facts| is_missing(QuestionKey::ConfigurationDirectory, answers, facts),
+        check: is_yes,
+        ..text(
+            QuestionKey::ConfigurationDirectory,
+            "Configuration directory",
+            "Create the directory of the configuration",
+            "yes",
+        )
+    },
+    Question {
+        default: DefaultAnswer::Text("yes"),
+        input: Input::YesOrNo,
         applies: |answers, facts| {
-            facts.missing_directory(QuestionKey::SecretsDirectory).is_some()
-                && answers.has_new_secret()
+            is_missing(QuestionKey::SecretsDirectory, answers, facts) && answers.has_new_secret()
         },
-        check: |answer, facts| match answer {
-            "no" => Err(Explanation::new("the secrets cannot be stored without this directory")
-                .with_hint("enter yes, or press Ctrl-C to stop")),
-            answer => is_yes_or_no(answer, facts),
-        },
+        check: is_yes,
         ..text(
             QuestionKey::SecretsDirectory,
             "Secrets directory",
@@ -328,6 +351,20 @@ fn is_yes_or_no(answer: &str, _: &HostFacts<'_>) -> Result<(), Explanation> {
         "yes" | "no" => Ok(()),
         _ => Err(Explanation::new("the answer is neither yes nor no").with_hint("enter yes or no")),
     }
+}
+
+/// For a directory without which a file cannot be stored.
+fn is_yes(answer: &str, facts: &HostFacts<'_>) -> Result<(), Explanation> {
+    match answer {
+        "no" => Err(Explanation::new("the files cannot be stored without this directory")
+            .with_hint("enter yes, or press Ctrl-C to stop")),
+        answer => is_yes_or_no(answer, facts),
+    }
+}
+
+/// Whether the directory that a question offers to create is missing.
+fn is_missing(key: QuestionKey, answers: &Answers, facts: &HostFacts<'_>) -> bool {
+    facts.missing_directory(key, answers).is_some()
 }
 
 /// The first part of a domain.

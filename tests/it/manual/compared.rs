@@ -12,7 +12,10 @@ const COMPARED_PAGES: &[&str] = &[
 ];
 
 /// Figures of these pages that are examples.
-const EXAMPLES: &[(&str, &str)] = &[("docs/how-to/check-the-configuration.md", "40 tenants")];
+const EXAMPLES: &[(&str, &str)] = &[
+    ("docs/how-to/check-the-configuration.md", "40 tenants"),
+    ("docs/how-to/monitoring.md", "1,000 tenants"),
+];
 
 const NUMBER_WORDS: &[&str] =
     &["two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve", "thirty"];

@@ -179,7 +179,7 @@ pub(super) const FIGURES: &[Figure] = &[
         "src/cli/online.rs",
         "const MAX_CONCURRENT_PROBES: usize = 8;",
     ),
-    (NOTIFICATIONS, "up to 20 records", CHAT, "const RECORDS_PER_MESSAGE: usize = 20;"),
+    (NOTIFICATIONS, "up to 20 parts", CHAT, "const MAX_PARTS: usize = 20;"),
     (
         NOTIFICATIONS,
         "less than 28 KB",
@@ -189,7 +189,13 @@ pub(super) const FIGURES: &[Figure] = &[
     (NOTIFICATIONS, "one message per second", CHAT, "Self::Slack => Duration::from_secs(1),"),
     (NOTIFICATIONS, "on port 465", EMAIL, "Self::Implicit => 465,"),
     (NOTIFICATIONS, "on port 587", EMAIL, "Self::StartTls => 587,"),
-    (NOTIFICATIONS, "up to 100 records", EMAIL, "const RECORDS_PER_MESSAGE: usize = 100;"),
+    (NOTIFICATIONS, "up to 100 parts", EMAIL, "const MAX_PARTS: usize = 100;"),
+    (
+        NOTIFICATIONS,
+        "the first five tenants",
+        "src/sink/notification/merge.rs",
+        "const MAX_TENANTS: usize = 5;",
+    ),
     (
         NOTIFICATIONS,
         "the ten largest changes",
@@ -214,8 +220,14 @@ pub(super) const FIGURES: &[Figure] = &[
     (
         MONITORING,
         "within seven days, it needs an operator",
-        TENANT_CONDITIONS,
+        "src/conditions/credentials.rs",
         "const NEAR_EXPIRY_DAYS: i32 = 7;",
+    ),
+    (
+        "docs/how-to/check-the-configuration.md",
+        "leaves more than 90 days between two polls",
+        "src/config/read/warnings.rs",
+        "const HISTORY_DAYS: u64 = 90;",
     ),
     (ALERTS, "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
     ("docs/how-to/backup-and-recovery.md", "Below 16 MiB of free space", ENGINE, RESERVED_BYTES),
@@ -242,7 +254,7 @@ pub(super) const FIGURES: &[Figure] = &[
         DAYS,
         DAILY_REQUESTS,
     ),
-    (ARCHITECTURE, "The schema has version 6", "src/checkpoint/mod.rs", "const VERSION: i32 = 6;"),
+    (ARCHITECTURE, "The schema has version 7", "src/checkpoint/mod.rs", "const VERSION: i32 = 7;"),
     (
         "src/config/keys/tenant.rs",
         "at most 16, with",
@@ -257,15 +269,10 @@ pub(super) const FIGURES: &[Figure] = &[
     ),
     (RUN_THE_SERVICE, "every 30 minutes", ONCE_SERVICE, "RestartSec=30min"),
     (RUN_THE_SERVICE, "at most eight runs", ONCE_SERVICE, "StartLimitBurst=8"),
-    (RUN_THE_SERVICE, "remove more than 20 %", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
+    (RUN_THE_SERVICE, "remove more than 20%", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
     (RUN_THE_SERVICE, "of at least ten tenants", CHANGES_OF_RELOAD, MIN_LIMITED_TENANTS),
-    (
-        "docs/how-to/many-tenants.md",
-        "remove more than 20 %",
-        CHANGES_OF_RELOAD,
-        MAX_REMOVED_PERCENT,
-    ),
-    ("src/cli/args.rs", "more than 20 % of the tenants", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
+    ("docs/how-to/many-tenants.md", "remove more than 20%", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
+    ("src/cli/args.rs", "more than 20% of the tenants", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
     ("src/cli/args.rs", "there are at least ten", CHANGES_OF_RELOAD, MIN_LIMITED_TENANTS),
     ("README.md", "1.95 or newer", "Cargo.toml", "rust-version = \"1.95\""),
     ("rust-toolchain.toml", "1.95.", "Cargo.toml", "rust-version = \"1.95\""),
@@ -401,8 +408,7 @@ fn documented_defaults_agree_with_the_schema() {
     assert!(count >= 10, "only {count} defaults were found");
 }
 
-/// Collects the descriptions in a JSON Schema, by the name of the property.
-/// Collects the defaults of all keys by name.
+/// Collects the defaults in a JSON Schema, and the effects of absent keys, by the name of the key.
 fn describe(schema: &serde_json::Value, descriptions: &mut BTreeMap<String, Vec<String>>) {
     match schema {
         serde_json::Value::Object(members) => {
@@ -416,7 +422,8 @@ fn describe(schema: &serde_json::Value, descriptions: &mut BTreeMap<String, Vec<
                     default => defaults.push(default.to_string()),
                 }
                 if let Some(description) = property["description"].as_str() {
-                    defaults.extend(description.split("Default: ").skip(1).map(str::to_owned));
+                    let effects = description.split("If it is not set: ").skip(1);
+                    defaults.extend(effects.map(str::to_owned));
                 }
             }
             members.values().for_each(|member| describe(member, descriptions));
@@ -444,9 +451,15 @@ fn stated_defaults(page: &str) -> Vec<(String, String)> {
 
         let value = rest.split(')').next().unwrap().split(", ").next().unwrap();
         let value = value.replace(" by default", "").replace(',', "");
-        let value = [(" days", "d"), (" hours", "h"), (" minutes", "m"), (" seconds", "s")]
-            .iter()
-            .fold(value, |value, (unit, short)| value.replace(unit, short));
+        let value = [
+            (" days", "d"),
+            (" hours", "h"),
+            (" minutes", "m"),
+            (" minute", "m"),
+            (" seconds", "s"),
+        ]
+        .iter()
+        .fold(value, |value, (unit, short)| value.replace(unit, short));
         defaults.push((key.to_owned(), value.replace(' ', "")));
     }
     defaults

@@ -8,11 +8,20 @@ use serde_json::Value;
 
 use super::{blocks, read};
 use crate::support::{
-    Workspace, eventually,
+    Run, Workspace, eventually,
     hec::{Hec, TOKEN},
 };
 
 const PAGE: &str = "docs/how-to/automate-with-json.md";
+
+/// The required arguments of the commands with `--json`.
+const REQUIRED: &[(&str, &[&str])] = &[
+    ("replay", &["--sink", "local", "--from", "2026-11-22"]),
+    ("test-sink", &["local"]),
+    ("dead-letters show", &["5d0c"]),
+    ("dead-letters retry", &["5d0c"]),
+    ("dead-letters discard", &["5d0c"]),
+];
 
 /// A row of a table: the members in its first cell, and what its second cell states.
 struct Row {
@@ -133,6 +142,9 @@ fn documented_members_are_those_of_the_commands() {
         assert_documented(heading, &document(&workspace, args));
     }
 
+    let unknown = document(&workspace, &["status", "--tenant", "unknown", "--json"]);
+    assert_eq!(members(&unknown), in_backticks("`errors`"));
+
     // Each row of this table describes one command.
     workspace.run_ok(&["baseline", "set", "--name", "agreed"]);
     for command in ["show", "diff"] {
@@ -176,6 +188,37 @@ fn documented_members_are_those_of_dead_letters() {
         let named = in_backticks(&line(heading, start));
         assert!(members(&printed).is_subset(&named), "{start}: {printed}");
     }
+}
+
+/// Regression: `status` and `state verify` printed no document without a valid configuration.
+#[test]
+fn every_command_prints_its_errors_as_json() {
+    let reference = read("docs/reference/commands.md");
+    let workspace = Workspace::against("http://127.0.0.1:1");
+    let mut count = 0;
+    for section in reference.split("\n#").filter(|section| section.contains("| `--json` |")) {
+        let name = section.split('`').nth(1).unwrap();
+        // Its document has more members, and includes the errors.
+        if name == "check" {
+            continue;
+        }
+
+        let required = REQUIRED.iter().find(|(command, _)| *command == name);
+        let mut args: Vec<&str> = name.split(' ').collect();
+        args.extend(required.map(|(_, required)| *required).into_iter().flatten());
+        args.push("--json");
+        let mut command = workspace.command(&args);
+        std::fs::remove_file(workspace.path("config.toml")).unwrap();
+        let run = Run::of(command.output().unwrap());
+        assert_eq!(run.code, 2, "{name}: {}", run.stderr);
+
+        let printed: Value = serde_json::from_str(&run.stdout)
+            .unwrap_or_else(|error| panic!("{name}: {error}\n{}{}", run.stdout, run.stderr));
+        assert_eq!(members(&printed), in_backticks("`errors`"), "{name}");
+        assert!(run.stderr.contains("cannot read `"), "{name}: {}", run.stderr);
+        count += 1;
+    }
+    assert!(count >= 12, "only {count} commands with `--json` were found");
 }
 
 /// The page about `check` shows a complete document.

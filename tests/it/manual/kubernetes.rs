@@ -26,6 +26,10 @@ const VALUES: &[&str] = &[
     "deploy/helm/secure-score-forwarder/ci/cronjob-values.yaml",
 ];
 
+/// The image, which has no default.
+const DIGEST: &str =
+    "image.digest=sha256:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
 /// The members that depend on the name of a release, on the image, and on the sources of volumes.
 const NAMES: &[&str] = &["metadata", "selector", "image", "imagePullPolicy", "volumes"];
 
@@ -67,7 +71,8 @@ fn manifests_fit_the_schemas_of_kubernetes() {
 fn rendered_charts_fit_the_schemas() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("chart.yaml");
-    let mut variants = vec![vec![], vec!["--set", "workload=cronjob"]];
+    let mut variants =
+        vec![vec!["--set", DIGEST], vec!["--set", DIGEST, "--set", "workload=cronjob"]];
     variants.extend(VALUES.iter().map(|values| vec!["--values", *values]));
 
     for variant in variants {
@@ -77,12 +82,60 @@ fn rendered_charts_fit_the_schemas() {
 
         let chart = rendered(&variant);
         validate(&file, &chart);
-        for object in documents(&chart) {
+        let objects = documents(&chart);
+        for object in &objects {
             assert_ne!(object["kind"], "Secret", "{variant:?}: the chart contains a secret");
-            if object["kind"] == "ConfigMap" {
-                load_configuration(&object);
-            }
         }
+        load_configuration(&objects);
+    }
+}
+
+/// Regression: the chart could not contain `sinks.d` and `tenants.d`, because the keys of a
+/// `ConfigMap` cannot contain a slash.
+#[test]
+fn directories_of_the_configuration_are_mounted() {
+    let objects = documents(&rendered(&["--values", VALUES[0]]));
+    let mut maps: Vec<&str> = objects
+        .iter()
+        .filter(|object| object["kind"] == "ConfigMap")
+        .map(|object| object["metadata"]["name"].as_str().unwrap())
+        .collect();
+    maps.sort_unstable();
+    assert_eq!(maps, ["collector", "collector-sinks", "collector-tenants"]);
+
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    for (volume, directory, map) in [
+        ("sinks-d", "/etc/secure-score-forwarder/sinks.d", "collector-sinks"),
+        ("tenants-d", "/etc/secure-score-forwarder/tenants.d", "collector-tenants"),
+    ] {
+        let find = |list: &Value| {
+            let found = list.as_array().unwrap().iter().find(|item| item["name"] == volume);
+            found.unwrap_or_else(|| panic!("no {volume}")).clone()
+        };
+        assert_eq!(find(&pod["containers"][0]["volumeMounts"])["mountPath"], directory);
+        assert_eq!(find(&pod["volumes"])["configMap"]["name"], map);
+    }
+
+    let configuration = load_configuration(&objects);
+    let sinks: Vec<&str> = configuration.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    assert_eq!(sinks, ["splunk", "archive"]);
+    assert_eq!(configuration.tenants.len(), 2);
+}
+
+/// Regression: without a digest, the chart selected the image by a tag, which can change.
+#[test]
+fn the_image_requires_a_digest_or_a_tag() {
+    let output = template(&["secure-score-forwarder", CHART]);
+    let report = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && report.contains("`image.digest` is empty"), "{report}");
+
+    for (values, image) in [
+        (DIGEST, "secure-score-forwarder@sha256:0f1e"),
+        ("image.tag=1.2", "secure-score-forwarder:1.2"),
+    ] {
+        let chart = rendered(&["--set", values]);
+        assert!(chart.contains(&format!("image: {image}")), "{values}");
     }
 }
 
@@ -114,7 +167,8 @@ fn options_of_the_chart_add_their_objects() {
 #[test]
 fn chart_and_manifests_agree() {
     for workload in ["deployment", "cronjob"] {
-        let chart = by_kind(&rendered(&["--set", &format!("workload={workload}")]));
+        let values = format!("{DIGEST},workload={workload}");
+        let chart = by_kind(&rendered(&["--set", &values]));
         let manifests = by_kind(&kustomized(workload));
         assert_eq!(chart, manifests, "{workload}");
     }
@@ -150,8 +204,11 @@ fn values_without_effect_are_rejected() {
         ("workload=cronjob,serviceMonitor.enabled=true", "`serviceMonitor.enabled` requires"),
         ("workload=cronjob,podDisruptionBudget.enabled=true", "`podDisruptionBudget.enabled` req"),
         ("config=tenants", "no `listen` with port 9633"),
+        ("sinksD.splunk=x", "'splunk' does not match pattern"),
+        ("tenantsD.contoso\\.csv=x", "'contoso.csv' does not match pattern"),
     ] {
-        let output = template(&["secure-score-forwarder", CHART, "--set", values]);
+        let all = format!("{DIGEST},{values}");
+        let output = template(&["secure-score-forwarder", CHART, "--set", &all]);
         let report = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && report.contains(named), "{values}: {report}");
     }
@@ -179,10 +236,11 @@ fn the_documented_helm_command_renders_the_chart() {
 
         validate(&directory.path().join("chart.yaml"), &chart);
         let objects = documents(&chart);
-        let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let has_file = |object: &&Value| object["data"]["config.toml"].is_string();
+        let map = objects.iter().find(has_file).unwrap();
         let written = std::fs::read_to_string(file("config.toml")).unwrap();
         assert_eq!(map["data"]["config.toml"].as_str().unwrap().trim(), written.trim());
-        load_configuration(map);
+        assert_eq!(load_configuration(&objects).sinks.len(), 2);
         count += 1;
     }
     assert!(count > 0, "{PAGE} has no command of helm");
@@ -274,15 +332,22 @@ fn without_names(value: &Value) -> Value {
     }
 }
 
-/// Loads the configuration in a ConfigMap, with the other files that it contains.
-fn load_configuration(map: &Value) {
-    let directory = tempfile::tempdir().unwrap();
-    for (name, content) in map["data"].as_object().unwrap() {
-        write(directory.path().join(name), content.as_str().unwrap());
+/// Loads the configuration in the ConfigMaps of a chart, with the files of its directories.
+fn load_configuration(objects: &[Value]) -> Configuration {
+    let root = tempfile::tempdir().unwrap();
+    for map in objects.iter().filter(|object| object["kind"] == "ConfigMap") {
+        let name = map["metadata"]["name"].as_str().unwrap();
+        let directory = match name.rsplit('-').next().unwrap() {
+            suffix @ ("sinks" | "tenants") => root.path().join(format!("{suffix}.d")),
+            _ => root.path().to_owned(),
+        };
+        std::fs::create_dir_all(&directory).unwrap();
+        for (name, content) in map["data"].as_object().unwrap() {
+            write(directory.join(name), content.as_str().unwrap());
+        }
     }
-    if let Err(error) = Configuration::load(&directory.path().join("config.toml")) {
-        panic!("{error}");
-    }
+
+    Configuration::load(&root.path().join("config.toml")).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The descriptions in a JSON Schema, by the JSON pointer of the value.

@@ -14,8 +14,12 @@ const USES: &[(&str, &str, &str)] = &[
     ("DIRECTORY: Key<Text> =", "src/settings/typed.rs", "pub struct Key<T>"),
     ("required(\"directory\", TEXT, \"", "src/settings/typed.rs", "pub const fn required<T>("),
     ("keys! {", "src/settings/typed/declare.rs", "macro_rules! keys {"),
-    ("..FORMAT_KEYS;", "src/sink/keys.rs", "const FORMAT_KEYS;"),
-    ("section.get(&FORMAT)", "src/sink/keys.rs", "FORMAT: KeyWithDefault<OneOf<FormatName>>"),
+    ("..FORMAT_KEYS;", "src/sink/shared_keys.rs", "const FORMAT_KEYS;"),
+    (
+        "section.get(&FORMAT)",
+        "src/sink/shared_keys.rs",
+        "FORMAT: KeyWithDefault<OneOf<FormatName>>",
+    ),
     ("section.get(&DIRECTORY)?", "src/settings/section.rs", "pub fn get<"),
     ("self.formatter.write(record, out)", "src/format/mod.rs", "pub fn write("),
     ("formatter(self.format, context)", SINK, "fn formatter(format: FormatName,"),
@@ -82,7 +86,7 @@ fn tutorial_imports_only_what_exists() {
             let (module, name) = path.rsplit_once("::").unwrap();
             let source = match module {
                 "super" => parent.to_owned(),
-                "super::keys" => "src/sink/keys.rs".to_owned(),
+                "super::shared_keys" => "src/sink/shared_keys.rs".to_owned(),
                 "crate" => "src/lib.rs".to_owned(),
                 _ => source_of(module.strip_prefix("crate::").unwrap()),
             };

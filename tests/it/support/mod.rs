@@ -222,7 +222,8 @@ impl Workspace {
 
     /// The status, or `None` if there is no checkpoint yet.
     pub fn try_status(&self) -> Option<serde_json::Value> {
-        serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok()
+        let document = serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok();
+        document.filter(|document: &serde_json::Value| document["errors"].is_null())
     }
 }
 
