@@ -287,7 +287,7 @@ fn systemd_is_notified_of_reloads_and_progress() {
     let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let child = child.env_remove("WATCHDOG_PID");
     let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
-    systemd.until(&["READY=1", "STATUS=1 tenant is current; 1 sink is healthy; "]);
+    systemd.until(&["READY=1", "STATUS=0 of 1 tenants are current; 1 sink is healthy; "]);
     systemd.until(&["WATCHDOG=1"]);
     systemd.until_once(&["STATUS=1 tenant is current; 1 sink is healthy; newest day `"]);
     eventually("three days are delivered", || summaries(&file) == 3);
