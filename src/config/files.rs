@@ -226,6 +226,42 @@ type = "stdout"
         }
     }
 
+    /// Regression: a value of the wrong kind in one file was replaced by the list of another file
+    /// without a fault, so its tenants or sinks were lost.
+    #[test]
+    fn values_of_the_wrong_kind_replace_nothing() {
+        let tenant = "[[tenants]]\nname = \"x\"\nid = \"x.example\"\ncredential = \"app\"\n";
+        let table = tenant.replace("[[tenants]]", "[tenants]");
+        let csv = ("tenants.csv", "name,id\n");
+        let main = format!("{MAIN}{tenant}");
+        for (files, fault) in [
+            (
+                vec![("c.toml", main.as_str()), csv, ("tenants.d/a.toml", &table)],
+                "tenants.d/a.toml:1:1: `tenants` must be a list, as in the other files",
+            ),
+            (
+                vec![("c.toml", main.as_str()), csv, ("tenants.d/a.toml", "tenants = 3\n")],
+                "tenants.d/a.toml:1:11: `tenants` must be a list",
+            ),
+            (
+                vec![("c.toml", MAIN), csv, ("sinks.d/a.toml", "[sinks]\nname = \"y\"\n")],
+                "sinks.d/a.toml:1:1: `sinks` must be a list",
+            ),
+            (
+                vec![("c.toml", MAIN), csv, ("sinks.d/a.toml", "credentials = \"app\"\n")],
+                "sinks.d/a.toml:1:15: `credentials` must be a table",
+            ),
+        ] {
+            let errors = load(&files).unwrap_err();
+            assert!(errors.contains(fault), "{fault}: {errors}");
+        }
+
+        let wrong = MAIN.replace("[[sinks]]", "[sinks]");
+        let sinks = MAIN.split("[[sinks]]").nth(1).map(|sink| format!("[[sinks]]{sink}")).unwrap();
+        let files = [("c.toml", wrong.as_str()), csv, ("sinks.d/a.toml", &sinks)];
+        assert!(load(&files).unwrap_err().contains("sinks.d/a.toml:1:1: `sinks` must be"));
+    }
+
     /// Regression: a file in ISO 8859-1 was reported without its location, and with a hint to name
     /// another file.
     #[test]

@@ -11,16 +11,19 @@ use super::keys::{
     TENANTS, tenant,
 };
 use crate::{
-    settings::{Faults, KeyDefinition, Source, Span, Table, apply_variables, check_names, parse},
+    settings::{
+        Faults, KeyDefinition, Node, Source, Span, Table, apply_variables, check_names, parse,
+    },
     sink::{
         COMMON_KEYS, KINDS, SinkKind,
         common_keys::{self, CONTROLS, FULL_EVERY, HISTORICAL_CHANGES, RECORDS, START_FROM},
     },
 };
 
-/// The keys that sinks for people do not inherit. As defaults, they are chosen for receivers that
-/// store every record, and would send hundreds of messages to a chat or a mailbox.
-const NOT_FOR_PEOPLE: &[&str] = &[
+/// The keys that notification sinks (`chat` and `email`) do not inherit. As defaults, they are
+/// chosen for receivers that store every record, and would send hundreds of messages to a chat or a
+/// mailbox.
+const NOT_FOR_NOTIFICATIONS: &[&str] = &[
     RECORDS.name(),
     CONTROLS.name(),
     FULL_EVERY.name(),
@@ -132,26 +135,39 @@ impl Layers {
 
     /// Joins the lists and the credentials of an additional file with those of the other files.
     fn add(&self, merged: &mut Table, mut file: Table) {
-        for list in [TENANTS.name(), SINKS.name()] {
-            if let Some(more) = file.take(list) {
-                merged.append(list, more);
-            }
+        if let Some(credentials) = file.get(CREDENTIALS.name()) {
+            self.report_duplicates(merged, credentials);
         }
 
-        let name = CREDENTIALS.name();
-        let Some(more) = file.take(name) else { return };
-        match (merged.get_mut(name).and_then(|node| node.table_mut()), more.table()) {
-            (Some(known), Some(table)) => {
-                for (duplicate, span) in table.names() {
-                    let Some(first) = known.get(duplicate) else { continue };
-                    let first = self.faults.origin(first.span());
-                    let message =
-                        format!("duplicate `{name}.{duplicate}`: `{first}` also defines it");
-                    self.faults.at(span, message, Some("remove one of the sections".to_owned()));
-                }
-                known.add_missing(table);
+        for (name, kind) in [
+            (TENANTS.name(), "a list, as in the other files"),
+            (SINKS.name(), "a list, as in the other files"),
+            (CREDENTIALS.name(), "a table, as in the other files"),
+        ] {
+            let Some(more) = file.take(name) else { continue };
+            // The first value stays, so that neither is lost without a fault.
+            if let Err(more) = merged.join(name, more) {
+                let message = format!("`{name}` must be {kind}");
+                let hint = more
+                    .table()
+                    .map(|_| format!("write [[{name}]] with double brackets"))
+                    .filter(|_| name != CREDENTIALS.name());
+                self.faults.at(more.span(), message, hint);
             }
-            _ => merged.append(name, more),
+        }
+    }
+
+    /// Reports each credential of an additional file that another file defines.
+    fn report_duplicates(&self, merged: &Table, credentials: &Node) {
+        let name = CREDENTIALS.name();
+        let known = merged.get(name).and_then(|node| node.table());
+        let more = credentials.table();
+
+        for (duplicate, span) in more.into_iter().flat_map(Table::names) {
+            let Some(first) = known.and_then(|known| known.get(duplicate)) else { continue };
+            let first = self.faults.origin(first.span());
+            let message = format!("duplicate `{name}.{duplicate}`: `{first}` also defines it");
+            self.faults.at(span, message, Some("remove one of the sections".to_owned()));
         }
     }
 }
@@ -196,11 +212,11 @@ fn inherit(merged: &mut Table) {
 /// Whether a sink of this type has the default of a key. `kind` is `None` for an unknown type.
 fn is_inherited(kind: Option<&SinkKind>, name: &str) -> bool {
     let own = kind.map(|kind| kind.keys).unwrap_or_default();
-    let is_for_people = kind.is_some_and(SinkKind::is_for_people);
+    let is_notification = kind.is_some_and(SinkKind::is_notification);
 
     has_key(INHERITED_SINK_KEYS, name)
         && (has_key(COMMON_KEYS, name) || has_key(own, name))
-        && !(is_for_people && NOT_FOR_PEOPLE.contains(&name))
+        && !(is_notification && NOT_FOR_NOTIFICATIONS.contains(&name))
 }
 
 fn has_key(keys: &[KeyDefinition], name: &str) -> bool {

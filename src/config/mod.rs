@@ -81,7 +81,7 @@ pub struct Configuration {
 pub struct AdminPlan {
     /// The address and the port.
     pub listen: SocketAddr,
-    /// Values of the `Host` header that are accepted in addition to those of loopback.
+    /// Values of the `Host` header that are accepted in addition to loopback names and addresses.
     pub hosts: Vec<String>,
     /// The number of tenants up to which metrics have a series per tenant.
     pub tenant_series: usize,

@@ -13,7 +13,8 @@ const OTHERS: &[&str] = &["CONFIG", "COMMIT"];
 /// The names and values of the variables that set keys or are misspelled, sorted by name.
 pub(super) fn variables() -> Vec<(String, String)> {
     let all = std::env::vars_os().filter_map(|(name, value)| {
-        // Bytes that are not UTF-8 are replaced, and no key has such a name.
+        // Bytes that are not UTF-8 are replaced: no key has such a name, and such a value is a
+        // fault.
         let name = name.to_string_lossy().into_owned();
         is_relevant(&name).then(|| (name, value.to_string_lossy().into_owned()))
     });

@@ -10,7 +10,7 @@ keys! {
     CA_FILE: Key<FilePath> = optional(
         "ca_file",
         FILE,
-        "those of the system",
+        "the certificate authorities of the system",
         "A PEM file of the certificate authorities to trust instead of those of the system.",
     );
 }

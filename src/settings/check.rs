@@ -211,11 +211,7 @@ impl Checker<'_> {
 
         let origin = self.faults.origin(value.span);
         let named = FileUse { path: Path::new(text).to_owned(), origin };
-        let files = &mut self.references.borrow_mut().files;
-        // Several sections can inherit one value.
-        if !files.contains(&named) {
-            files.push(named);
-        }
+        self.references.borrow_mut().files.push(named);
     }
 
     /// Checks a value that must be one of a few names.
@@ -295,11 +291,7 @@ impl Checker<'_> {
             }
             (Some(_), Some(reference)) => {
                 let origin = self.faults.origin(value.span);
-                let named = SecretUse { reference, origin };
-                let secrets = &mut self.references.borrow_mut().secrets;
-                if !secrets.contains(&named) {
-                    secrets.push(named);
-                }
+                self.references.borrow_mut().secrets.push(SecretUse { reference, origin });
             }
             _ => {
                 // The value is not printed: it may be the secret itself.

@@ -64,6 +64,10 @@ pub fn apply_variables(
         let span = Span { source: first_source + index, start: 0, end: 0 };
         let variable = Variable { value, span, first_source };
         let result = match name.strip_prefix(VARIABLE_PREFIX) {
+            // Bytes that are not UTF-8 have been replaced with this character.
+            Some(_) if value.contains(char::REPLACEMENT_CHARACTER) => {
+                Err(unusable("the value is not UTF-8".to_owned(), None))
+            }
             Some(path) => variable.set(table, &keys, path, ""),
             None => Err(malformed(name)),
         };
@@ -234,8 +238,8 @@ impl Variable<'_> {
         value: Value,
         shown: &str,
     ) -> Result<(), Unusable> {
-        if table.get(name).is_some_and(|node| node.span.source >= self.first_source) {
-            let message = format!("another variable also sets `{shown}`");
+        if table.get(name).is_some_and(|node| node.is_from_source(self.first_source)) {
+            let message = format!("another variable also sets `{shown}`, or a key in it");
             return Err(unusable(message, Some("remove one of the variables".to_owned())));
         }
         table.set(name, Node::new(value, self.span));

@@ -61,6 +61,8 @@ pub struct FaultGroup {
 pub struct Source {
     name: SourceName,
     text: String,
+    /// The offset at which each line begins, in ascending order.
+    lines: Vec<usize>,
     /// The location in the file of the text that begins at each offset, in ascending order, if the
     /// text was generated from the file.
     cells: Option<Vec<(usize, Location)>>,
@@ -89,7 +91,9 @@ const MIN_GROUPED_LINES: usize = 3;
 impl Source {
     /// A file with this content.
     pub fn file(path: &str, text: String) -> Self {
-        Self { name: SourceName::File(path.to_owned()), text, cells: None }
+        let ends = text.match_indices('\n').map(|(end, _)| end + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { name: SourceName::File(path.to_owned()), text, lines, cells: None }
     }
 
     /// A file whose cells were converted to a list of tables. `cells` contains the offset in the
@@ -101,7 +105,8 @@ impl Source {
     /// An environment variable. Its text is empty, because a value of the environment has no
     /// location in a text.
     pub fn variable(name: &str) -> Self {
-        Self { name: SourceName::Variable(name.to_owned()), text: String::new(), cells: None }
+        let name = SourceName::Variable(name.to_owned());
+        Self { name, text: String::new(), lines: vec![0], cells: None }
     }
 
     /// The content of the file.
@@ -117,9 +122,10 @@ impl Source {
             return cell.map_or(Location { line: 1, column: 1 }, |(_, location)| *location);
         }
 
-        let before = self.text.get(..at).unwrap_or_default();
-        let last = before.rsplit('\n').next().unwrap_or_default();
-        Location { line: before.matches('\n').count() + 1, column: last.chars().count() + 1 }
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = line.checked_sub(1).and_then(|index| self.lines.get(index)).copied();
+        let before = self.text.get(start.unwrap_or_default()..at).unwrap_or_default();
+        Location { line, column: before.chars().count() + 1 }
     }
 
     fn origin(&self, at: usize) -> Origin {

@@ -1,7 +1,7 @@
 //! Definitions of keys: the name, shape, default and description of every key that a section can
 //! have. Validation, the JSON Schema and the reference are derived from lists of definitions. A
-//! definition is made from a typed [`super::Key`], with which the value is also read. Start reading
-//! at [`KeyDefinition`].
+//! definition is made from a typed [`super::Key`], with which the value is also read. A definition
+//! must never depend on the content of a configuration. Start reading at [`KeyDefinition`].
 
 use std::{fmt, time::Duration};
 

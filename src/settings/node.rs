@@ -55,16 +55,27 @@ pub(super) struct TableEntry {
 }
 
 impl Table {
-    /// Adds the tables of a list to the list of this name. The list is created if it does not
-    /// exist. A value that is not a list is replaced, because its fault has already been reported.
-    pub fn append(&mut self, name: &str, more: Node) {
-        match (self.get_mut(name), more) {
-            (
-                Some(Node { value: Value::List(list), .. }),
-                Node { value: Value::List(more), .. },
-            ) => list.extend(more),
-            (_, more) => self.set(name, more),
+    /// Adds the items of a list, or the values of a table, to the value of this name, which is
+    /// created if it does not exist. Of two values with the same name in tables, the first is kept.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the value itself if the two values are not of the same kind, or are neither lists
+    /// nor tables. Nothing is changed then.
+    pub fn join(&mut self, name: &str, more: Node) -> Result<(), Node> {
+        let Some(existing) = self.get_mut(name) else {
+            self.set(name, more);
+            return Ok(());
+        };
+
+        match (&mut existing.value, more) {
+            (Value::List(list), Node { value: Value::List(more), .. }) => list.extend(more),
+            (Value::Table(table), Node { value: Value::Table(more), .. }) => {
+                table.add_missing(&more);
+            }
+            (_, more) => return Err(more),
         }
+        Ok(())
     }
 
     /// Removes a value.
@@ -89,7 +100,7 @@ impl Table {
     }
 
     /// Adds each value of the same table in another file, unless this table contains it.
-    pub fn add_missing(&mut self, other: &Self) {
+    fn add_missing(&mut self, other: &Self) {
         for entry in &other.entries {
             if self.get(&entry.name).is_none() {
                 self.entries.push(entry.clone());
@@ -207,6 +218,18 @@ impl Node {
             Value::Integer(value) => value,
             _ => None,
         }
+    }
+
+    /// Whether the value, or a value in it, is from this source or a later one.
+    pub(super) fn is_from_source(&self, first: usize) -> bool {
+        self.span.source >= first
+            || match &self.value {
+                Value::List(list) => list.iter().any(|item| item.is_from_source(first)),
+                Value::Table(table) => {
+                    table.entries.iter().any(|entry| entry.value.is_from_source(first))
+                }
+                _ => false,
+            }
     }
 
     /// The value, if it is a table.

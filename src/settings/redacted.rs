@@ -7,23 +7,44 @@ pub(super) const REDACTED: &str = "[redacted]";
 
 /// A text whose user information and query are replaced if it is a URL. Other texts are unchanged.
 pub(super) fn redacted(text: &str) -> String {
-    let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    let url = text
-        .split_once("://")
-        .filter(|(scheme, _)| !scheme.is_empty() && scheme.chars().all(is_of_scheme));
-    let Some((scheme, rest)) = url else { return text.to_owned() };
+    // The parser is the one that the sinks use, which ignores spaces and accepts other slashes.
+    match url::Url::parse(text) {
+        Ok(url)
+            if url.query().is_some() || !url.username().is_empty() || url.password().is_some() =>
+        {
+            let user = if url.username().is_empty() && url.password().is_none() {
+                String::new()
+            } else {
+                format!("{REDACTED}@")
+            };
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            let query = url.query().map(|_| format!("?{REDACTED}")).unwrap_or_default();
+            format!("{}://{user}{host}{port}{}{query}", url.scheme(), url.path())
+        }
+        Ok(_) => text.to_owned(),
+        // A text that is rejected later, such as one with an invalid port.
+        Err(_) => without_user_and_query(text),
+    }
+}
+
+/// Like [`redacted`], for a text that only resembles a URL.
+fn without_user_and_query(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| {
+        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    }) else {
+        return text.to_owned();
+    };
 
     let (before_query, query) = match rest.split_once('?') {
         Some((before, _)) => (before, format!("?{REDACTED}")),
         None => (rest, String::new()),
     };
-    let end = before_query.find(['/', '#']).unwrap_or(before_query.len());
-    let (authority, path) = before_query.split_at(end);
-    let authority = match authority.rsplit_once('@') {
-        Some((_, host)) => format!("{REDACTED}@{host}"),
-        None => authority.to_owned(),
+    let before_query = match before_query.rsplit_once('@') {
+        Some((_, after)) => format!("{REDACTED}@{after}"),
+        None => before_query.to_owned(),
     };
-    format!("{scheme}://{authority}{path}{query}")
+    format!("{scheme}://{before_query}{query}")
 }
 
 #[cfg(test)]
@@ -39,7 +60,10 @@ mod tests {
             ("tcp://canary@ca@nary@h:514", "tcp://[redacted]@h:514"),
             ("s3://bucket/a@b", "s3://bucket/a@b"),
             ("unix:///run/log", "unix:///run/log"),
-            ("https://h?canary@canary", "https://h?[redacted]"),
+            ("https://h?canary@canary", "https://h/?[redacted]"),
+            (" https://h/?key=canary", "https://h/?[redacted]"),
+            ("https:/\\h/?key=canary", "https://h/?[redacted]"),
+            ("https://canary@h:99999/?canary", "https://[redacted]@h:99999/?[redacted]"),
             ("what is a://b?", "what is a://b?"),
             ("a@b.example", "a@b.example"),
             ("", ""),

@@ -1,7 +1,7 @@
 //! Reads the values of a section that [`super::check`] has checked.
 //!
-//! A value of the wrong shape reads as absent, because its fault has already been reported. Start
-//! reading at [`Section::get`].
+//! Reading must never report a fault: a value of the wrong shape reads as absent, because
+//! [`super::check`] has already reported it. Start reading at [`Section::get`].
 
 use std::path::PathBuf;
 

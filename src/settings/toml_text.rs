@@ -1,5 +1,6 @@
-//! Writes keys and values into the text of a configuration that the program generates or prints.
-//! Start reading at [`toml_string`].
+//! Writes keys and values into the text of a configuration that the program generates or prints. A
+//! text must never end its quotation marks or its line, because the rest would be read as other
+//! keys. Start reading at [`toml_string`].
 
 use std::fmt::Write as _;
 

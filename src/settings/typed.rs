@@ -74,7 +74,7 @@ pub trait Named {
 
 /// A key that can be read.
 pub trait Readable: Named {
-    /// What a section without a default has if the key is absent, and the value otherwise.
+    /// `T` for a key with a default, otherwise `Option<T>`.
     type Output<'a>;
 
     /// Reads the value in a section.

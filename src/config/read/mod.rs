@@ -29,8 +29,8 @@ use crate::{
     model::Day,
     schedule::{DigestSchedule, Schedule},
     settings::{
-        CA_FILE, EffectiveTable, Fault, FileUse, KeyWithDefault, Named, Origin, References,
-        Section, Text, Timespan, check, effective,
+        CA_FILE, EffectiveTable, Fault, FileUse, KeyWithDefault, Named, References, Section, Text,
+        Timespan, check, effective,
     },
     sink::{
         self,
@@ -391,15 +391,15 @@ pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
     key: &impl Named,
     of: impl Fn(&P) -> K,
 ) {
-    let mut seen: HashMap<K, Origin> = HashMap::new();
+    let mut seen: HashMap<K, &Section<'_>> = HashMap::new();
     for (section, plan) in plans {
         let value = of(plan);
         if let Some(first) = seen.get(&value) {
-            let name = key.definition().name;
+            let (name, first) = (key.definition().name, first.origin(key));
             let message = format!("duplicate `{name} = \"{value}\"`: `{first}` has the same value");
             section.fault(key, message);
         } else {
-            seen.insert(value, section.origin(key));
+            seen.insert(value, section);
         }
     }
 }

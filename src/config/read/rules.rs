@@ -1,5 +1,6 @@
 //! Reads the rules for changes: `[[severity]]` and `[[expected_decisions]]`. The first matching
-//! `[[severity]]` section applies, so their order is kept.
+//! `[[severity]]` section applies, so this module must never change their order. Start reading at
+//! [`read`].
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! Reads which records a sink receives: tenants, kinds and controls. Without `records`, the type of
-//! the sink decides which kinds it receives.
+//! the sink decides which kinds it receives. An empty list must never be accepted, because it would
+//! select nothing. Start reading at [`read`].
 
 use std::time::Duration;
 

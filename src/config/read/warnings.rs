@@ -26,7 +26,7 @@ use crate::{
 /// per day.
 const MIN_POLL_INTERVAL: Duration = Duration::from_mins(10);
 
-/// The number of days for which Microsoft keeps snapshots.
+/// The number of days after which Microsoft deletes snapshots.
 const HISTORY_DAYS: u64 = 90;
 
 const HALF_A_DAY: u64 = 12 * 3_600;
@@ -58,7 +58,7 @@ pub(super) fn check_cron(section: &Section<'_>, schedule: &Schedule) {
         Some(interval) if interval < MIN_POLL_INTERVAL => {
             let minutes = interval.as_secs() / 60;
             let message = format!(
-                "`schedule.cron`: `{cron}` polls every {minutes} min at times, but Microsoft publishes one snapshot per day"
+                "`schedule.cron`: `{cron}` polls as often as every {minutes} min, but Microsoft publishes one snapshot per day"
             );
             section.warn_with(&CRON, message, hint);
         }
@@ -76,10 +76,10 @@ fn check_gaps(section: &Section<'_>, schedule: &Schedule, cron: &str, hint: Opti
     let Some(gap) = schedule.longest_gap(clock::now()) else { return };
 
     let days = ((gap.as_secs() + HALF_A_DAY) / (2 * HALF_A_DAY)).max(2);
-    let message = format!("`schedule.cron`: `{cron}` polls only every {days} days at times");
+    let message = format!("`schedule.cron`: `{cron}` leaves up to {days} days between two polls");
     if days > HISTORY_DAYS {
         let message = format!(
-            "{message}, but Microsoft keeps snapshots for {HISTORY_DAYS} days: others would be lost"
+            "{message}, but Microsoft deletes snapshots after {HISTORY_DAYS} days, so days would be lost"
         );
         section.fault_with(&CRON, message, hint);
     } else {
@@ -188,7 +188,7 @@ fn check_filters(section: &Section<'_>) {
     }
 }
 
-/// Reports records of scores in a sink for people: one poll of a tenant has hundreds of them.
+/// Reports records of scores in a notification sink, which would send all of them as messages.
 fn check_messages(section: &Section<'_>) {
     let Some(records) = section.get(&RECORDS) else { return };
     let scores: Vec<String> = records
@@ -198,10 +198,15 @@ fn check_messages(section: &Section<'_>) {
         .collect();
 
     let kind = KINDS.iter().find(|kind| Some(kind.name) == section.get(&TYPE));
-    if let Some(kind) = kind.filter(|kind| kind.is_for_people() && !scores.is_empty()) {
+    if let Some(kind) = kind.filter(|kind| kind.is_notification() && !scores.is_empty()) {
         let scores = scores.join(" and ");
+        let amount = if records.contains(&Kind::Control) {
+            "each poll produces hundreds of these records"
+        } else {
+            "each new day of a tenant produces such a record"
+        };
         let message = format!(
-            "`records` contains {scores}: `type = \"{}\"` sends a message for people, and every poll has many of these records",
+            "`records` contains {scores}, and {amount}: a `{}` sink would post all of them as messages",
             kind.name
         );
         let hint = format!("remove {scores} from `records`, and add another sink for them");
@@ -272,10 +277,10 @@ type = "stdout"
             ("15 6 * * *", None),
             ("0 */4 * * *", None),
             ("*/10 * * * *", None),
-            ("* * * * *", Some("polls every 1 min at times")),
-            ("0,5 6 * * *", Some("polls every 5 min at times")),
-            ("0 6 * * 1-5", Some("polls only every 3 days at times")),
-            ("0 0 1 * *", Some("polls only every 31 days at times")),
+            ("* * * * *", Some("polls as often as every 1 min")),
+            ("0,5 6 * * *", Some("polls as often as every 5 min")),
+            ("0 6 * * 1-5", Some("leaves up to 3 days between two polls")),
+            ("0 0 1 * *", Some("leaves up to 31 days between two polls")),
         ] {
             let found = warnings(&with(cron));
             assert_eq!(found.len(), usize::from(expected.is_some()), "{cron}: {found:?}");
@@ -295,7 +300,7 @@ type = "stdout"
         };
         for cron in ["0 0 29 2 *", "0 0 1 1 *", "0 0 1 1,6 *"] {
             let error = error(&format!("cron = \"{cron}\""));
-            assert!(error.contains("but Microsoft keeps snapshots for 90 days"), "{error}");
+            assert!(error.contains("but Microsoft deletes snapshots after 90 days"), "{error}");
         }
         for key in ["jitter", "recheck_interval"] {
             let error = error(&format!("{key} = \"400d\""));

@@ -148,6 +148,20 @@ fn unusable_variables_are_faults() {
     }
 }
 
+/// Regression: bytes that are not UTF-8 were replaced in a path, and a variable for a whole value
+/// replaced one for a key in it.
+#[test]
+fn variables_never_change_a_value_silently() {
+    let faults = with_variables(&[("STATE__DIRECTORY", "/d\u{fffd}ta")]).unwrap_err();
+    assert!(faults.contains("STATE__DIRECTORY`: the value is not UTF-8"), "{faults}");
+
+    let both =
+        [("TENANTS__CONTOSO__CREDENTIAL", "app"), ("TENANTS__CONTOSO__CREDENTIAL__KIND", "user")];
+    let faults = with_variables(&both).unwrap_err();
+    let expected = "another variable also sets `tenants.contoso.credential`, or a key in it";
+    assert!(faults.contains(expected), "{faults}");
+}
+
 /// Regression: the URL of a webhook, which can be a secret, was accepted from the environment.
 #[test]
 fn variables_only_refer_to_possible_secrets() {
@@ -225,7 +239,7 @@ fn tenants_and_sinks_inherit_defaults() {
 /// Regression: the records of a default for receivers that store everything were also sent to chats
 /// and mailboxes.
 #[test]
-fn sinks_for_people_do_not_inherit_records() {
+fn notification_sinks_do_not_inherit_records() {
     let defaults = "[defaults.sinks]\nrecords = [\"control\", \"summary\"]\nstart_from = \"2024-01-01\"\nhistorical_changes = true\nmax_rate = 5\n";
     let chat = "[[sinks]]\nname = \"chat\"\ntype = \"chat\"\nservice = \"slack\"\nurl = { env = \"HOOK\" }\n";
     let read = |keys: &str| {
@@ -245,11 +259,18 @@ fn sinks_for_people_do_not_inherit_records() {
 
     let explicit = read("records = [\"control\", \"change\"]\n");
     let warning = &explicit.inspection.warnings[0];
-    assert!(warning.message.starts_with("`records` contains `control`: `type = \"chat\"`"));
+    assert_eq!(
+        warning.message,
+        "`records` contains `control`, and each poll produces hundreds of these records: a `chat` sink would post all of them as messages"
+    );
     assert_eq!(
         warning.hint.as_deref(),
         Some("remove `control` from `records`, and add another sink for them")
     );
+
+    let summaries = read("records = [\"summary\", \"change\"]\n");
+    let warning = &summaries.inspection.warnings[0];
+    assert!(warning.message.contains("each new day of a tenant produces such a record"));
 }
 
 /// Regression: a wrong default was also reported for each sink that inherited it.
@@ -283,7 +304,7 @@ fn inherited_tables_are_shown_as_defaults() {
     let sinks = tables.iter().find(|table| table.heading == "[[sinks]]").unwrap();
     let records = sinks.values.iter().find(|value| value.key == "records").unwrap();
     assert_eq!(records.value, None);
-    assert!(records.origin.to_string().starts_with("not set: all four"), "{}", records.origin);
+    assert!(records.origin.to_string().starts_with("not set: `change`"), "{}", records.origin);
 }
 
 #[test]
@@ -294,4 +315,98 @@ fn effective_values_contain_no_secret() {
     assert!(!shown.contains("canary") && shown.contains("[redacted]"), "{shown}");
     assert!(shown.contains("graph-secret"), "{shown}");
     assert!(shown.contains("https://h/v1?[redacted]"), "{shown}");
+}
+
+/// A configuration with a table for each variant: `type` of a sink and `kind` of a credential.
+fn with_every_variant() -> String {
+    let named = |list: &str, tag: &str, name: &str| match list {
+        "credentials" => format!("[credentials.{name}]\n{tag} = \"{name}\"\n"),
+        list => format!("[[{list}]]\nname = \"{name}\"\n{tag} = \"{name}\"\n"),
+    };
+    let variants = |list: &str| {
+        let key = KEYS.iter().find(|key| key.name == list).unwrap();
+        let Shape::Tagged { tag, variants, .. } = key.shape else { panic!("{list} has no tag") };
+        let built = variants().into_iter().filter(|variant| variant.keys.is_some());
+        built.map(|variant| named(list, tag, variant.name)).collect::<String>()
+    };
+    format!(
+        "[[tenants]]\nname = \"contoso\"\n[tenants.credential]\nkind = \"user\"\n[[severity]]\n[[expected_decisions]]\n{}{}",
+        variants("credentials"),
+        variants("sinks")
+    )
+}
+
+/// A variable and a value for each key of a table that is neither a list nor a table, and for the
+/// keys of the tables within it. `path` is the beginning of the names.
+fn variables_of(keys: &[&KeyDefinition], path: &str) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for key in keys {
+        let name = format!("{path}{}", key.name.to_ascii_uppercase());
+        let value = match key.shape {
+            Shape::Table(inner) => {
+                let inner: Vec<&KeyDefinition> = inner.iter().collect();
+                variables.extend(variables_of(&inner, &format!("{name}__")));
+                continue;
+            }
+            Shape::Secret | Shape::TextOrSecret => {
+                variables.push((format!("{name}__ENV"), "X".to_owned()));
+                continue;
+            }
+
+            Shape::Bool => "true".to_owned(),
+            Shape::Integer { min, .. } => min.to_string(),
+            Shape::Text
+            | Shape::File
+            | Shape::Duration { .. }
+            | Shape::Size { .. }
+            | Shape::Day
+            | Shape::OneOf(_)
+            | Shape::OneOfOrTable { .. } => "x".to_owned(),
+            _ => continue,
+        };
+        variables.push((name, value));
+    }
+    variables
+}
+
+/// Every key whose value is neither a list nor a table can be set, in each variant of its table,
+/// except the names by which tables are addressed and the tags of this test.
+#[test]
+fn variables_can_set_every_single_value() {
+    let mut variables = variables_of(&KEYS.iter().collect::<Vec<_>>(), "");
+    for key in KEYS {
+        match key.shape {
+            Shape::Tables(keys) => {
+                let element = if key.name == "tenants" { "CONTOSO" } else { "0" };
+                let path = format!("{}__{element}__", key.name.to_ascii_uppercase());
+                variables.extend(variables_of(&keys.iter().collect::<Vec<_>>(), &path));
+            }
+            Shape::Tagged { keys, variants, .. } => {
+                for variant in variants() {
+                    let Some(own) = variant.keys else { continue };
+                    let list = key.name.to_ascii_uppercase();
+                    let path = format!("{list}__{}__", variant.name.to_ascii_uppercase());
+                    let keys: Vec<&KeyDefinition> = keys.iter().chain(own).collect();
+                    variables.extend(variables_of(&keys, &path));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    let is_set_elsewhere = |name: &str| {
+        ["__NAME", "__TYPE", "__KIND"].iter().any(|end| name.ends_with(end))
+            || name.starts_with("DEFAULTS__")
+    };
+    variables.retain(|(name, _)| !is_set_elsewhere(name));
+    assert!(variables.len() > 250, "only {} variables", variables.len());
+    let prefixed = variables
+        .into_iter()
+        .map(|(name, value)| (format!("SECURE_SCORE_FORWARDER__{name}"), value))
+        .collect();
+
+    let layers = layers_of("c.toml", &with_every_variant(), prefixed);
+    assert!(layers.merge().is_some());
+    let faults: Vec<String> = layers.faults.sorted().iter().map(ToString::to_string).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

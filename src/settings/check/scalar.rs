@@ -1,4 +1,6 @@
-//! Checks single values, and describes the expected ones. Start reading at [`is_valid_scalar`].
+//! Checks single values, and describes the expected ones. This module must never report a fault,
+//! because it does not know the name of the key: `settings::check` does so. Start reading at
+//! [`is_valid_scalar`].
 
 use crate::{
     model::Day,

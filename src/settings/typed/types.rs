@@ -1,4 +1,6 @@
-//! The types of values that a key can have, and how each is read. Start reading at [`Text`].
+//! The types of values that a key can have, and how each is read. Reading must never report a
+//! fault: a value of the wrong shape reads as absent, because `settings::check` has reported it.
+//! Start reading at [`Text`].
 
 use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf, time::Duration};
 
