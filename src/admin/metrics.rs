@@ -69,7 +69,9 @@ fn tenant_families<'a>() -> Vec<Family<TenantSeries<'a>>> {
             |t| t.line.credential_expires.map(seconds),
         ),
         ("tenant_failing", GAUGE, "1 if the last poll failed, else 0.", |t| {
-            Some(flag(t.line.status.last_error.is_some()))
+            let status = &t.line.status;
+            let is_incomplete = status.error_class == Some(PollErrorClass::Incomplete);
+            Some(flag(status.last_error.is_some() && !is_incomplete))
         }),
         (
             "tenant_missing_snapshots",
@@ -179,7 +181,7 @@ const BUILD_INFO: Description<'_> =
 const TENANTS: Description<'_> = (
     "tenants",
     GAUGE,
-    "Tenants by state, as `status` shows it: healthy, working (info), degraded (warning), failing (error), or behind (the newest day is more than three days old, or no day is stored).",
+    "Tenants by state, as `status` shows it: healthy, working (info), degraded (warning), failing (error), or behind (the newest day is more than three days old; without a stored day, polls have failed for more than three days or Microsoft has not published a score).",
 );
 const CONDITIONS: Description<'_> = (
     "conditions",

@@ -1,7 +1,8 @@
 //! Conditions of credentials: those that expire soon.
 //!
-//! Many tenants can share a credential, so it has one condition, and its tenants remain healthy
-//! until Microsoft rejects it. Start reading at [`conditions`].
+//! Many tenants can share a credential, so it has one condition. That condition must never affect
+//! the health of its tenants: they remain healthy until Microsoft rejects the credential. Start
+//! reading at [`conditions`].
 
 use std::collections::BTreeMap;
 

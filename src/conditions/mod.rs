@@ -163,7 +163,7 @@ pub enum ConditionKind {
     TenantBehind,
     /// The snapshot of today was due, and is missing.
     DayLate,
-    /// The first poll of a tenant has not ended yet.
+    /// The first poll of a tenant has not finished yet.
     NeverPolled,
     /// A credential expires soon.
     CredentialExpiring,

@@ -1,14 +1,17 @@
 //! Summaries of the conditions: one sentence, groups of equal conditions, and the reasons why the
 //! process is not ready.
 //!
-//! A summary shortens the list of conditions, but never a sentence or a hint. It must not decide by
-//! itself what is healthy: everything follows from the list. Start reading at [`headline`].
+//! A summary shortens the list of conditions, but never a sentence or a hint. It must not decide
+//! what is healthy: everything follows from the list. Start reading at [`headline`].
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Condition, ConditionFacts, ConditionKind, ConditionSeverity, ConditionSubject};
+use super::{
+    Condition, ConditionFacts, ConditionKind, ConditionSeverity, ConditionSubject, TenantFacts,
+};
 use crate::{
     error::Explanation,
+    model::PollErrorClass,
     text::{count, with_separators},
 };
 
@@ -131,7 +134,7 @@ pub fn grouped<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Vec<G
 }
 
 /// One sentence about everything, such as `998 of 1,000 tenants are current; 1 sink is healthy`. It
-/// also names what no tenant and no sink has: the conditions of the daemon and of credentials.
+/// also names the conditions of the daemon and of credentials.
 pub fn headline<'a>(counts: Counts, conditions: impl IntoIterator<Item = &'a Condition>) -> String {
     let Counts { tenants, current_tenants, sinks, healthy_sinks } = counts;
     let mut parts = Vec::new();
@@ -204,8 +207,12 @@ pub fn not_ready_reasons(facts: &ConditionFacts, conditions: &[Condition]) -> Ve
     let mut reasons: Vec<Explanation> =
         conditions.iter().filter(is_blocking).map(Condition::explanation).collect();
 
-    let are_all_failing =
-        !facts.tenants.is_empty() && facts.tenants.iter().all(|tenant| tenant.error.is_some());
+    // An incomplete response is not a failure: its days are held, and requested again.
+    let is_failing = |tenant: &TenantFacts| {
+        let error = tenant.error.as_ref();
+        error.is_some_and(|error| error.class != Some(PollErrorClass::Incomplete))
+    };
+    let are_all_failing = !facts.tenants.is_empty() && facts.tenants.iter().all(is_failing);
     if are_all_failing {
         let is_of_a_tenant =
             |condition: &&Condition| matches!(condition.subject, ConditionSubject::Tenant(_));

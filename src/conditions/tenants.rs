@@ -88,12 +88,12 @@ fn poll_error(tenant: &TenantFacts) -> Option<Condition> {
 
     let (kind, what) = match class {
         Some(PollErrorClass::Credential | PollErrorClass::Permission) => {
-            (ConditionKind::CredentialRejected, "polls fail")
+            (ConditionKind::CredentialRejected, "polls are failing")
         }
         Some(PollErrorClass::Incomplete) => {
             (ConditionKind::ResponseIncomplete, "the last poll was incomplete")
         }
-        _ => (ConditionKind::PollFailing, "polls fail"),
+        _ => (ConditionKind::PollFailing, "polls are failing"),
     };
     let needs_operator = class.is_some_and(PollErrorClass::needs_operator);
     let severity =
@@ -116,8 +116,10 @@ fn missing_day(tenant: &TenantFacts, facts: &ConditionFacts, today: Day) -> Opti
     };
     let first_poll = match facts.configuration {
         // A tenant of the files may be unknown to the daemon.
-        ConfigurationFacts::Changed => "no poll has ended yet; the daemon may not know the tenant",
-        _ => "the first poll has not ended yet",
+        ConfigurationFacts::Changed => {
+            "no poll has finished yet; the daemon may not have loaded this tenant"
+        }
+        _ => "the first poll has not finished yet",
     };
     let wait = "check in the Microsoft Defender portal whether the tenant has a score";
 

@@ -296,7 +296,7 @@ fn sentences_and_hints_are_complete() {
 
     let found = conditions(&facts);
     let explanation = found[0].explanation();
-    assert_eq!(explanation.message, format!("tenant `contoso`: polls fail: {long}"));
+    assert_eq!(explanation.message, format!("tenant `contoso`: polls are failing: {long}"));
     assert_eq!(explanation.hint.as_deref(), Some("act"));
 }
 
@@ -366,8 +366,8 @@ fn equal_conditions_are_one_group() {
     assert_eq!(
         lines,
         [
-            "5 tenants: polls fail: connection refused (`t3`, `t7`, `t8` and 2 more)",
-            "tenant `t10`: polls fail: timeout"
+            "5 tenants: polls are failing: connection refused (`t3`, `t7`, `t8` and 2 more)",
+            "tenant `t10`: polls are failing: timeout"
         ]
     );
     let counts = Counts::of(&facts, &conditions);
@@ -391,7 +391,10 @@ fn readiness_depends_on_loops_sinks_and_all_tenants() {
     assert_eq!(reasons(&facts), Vec::<String>::new(), "other tenants can be polled");
 
     facts.tenants[1].error = Some(error(PollErrorClass::Unavailable, "timeout"));
-    assert_eq!(reasons(&facts), ["polls of all tenants fail: tenant `a`: polls fail: expired"]);
+    assert_eq!(
+        reasons(&facts),
+        ["polls of all tenants fail: tenant `a`: polls are failing: expired"]
+    );
 
     facts.tenants[1].error = None;
     facts.sinks[0].failure = Some("the token is rejected".into());

@@ -1,7 +1,8 @@
 //! What is known about the previous polls of a tenant: their times, and why the last one failed.
 //!
-//! The checkpoint stores it, the schedule decides from it, and conditions and metrics show it.
-//! Start reading at [`Polled`] and [`PollErrorClass`].
+//! The checkpoint stores it, the schedule decides from it, and conditions and metrics show it. The
+//! names of the classes must never change, because they are stored. Start reading at [`Polled`] and
+//! [`PollErrorClass`].
 
 use super::{Day, UnixMillis};
 

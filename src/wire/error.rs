@@ -9,7 +9,8 @@ use crate::text::one_line;
 /// The maximum number of characters of a text.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// The error of a failed request to Graph. Programs evaluate only `code`; `message` is for people.
+/// The error of a failed request to Graph. Programs evaluate only `code`; `message` is only
+/// displayed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GraphError {
     /// A code such as `Authorization_RequestDenied`; empty if there is none.

@@ -1,5 +1,6 @@
-//! Pages of a collection: the items in `value`, and the link to the next page. Source: Microsoft
-//! Graph, "Paging Microsoft Graph data in your app".
+//! Pages of a collection: the items in `value`, and the link to the next page. An item must never
+//! be changed here, because it is stored exactly as Microsoft sent it. Start reading at [`page`].
+//! Source: Microsoft Graph, "Paging Microsoft Graph data in your app".
 
 use std::borrow::Cow;
 

@@ -6,7 +6,7 @@ use super::*;
 /// The number of tenants.
 pub(crate) const TENANTS: usize = 1_000;
 
-/// The kinds of [`facts`]. The others exclude these.
+/// The kinds that [`facts`] contains; the other kinds cannot occur together with these.
 const KINDS: [Kind; 14] = [
     Kind::LoopStalled,
     Kind::DiskFull,

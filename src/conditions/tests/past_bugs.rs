@@ -123,3 +123,19 @@ fn a_headline_counts_credentials_that_expire() {
     let none = Counts { tenants: 0, current_tenants: 0, sinks: 0, healthy_sinks: 0 };
     assert_eq!(headline(none, &[]), "no tenants and no sinks");
 }
+
+/// Regression: with partial responses for all tenants, the process was not ready.
+#[test]
+fn incomplete_polls_do_not_prevent_readiness() {
+    for (class, is_ready) in [
+        (Some(PollErrorClass::Incomplete), true),
+        (Some(PollErrorClass::Credential), false),
+        (None, false),
+    ] {
+        let mut facts = facts();
+        let reason = Explanation { message: "x".to_owned(), hint: None };
+        facts.tenants[0].error = Some(PollErrorFacts { reason, class, since: None });
+        let reasons = not_ready_reasons(&facts, &conditions(&facts));
+        assert_eq!(reasons.is_empty(), is_ready, "{class:?}: {reasons:?}");
+    }
+}
