@@ -223,15 +223,14 @@ struct DayTable {
 
 impl DayTable {
     fn new() -> Self {
-        let column = |heading, content, rank| Column { heading, content, rank };
         let controls = TextTable::new(vec![
-            column("control", Content::Label { min: 20 }, 0),
-            column("category", Content::Text, 4),
-            column("score", Content::Number, 0),
-            column("max", Content::Number, 0),
-            column("percent", Content::Number, 1),
-            column("state", Content::Text, 2),
-            column("title", Content::Label { min: 16 }, 3),
+            Column::new("control", Content::Label { min: 20 }, 0),
+            Column::new("category", Content::Text, 4),
+            Column::new("score", Content::Number, 0),
+            Column::new("max", Content::Number, 0),
+            Column::new("percent", Content::Number, 1),
+            Column::new("state", Content::Text, 2),
+            Column::new("title", Content::Label { min: 16 }, 3),
         ]);
         Self { total: String::new(), controls }
     }

@@ -1,5 +1,5 @@
-//! Tables for people: numbers are aligned to the right, and a narrow terminal shortens names and
-//! titles and hides the least important columns instead of wrapping every cell. The layout of a
+//! Tables for the terminal: numbers are aligned to the right, and a narrow terminal shortens names
+//! and titles and hides the least important columns instead of wrapping every cell. The layout of a
 //! table is pure: it depends on its cells and on the width that the caller passes. Start reading at
 //! [`TextTable::render`].
 
@@ -62,6 +62,13 @@ const GAP: usize = 2;
 const MIN_FIRST_COLUMN: usize = 12;
 /// The width of a terminal that reports none, if `$COLUMNS` is not set either.
 const DEFAULT_WIDTH: usize = 80;
+
+impl Column {
+    /// A column with this heading.
+    pub(super) const fn new(heading: &'static str, content: Content, rank: u8) -> Self {
+        Self { heading, content, rank }
+    }
+}
 
 impl Terminal {
     /// The terminal of standard output.
@@ -201,12 +208,11 @@ mod tests {
     use crate::text::with_separators;
 
     fn table() -> TextTable {
-        let column = |heading, content, rank| Column { heading, content, rank };
         let mut table = TextTable::new(vec![
-            column("tenant", Content::Text, 0),
-            column("state", Content::Text, 0),
-            column("days", Content::Number, 2),
-            column("last error", Content::Text, 1),
+            Column::new("tenant", Content::Text, 0),
+            Column::new("state", Content::Text, 0),
+            Column::new("days", Content::Number, 2),
+            Column::new("last error", Content::Text, 1),
         ]);
         for (name, days) in [("contoso", 90_u64), ("a-tenant-with-a-very-long-name", 12_345)] {
             table.row(vec![
@@ -244,11 +250,10 @@ mod tests {
 
     #[test]
     fn labels_are_shortened_before_columns_are_hidden() {
-        let column = |heading, content, rank| Column { heading, content, rank };
         let mut table = TextTable::new(vec![
-            column("control", Content::Label { min: 10 }, 0),
-            column("score", Content::Number, 0),
-            column("title", Content::Label { min: 8 }, 1),
+            Column::new("control", Content::Label { min: 10 }, 0),
+            Column::new("score", Content::Number, 0),
+            Column::new("title", Content::Label { min: 8 }, 1),
         ]);
         for (control, score, title) in [
             ("AdminMFAV2", "10", "Require MFA"),

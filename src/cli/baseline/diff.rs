@@ -159,13 +159,12 @@ fn is_percentage(drift: &Drift) -> bool {
 
 /// A table of the controls that are below their targets; empty if there are none.
 fn as_text(results: &[(&str, Result<BaselineComparison, Problem>)], terminal: Terminal) -> String {
-    let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
-        column("tenant", Content::Label { min: 8 }, 0),
-        column("control", Content::Label { min: 16 }, 0),
-        column("target", Content::Number, 0),
-        column("actual", Content::Number, 0),
-        column("title", Content::Label { min: 16 }, 1),
+        Column::new("tenant", Content::Label { min: 8 }, 0),
+        Column::new("control", Content::Label { min: 16 }, 0),
+        Column::new("target", Content::Number, 0),
+        Column::new("actual", Content::Number, 0),
+        Column::new("title", Content::Label { min: 16 }, 1),
     ]);
 
     let mut is_empty = true;

@@ -63,15 +63,14 @@ pub(super) fn table(
     name_of: impl Fn(TenantId) -> String,
     id_digits: usize,
 ) -> TextTable {
-    let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
-        column("newest event ID", Content::Text, 0),
-        column("sink", Content::Text, 0),
-        column("records", Content::Number, 0),
-        column("tenants", Content::Text, 1),
-        column("days", Content::Text, 2),
-        column("last rejected at", Content::Text, 3),
-        column("queued for retry", Content::Number, 4),
+        Column::new("newest event ID", Content::Text, 0),
+        Column::new("sink", Content::Text, 0),
+        Column::new("records", Content::Number, 0),
+        Column::new("tenants", Content::Text, 1),
+        Column::new("days", Content::Text, 2),
+        Column::new("last rejected at", Content::Text, 3),
+        Column::new("queued for retry", Content::Number, 4),
     ]);
 
     for LetterGroup { newest, records, queued, tenants, days } in groups {

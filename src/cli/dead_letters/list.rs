@@ -163,14 +163,13 @@ fn as_text(letters: &[QueuedDeadLetter], known: &[KnownTenant<'_>]) -> String {
     if letters.is_empty() {
         return String::new();
     }
-    let column = |heading, rank| Column { heading, content: Content::Text, rank };
     let mut table = TextTable::new(vec![
-        column("event ID", 0),
-        column("sink", 0),
-        column("tenant", 0),
-        column("day", 1),
-        column("rejected at", 3),
-        column("retry", 2),
+        Column::new("event ID", Content::Text, 0),
+        Column::new("sink", Content::Text, 0),
+        Column::new("tenant", Content::Text, 0),
+        Column::new("day", Content::Text, 1),
+        Column::new("rejected at", Content::Text, 3),
+        Column::new("retry", Content::Text, 2),
     ]);
 
     let cell = |text: String| (text, Tone::Plain);

@@ -1,5 +1,6 @@
 //! The document of `status --json`: everything that the text shows, and more. Times are RFC 3339 in
-//! UTC, and an absent value is `null`. `docs/how-to/automate-with-json.md` describes the members.
+//! UTC, and an absent value is `null`. This module must never decide what is healthy: the states
+//! follow from the conditions. `docs/how-to/automate-with-json.md` describes the members.
 
 use serde_json::{Value, json};
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{
     CommandFailure, ExitCode, Selected, args, json::Document, print, print_message,
-    table::Terminal, unknown_name,
+    selection::selected_names, table::Terminal, unknown_name,
 };
 use crate::{
     checkpoint::{
@@ -57,7 +57,9 @@ struct StatusView<'a> {
 /// only its kind; with both, the tenants and the sinks that match.
 #[derive(Clone, Copy)]
 struct Selection<'a> {
+    /// The names of tenants, sorted.
     tenants: &'a [String],
+    /// The patterns for the names of sinks.
     sinks: &'a [String],
     /// Whether only what needs attention is shown.
     failing: bool,
@@ -76,6 +78,11 @@ fn with_configuration(
     configuration: &Configuration,
     args: &args::StatusArgs,
 ) -> Result<ExitCode, CommandFailure> {
+    // The names of the selected tenants replace the patterns, which can also be IDs and labels.
+    let mut tenant = selected_names(configuration, &args.tenant)?;
+    tenant.sort_unstable();
+    let args = &args::StatusArgs { tenant, ..args.clone() };
+
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let holder = Checkpoint::holder(checkpoint.directory());
 
@@ -83,7 +90,7 @@ fn with_configuration(
     let daemon = daemon_state(holder.as_ref(), now);
     let cursors = cursors(args);
     let current = CurrentStatus::read(configuration, &checkpoint, cursors, daemon, now)?;
-    check_selection(&current, args)?;
+    check_sinks(&current, &args.sink)?;
     let view = StatusView::new(&current, holder.as_ref(), args);
     show(&view, args)?;
 
@@ -130,11 +137,11 @@ fn first_fault(faults: &[Explanation]) -> Explanation {
     Explanation { message: format!("{}{others}", first.message), hint: first.hint.clone() }
 }
 
-/// A process that does not state its start counts as started now.
+/// A process that does not state its start counts as started now. Other commands, such as `once`,
+/// hold the checkpoint too, but only the daemon accepts commands.
 fn daemon_state(holder: Option<&Holder>, now: Timestamp) -> DaemonState<'static> {
-    holder.map_or(DaemonState::Stopped, |holder| DaemonState::Elsewhere {
-        pid: holder.pid,
-        since: holder.since.unwrap_or(now.into()),
+    holder.filter(|holder| holder.socket.is_some()).map_or(DaemonState::Stopped, |holder| {
+        DaemonState::Elsewhere { pid: holder.pid, since: holder.since.unwrap_or(now.into()) }
     })
 }
 
@@ -252,7 +259,10 @@ impl Selection<'_> {
     }
 
     fn has_tenant(self, name: &str) -> bool {
-        selects(self.tenants, name) && (!self.tenants.is_empty() || self.sinks.is_empty())
+        match self.tenants {
+            [] => self.sinks.is_empty(),
+            names => names.binary_search_by(|known| known.as_str().cmp(name)).is_ok(),
+        }
     }
 
     fn has_sink(self, name: &str) -> bool {
@@ -264,7 +274,7 @@ impl Selection<'_> {
         let named = || current.tenants.iter().find(|known| known.id == Some(tenant));
         selects(self.sinks, sink)
             && (self.tenants.is_empty()
-                || named().is_some_and(|tenant| selects(self.tenants, &tenant.name)))
+                || named().is_some_and(|tenant| self.has_tenant(&tenant.name)))
     }
 
     /// The conditions of the daemon affect everything, and those of a credential its tenants.
@@ -291,22 +301,12 @@ fn selects(patterns: &[String], name: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| Glob::new(pattern).matches(name))
 }
 
-/// Fails if the patterns for tenants or sinks match no name.
-fn check_selection(current: &CurrentStatus, args: &args::StatusArgs) -> Result<(), CommandFailure> {
-    let tenants = current.tenants.iter().map(|tenant| tenant.name.as_str());
-    check_patterns(Selected::Tenant, &args.tenant, tenants)?;
-    let sinks = current.stored.sinks.iter().map(|sink| sink.name.as_str());
-    check_patterns(Selected::Sink, &args.sink, sinks)
-}
-
-fn check_patterns<'a>(
-    what: Selected,
-    patterns: &[String],
-    names: impl Iterator<Item = &'a str> + Clone,
-) -> Result<(), CommandFailure> {
+/// Fails if the patterns match no sink.
+fn check_sinks(current: &CurrentStatus, patterns: &[String]) -> Result<(), CommandFailure> {
+    let names = || current.stored.sinks.iter().map(|sink| sink.name.as_str());
     match patterns.first() {
-        Some(pattern) if !names.clone().any(|name| selects(patterns, name)) => {
-            Err(unknown_name(what, pattern, names))
+        Some(pattern) if !names().any(|name| selects(patterns, name)) => {
+            Err(unknown_name(Selected::Sink, pattern, names()))
         }
         _ => Ok(()),
     }

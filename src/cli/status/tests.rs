@@ -4,11 +4,11 @@ use super::*;
 use crate::{
     checkpoint::Status,
     conditions::{
-        ConditionFacts, ConfigurationFacts, conditions,
+        ConditionFacts, ConditionKind, ConfigurationFacts, conditions,
         tests::fleet::{self, TENANTS},
     },
     config::TenantName,
-    model::UnixMillis,
+    model::{Day, UnixMillis},
 };
 
 /// A narrow terminal without colors.
@@ -204,4 +204,49 @@ fn an_invalid_configuration_is_a_condition() {
     let document = json::document(&view);
     assert_eq!(document["health"], "failing");
     assert_eq!(document["tenants"][0]["state"], "unknown");
+}
+
+#[test]
+fn options_sort_and_select_tenants() {
+    let mut facts = fleet::facts();
+    facts.tenants.truncate(4);
+    let mut current = current(facts);
+    let names = ["delta", "alpha", "charlie", "bravo"];
+    let days = [Some(3), None, Some(1), Some(2)];
+    for ((tenant, name), day) in current.tenants.iter_mut().zip(names).zip(days) {
+        name.clone_into(&mut tenant.name);
+        tenant.status.polled.newest_day = day.and_then(Day::from_number);
+    }
+    let condition = |severity, name: &str| Condition {
+        severity,
+        kind: ConditionKind::PollFailing,
+        subject: ConditionSubject::Tenant(name.to_owned()),
+        sentence: "x".to_owned(),
+        hint: None,
+        since: None,
+    };
+    current.conditions = vec![
+        condition(ConditionSeverity::Warning, "charlie"),
+        condition(ConditionSeverity::Error, "bravo"),
+        condition(ConditionSeverity::Info, "alpha"),
+    ];
+
+    let shown = |arguments: args::StatusArgs| -> Vec<String> {
+        let view = StatusView::new(&current, None, &arguments);
+        view.tenants.iter().map(|tenant| tenant.name.clone()).collect()
+    };
+    for (sort, expected) in [
+        (args::StatusSort::Severity, ["bravo", "charlie", "alpha", "delta"]),
+        (args::StatusSort::Name, ["alpha", "bravo", "charlie", "delta"]),
+        // A tenant without a stored day is the oldest.
+        (args::StatusSort::Age, ["alpha", "charlie", "bravo", "delta"]),
+    ] {
+        assert_eq!(shown(args::StatusArgs { sort, ..arguments() }), expected);
+    }
+
+    let failing = args::StatusArgs { failing: true, ..arguments() };
+    assert_eq!(shown(failing), ["bravo", "charlie"]);
+    for limit in [0, 1, 3, 9] {
+        assert_eq!(shown(args::StatusArgs { limit, ..arguments() }).len(), limit.min(4));
+    }
 }

@@ -1,5 +1,6 @@
 //! `status` as text: one sentence, what needs attention, the tenants with failing ones first, the
-//! sinks, replays and dead letters. Start reading at [`document`].
+//! sinks, replays and dead letters. The sentence and the hint of a condition are never cut. Start
+//! reading at [`document`].
 
 use super::{
     super::{
@@ -71,15 +72,14 @@ fn conditions(conditions: &[&Condition]) -> String {
 }
 
 fn tenants(view: &StatusView<'_>, terminal: Terminal) -> String {
-    let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
-        column("tenant", Content::Text, 0),
-        column("state", Content::Text, 0),
-        column("newest day", Content::Text, 1),
-        column("days", Content::Number, 5),
-        column("missing days", Content::Number, 4),
-        column("last successful poll", Content::Text, 3),
-        column("next poll", Content::Text, 2),
+        Column::new("tenant", Content::Text, 0),
+        Column::new("state", Content::Text, 0),
+        Column::new("newest day", Content::Text, 1),
+        Column::new("days", Content::Number, 5),
+        Column::new("missing days", Content::Number, 4),
+        Column::new("last successful poll", Content::Text, 3),
+        Column::new("next poll", Content::Text, 2),
     ]);
 
     for tenant in &view.tenants {
@@ -140,15 +140,14 @@ fn tone(severity: Option<ConditionSeverity>) -> Tone {
 }
 
 fn sinks(view: &StatusView<'_>, terminal: Terminal) -> String {
-    let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
-        column("sink", Content::Text, 0),
-        column("state", Content::Text, 0),
-        column("records sent", Content::Number, 3),
-        column("records rejected", Content::Number, 4),
-        column("backlog, log entries", Content::Number, 1),
-        column("oldest unsent day", Content::Text, 5),
-        column("last acknowledgement", Content::Text, 2),
+        Column::new("sink", Content::Text, 0),
+        Column::new("state", Content::Text, 0),
+        Column::new("records sent", Content::Number, 3),
+        Column::new("records rejected", Content::Number, 4),
+        Column::new("backlog, log entries", Content::Number, 1),
+        Column::new("oldest unsent day", Content::Text, 5),
+        Column::new("last acknowledgement", Content::Text, 2),
     ]);
 
     for sink in &view.sinks {
@@ -185,13 +184,12 @@ fn dead_letters(view: &StatusView<'_>, terminal: Terminal) -> String {
         return String::new();
     }
 
-    let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
-        column("sink", Content::Text, 0),
-        column("dead letters", Content::Number, 1),
-        column("tenants", Content::Number, 2),
-        column("newest rejected at", Content::Text, 3),
-        column("receiver's message", Content::Label { min: MIN_REASON }, 0),
+        Column::new("sink", Content::Text, 0),
+        Column::new("dead letters", Content::Number, 1),
+        Column::new("tenants", Content::Number, 2),
+        Column::new("last rejected at", Content::Text, 3),
+        Column::new("receiver's message", Content::Label { min: MIN_REASON }, 0),
     ]);
     for reason in reasons.iter().take(MAX_REASONS) {
         table.row(vec![
