@@ -82,7 +82,7 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A poll or a backfill has finished, or is not permitted yet, for the tenant with this name.
+    /// A poll or a backfill of the tenant with this name has finished, or is paused.
     Polled { name: String, outcome: PollOutcome },
     /// A replay was queued. Nothing was queued if there are no stored days.
     Queued(ReplayExtent),

@@ -207,7 +207,7 @@ fn facts_without_tenants(
     }
 }
 
-/// The names of all credentials by their addresses: tenants refer to them by pointers.
+/// Credential names by the address of the `Arc` that tenants share.
 fn credential_names(configuration: &Configuration) -> HashMap<*const (), &str> {
     let named = configuration.credentials.iter();
     named.map(|named| (credential_address(&named.credential), named.name.as_str())).collect()

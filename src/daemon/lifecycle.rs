@@ -121,7 +121,7 @@ pub async fn run(
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
     record_rejection(&engine, None);
-    engine.store_report(&engine.meters.stalled());
+    engine.store_report(&engine.report(engine.meters.stalled()));
     let watchdog = tokio::spawn(systemd::notify_watchdog(current.subscribe()));
     let status_line = tokio::spawn(systemd::update_status_line(current.subscribe()));
     let start = |engine| Generation::start(engine, &listener, &reload_sender, &tick);
@@ -279,7 +279,7 @@ impl Generation {
         match applied {
             Ok(()) => {
                 record_rejection(&next, None);
-                next.store_report(&next.meters.stalled());
+                next.store_report(&next.report(next.meters.stalled()));
                 (next, Applied::Yes)
             }
             Err(error) => {

@@ -60,7 +60,7 @@ pub use possible_renames::{PossibleRename, possible_renames};
 pub use replay::{ReplayError, ReplayExtent, ReplayRequest, deliver_queued, replay_extent};
 pub use report::Reporter;
 pub use request_failure::{RequestFailure, RequestFailureKind};
-pub use tenants::{ResolutionFailure, TenantState};
+pub use tenants::TenantState;
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, LogGrowth, Pruned},

@@ -19,7 +19,7 @@ pub struct RequestFailure {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestFailureKind {
-    /// The request is invalid, or does not fit the running configuration.
+    /// The request is invalid, or conflicts with the running configuration.
     Invalid,
     /// The request failed or was aborted, and can be repeated.
     #[default]

@@ -9,26 +9,38 @@ use tokio::task::block_in_place;
 use super::Engine;
 use crate::{checkpoint::DaemonReport, error::Explanation};
 
+/// Whether a report was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReportOutcome {
+    Stored,
+    Failed,
+}
+
 impl Engine {
     /// Stores that this process runs the daemon with this configuration, and which of its loops are
-    /// stalled. Called when the daemon starts, after a reload, and when `stalled` changes.
-    pub(super) fn store_report(&self, stalled: &[String]) {
+    /// stalled. Called when the daemon starts, after a reload, and when the report changes.
+    pub(super) fn store_report(&self, report: &DaemonReport) -> ReportOutcome {
+        self.set_report(Some(report))
+    }
+
+    /// The report of this process.
+    pub(super) fn report(&self, stalled: Vec<String>) -> DaemonReport {
         let outline = &self.configuration.outline;
-        self.set_report(Some(&DaemonReport {
+        DaemonReport {
             pid: std::process::id(),
             configuration: outline.fingerprint(),
             variables: outline.variables.clone(),
-            stalled: stalled.to_vec(),
-        }));
+            stalled,
+        }
     }
 
     /// Removes the report of an earlier daemon: from now on, `once` polls, and no daemon is
     /// expected.
     pub(super) fn remove_report(&self) {
-        self.set_report(None);
+        let _ = self.set_report(None);
     }
 
-    fn set_report(&self, report: Option<&DaemonReport>) {
+    fn set_report(&self, report: Option<&DaemonReport>) -> ReportOutcome {
         if let Err(error) = block_in_place(|| self.checkpoint.set_daemon_report(report)) {
             let error = Explanation::of(&error);
             tracing::warn!(
@@ -36,6 +48,8 @@ impl Engine {
                 hint = error.hint,
                 "cannot store the state of the daemon in the checkpoint"
             );
+            return ReportOutcome::Failed;
         }
+        ReportOutcome::Stored
     }
 }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use sd_notify::NotifyState;
 use tokio::{sync::watch, task::block_in_place, time};
 
-use super::{CurrentStatus, DaemonState, Engine};
+use super::{CurrentStatus, DaemonState, Engine, self_report::ReportOutcome};
 use crate::{
     checkpoint::{Checkpoint, CursorList},
     clock,
@@ -67,15 +67,17 @@ pub(super) async fn update_status_line(current: watch::Receiver<Arc<Engine>>) {
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
 
     let mut last_status = String::new();
-    let mut last_stalled = Vec::new();
+    let mut stored = None;
     loop {
         interval.tick().await;
         let engine = current.borrow().clone();
 
-        let stalled = engine.meters.stalled();
-        if stalled != last_stalled {
-            engine.store_report(&stalled);
-            last_stalled = stalled;
+        // A failed attempt, and a report that a reload has overtaken, are repeated at the next
+        // tick.
+        let report = engine.report(engine.meters.stalled());
+        if stored.as_ref() != Some(&report) && engine.store_report(&report) == ReportOutcome::Stored
+        {
+            stored = Some(report);
         }
         let status = status_line(&engine);
         if status != last_status {

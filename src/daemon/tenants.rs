@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use super::tenant_of;
 use crate::{
     config::TenantPlan,
-    error::Explanation,
     model::{Tenant, TenantId},
     source::Graph,
 };
@@ -37,18 +36,8 @@ pub struct TenantState {
     not_before: Mutex<Option<Timestamp>>,
     /// The number of failures that the checkpoint cannot record.
     failed_attempts: AtomicU32,
-    resolution_failure: Mutex<Option<ResolutionFailure>>,
     /// Whether a poll is running or waits for a permit.
     pub(super) queued: AtomicBool,
-}
-
-/// The last failed attempt to resolve the domain of a tenant.
-#[derive(Clone, Debug)]
-pub struct ResolutionFailure {
-    /// Why the domain could not be resolved.
-    pub error: Explanation,
-    /// The wall-clock time of the attempt.
-    pub at: Timestamp,
 }
 
 /// The wait after the first failed attempt; it doubles with every failure, up to 32 times this.
@@ -56,9 +45,9 @@ const FIRST_BACKOFF: Duration = Duration::from_mins(5);
 /// How often the wait doubles at most.
 const MAX_DOUBLINGS: u32 = 5;
 
-/// The wait after a failure that the checkpoint cannot count. `failing` is the time from the first
-/// failure of the process to this one, from which the number of failures follows: after `n` of
-/// them, it is at least `2^(n - 1) - 1` times the first wait.
+/// The backoff of a domain that cannot be resolved. The number of failures is derived from the time
+/// since the first one, `failing`: after `n` failures, it is at least `2^(n - 1) - 1` times the
+/// first wait.
 pub(super) fn backoff_after(failing: Duration) -> Duration {
     let waits = failing.as_secs() / FIRST_BACKOFF.as_secs() + 1;
     FIRST_BACKOFF * (1 << waits.ilog2().min(MAX_DOUBLINGS))
@@ -74,7 +63,6 @@ impl TenantState {
             polling: tokio::sync::Mutex::new(()),
             not_before: Mutex::default(),
             failed_attempts: AtomicU32::new(0),
-            resolution_failure: Mutex::default(),
             queued: AtomicBool::new(false),
         };
         if let Some(id) = id {
@@ -85,10 +73,7 @@ impl TenantState {
 
     /// Records a failure that the checkpoint cannot record, and delays the next poll; the delay
     /// doubles with every failure.
-    pub(super) fn back_off(&self, now: Timestamp, error: Explanation) {
-        *self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(ResolutionFailure { error, at: now });
-
+    pub(super) fn back_off(&self, now: Timestamp) {
         let doublings = self.failed_attempts.fetch_add(1, Ordering::Relaxed).min(MAX_DOUBLINGS);
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
             now.checked_add(FIRST_BACKOFF * (1 << doublings)).ok();
@@ -98,13 +83,6 @@ impl TenantState {
     pub(super) fn is_backing_off(&self, now: Timestamp) -> bool {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
         not_before.is_some_and(|time| now < time) || !self.graph.paused_for().is_zero()
-    }
-
-    /// The last failed attempt to resolve the domain; `None` if it is resolved, or before the first
-    /// attempt.
-    pub fn resolution_failure(&self) -> Option<ResolutionFailure> {
-        let failure = self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.clone().filter(|_| self.tenant.get().is_none())
     }
 
     /// The tenant; `None` while its domain is not resolved.

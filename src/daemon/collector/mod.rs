@@ -251,7 +251,7 @@ impl Engine {
                 );
             }
         }
-        state.back_off(now, reason);
+        state.back_off(now);
     }
 
     /// Logs a failed poll, and records it in the checkpoint together with an observation.
@@ -305,7 +305,7 @@ impl Engine {
                 "cannot record the failure in the checkpoint"
             );
             // The checkpoint has no time of this attempt, so the schedule would retry every minute.
-            state.back_off(now, error);
+            state.back_off(now);
         }
     }
 }

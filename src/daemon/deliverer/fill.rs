@@ -264,10 +264,9 @@ impl Deliverer {
 
         let first = if seq == at.seq { at.record_index } else { 0 };
         for record_index in first..records.end() {
-            if let Some(record) = records.at(record_index) {
-                self.encode(&record, Position { seq, record_index });
-            }
-            if self.is_full() && !self.plan.plan.whole_entries() {
+            let Some(record) = records.at(record_index) else { continue };
+            self.encode(&record, Position { seq, record_index });
+            if !self.plan.plan.whole_entries() && self.is_full() {
                 if cancel.is_cancelled() {
                     return Err(DeliveryError::Canceled);
                 }
