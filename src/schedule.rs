@@ -274,7 +274,7 @@ fn parse_cron(cron: &str) -> Result<Cron, CronError> {
     CronParser::new().parse(cron).map_err(|_| wrong_field(cron, &fields))
 }
 
-/// The error of the first field that is not valid by itself.
+/// The error of the first invalid field.
 fn wrong_field(cron: &str, fields: &[&str]) -> CronError {
     let is_valid = |index: usize, field: &str| {
         let mut alone = ["*"; FIELDS.len()];

@@ -1,4 +1,4 @@
-//! Numbers, sizes, times and lists as text for people, and texts of other parties: on the command
+//! Numbers, sizes, times and lists as display text, and texts of other parties: on the command
 //! line, on the status page, in conditions, in reports and in messages.
 //!
 //! A number looks the same in all of these, because they format it here. Times are different: pages

@@ -1,7 +1,7 @@
 //! The status page: one HTML document without scripts and without external resources.
 //!
-//! maud escapes all text. The page must not decide by itself what is healthy: states and colors
-//! follow from the conditions. Start reading at [`render`].
+//! maud escapes all text. The page must not decide what is healthy: states and colors follow from
+//! the conditions. Start reading at [`render`].
 
 use std::cmp::Reverse;
 
@@ -311,7 +311,7 @@ fn dead_letters(overview: &StatusOverview) -> Markup {
                 p .meta { (count(total, "dead letter")) }
                 p .meta { "hint: run " code { "secure-score-forwarder dead-letters list" } " to list them, and " code { "dead-letters retry --sink NAME" } " to send them again" }
                 table .cards {
-                    thead { tr { th { "Sink" } th .n { "Dead letters" } th .n { "Tenants" } th { "Newest rejected at" } th { "Receiver's message" } } }
+                    thead { tr { th { "Sink" } th .n { "Dead letters" } th .n { "Tenants" } th { "Last rejected at" } th { "Receiver's message" } } }
                     tbody { @for reason in reasons.iter().take(MAX_REASONS) { (reason_row(reason)) } }
                 }
                 @if reasons.len() > MAX_REASONS {
@@ -328,7 +328,7 @@ fn reason_row(reason: &DeadLetterReason<'_>) -> Markup {
             td { b { (reason.sink) } }
             td .n data-l="Dead letters" { (with_separators(reason.letters)) }
             td .n data-l="Tenants" { (with_separators(reason.tenants)) }
-            td .t data-l="Newest rejected at" { (minute(reason.newest_at)) }
+            td .t data-l="Last rejected at" { (minute(reason.newest_at)) }
             td .error data-l="Receiver's message" { (reason.reason) }
         }
     }

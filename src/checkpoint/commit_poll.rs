@@ -261,7 +261,6 @@ impl PollWriter<'_> {
         )
     }
 
-    /// Stores the days to hold; a later copy of a held day replaces the earlier one.
     /// Stores when the credential expires with the open observation about it.
     fn set_credential_expiry(&self, expires: UnixMillis) -> Result<(), CheckpointError> {
         self.transaction
@@ -273,6 +272,7 @@ impl PollWriter<'_> {
         Ok(())
     }
 
+    /// Stores the days to hold; a later copy of a held day replaces the earlier one.
     fn hold(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
         for (day, body) in &commit.held {
             let bytes = body::compress(body.decompress()?.as_bytes(), 9, &[])?;

@@ -1,6 +1,7 @@
 //! The outcome of a tenant's polls, and the tenants that configured domains resolved to. The
-//! collector reads this state to schedule the next poll, so the schedule survives a restart. A poll
-//! that has read something is recorded by [`Checkpoint::commit_poll`] instead.
+//! collector reads this state to schedule the next poll, so the schedule survives a restart. This
+//! module must never record a poll that has read something: [`Checkpoint::commit_poll`] does so, in
+//! the transaction that stores the data.
 
 use rusqlite::{OptionalExtension, params};
 

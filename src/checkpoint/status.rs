@@ -1,5 +1,6 @@
 //! The state of all tenants and sinks, as `status`, the metrics and the status page show it, and
-//! the result of the last reload. Start reading at [`Checkpoint::status`].
+//! the result of the last reload. Reading the state must never write to the database, because the
+//! command `status` reads it while a daemon writes. Start reading at [`Checkpoint::status`].
 
 use std::collections::HashMap;
 

@@ -232,11 +232,11 @@ pub(super) enum Output {
     Raw,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(super) struct StatusArgs {
-    /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated [default:
-    /// all tenants]
+    /// Show only tenants with this name or ID, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be
+    /// repeated [default: all tenants]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
     /// Show only sinks whose names match; `*` and `?` are wildcards. Can be repeated [default: all

@@ -1,6 +1,7 @@
 //! Requests to the daemon that holds the checkpoint. All commands use these functions, so that a
-//! failure of a request has the same message and the same exit code in each of them. Start reading
-//! at [`request`].
+//! failure of a request has the same message and the same exit code in each of them. A request must
+//! never be sent a second time, because the daemon may have carried out the first one. Start
+//! reading at [`request`].
 
 use std::{io::ErrorKind, path::Path, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The output of `check --show-effective`: every key with its value and its origin.
 //!
 //! The text is TOML, and the origin of a value is its comment. A key that is not set and has no
-//! fixed default is a comment with the effect. Start reading at [`as_toml`].
+//! fixed default is printed as a comment that states the effect. Start reading at [`as_toml`].
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,6 @@
 //! The exit codes of all commands, and the rule by which a failure gets its code. The reference and
-//! the man page are generated from the tables here. Start reading at [`ExitCode`].
+//! the man page are generated from the tables here. The number of a code must never change, because
+//! scripts evaluate it. Start reading at [`ExitCode`].
 
 use crate::daemon::RequestFailureKind;
 
@@ -10,7 +11,7 @@ pub enum ExitCode {
     Done = 0,
     /// The result is incomplete; undelivered records remain queued.
     Incomplete = 1,
-    /// The configuration or the command line is invalid, or does not fit the running daemon.
+    /// The configuration or the command line is invalid, or conflicts with the state of the daemon.
     Usage = 2,
     /// The checkpoint is unusable, or in use by another process.
     Unusable = 3,
@@ -21,7 +22,10 @@ pub enum ExitCode {
 /// Which code a command has in a situation that needs an explanation. The situations are sentences
 /// without a period.
 pub(super) const SITUATIONS: &[(&str, ExitCode)] = &[
-    ("A poll failed, is incomplete, or is not permitted yet", ExitCode::Incomplete),
+    (
+        "A poll failed, is incomplete, or is paused because Microsoft requested it with `Retry-After`",
+        ExitCode::Incomplete,
+    ),
     ("Records are undelivered and remain queued, or a sink has dead letters", ExitCode::Incomplete),
     (
         "Items of an import were skipped or rejected, or a file contained no items",
@@ -49,7 +53,7 @@ pub(super) const SITUATIONS: &[(&str, ExitCode)] = &[
     ),
     ("No daemon is running, and `poll` or `reload` needs one", ExitCode::Usage),
     (
-        "The running daemon has another configuration, which the request does not fit; run `reload` first",
+        "The request conflicts with the configuration that the daemon is running with, for example because the tenant is not in it; run `reload` first",
         ExitCode::Usage,
     ),
     ("A change that cannot be undone is not confirmed with `--yes`", ExitCode::Usage),
@@ -76,7 +80,7 @@ impl ExitCode {
                 "The result is incomplete: for example, a poll failed, records are undelivered and remain queued, or a receiver has rejected records"
             }
             Self::Usage => {
-                "The configuration or the command line is invalid, or does not fit the state of the daemon"
+                "The configuration or the command line is invalid, or conflicts with the state of the daemon"
             }
             Self::Unusable => "The checkpoint is unusable, or in use by another process",
             Self::Interrupted => "SIGINT interrupted the command; no data is lost",

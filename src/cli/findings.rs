@@ -1,5 +1,6 @@
 //! What `check` has found: errors, which make the exit code 2 or 3, and warnings. Both have a
-//! location if they are in a configuration file. Start reading at [`Findings::exit_code`].
+//! location if they are in a configuration file. Without `--strict`, a warning must never change
+//! the exit code. Start reading at [`Findings::exit_code`].
 
 use serde_json::{Value, json};
 

@@ -61,8 +61,7 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
         None => import_without_daemon(configuration, &tenants)?,
     };
 
-    // The import may run this command again as the owner of the state directory, so this follows
-    // it.
+    // Printed last: the import may restart this command as the owner of the state directory.
     if found.skipped > 0 {
         let items = count(found.skipped, "item");
         print_message(&format!("skipped {items} that are not snapshots with a tenant and a day"));

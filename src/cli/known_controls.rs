@@ -1,6 +1,7 @@
 //! The controls that the checkpoint knows: those of the newest day and the newest catalog of every
 //! tenant. `check` compares the patterns of the configuration with them, because a pattern that
-//! matches nothing is probably misspelled. Start reading at [`KnownControls::read`].
+//! matches nothing is probably misspelled. This module must never send a request to Microsoft: it
+//! uses only what polls have stored. Start reading at [`KnownControls::read`].
 
 use std::collections::{BTreeSet, HashSet};
 

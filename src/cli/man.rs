@@ -1,5 +1,6 @@
 //! `man`: prints the man pages. They are generated from the definitions in `args` and from tables,
-//! so that they are always current. Only the sections in `MORE_SECTIONS` are written by hand.
+//! so that they are always current. Only the sections in `MORE_SECTIONS` are written by hand. A
+//! page must never contain the commit or the features of the build. Start reading at [`man`].
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! `poll`: requests that the daemon poll tenants now, instead of at the next scheduled time, and
-//! prints the results. The deliverers of the daemon send what the polls have read. `backfill` also
-//! uses [`request_polls`].
+//! prints the results. The deliverers of the daemon send what the polls have read. The command must
+//! never read a secret or poll a tenant itself. `backfill` also uses [`request_polls`].
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ use crate::{
     daemon::{Event, Request},
 };
 
-/// Runs the command. Returns `Incomplete` if a poll failed, is incomplete, or is not permitted yet.
-/// Fails if no daemon is running, or if no tenant matches.
+/// Runs the command. Returns `Incomplete` if a poll failed, is incomplete, or is paused because
+/// Microsoft requested it. Fails if no daemon is running, or if no tenant matches.
 pub(super) fn poll(config: &Path, args: &args::Poll) -> Result<ExitCode, CommandFailure> {
     let document = Document::from_flag(args.json);
     document.run(|| {

@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    /// Regression: one failing tenant was anywhere among hundreds, and no line counted them.
+    /// Regression: a failing tenant was printed among hundreds of lines, and there was no summary.
     #[test]
     fn incomplete_polls_are_first_and_counted() {
         let reason = || Explanation::new("no");

@@ -1,7 +1,7 @@
 //! `reference`: the pages of `docs/reference/`, generated from the tables of the program.
 //!
-//! A test compares the pages in the repository with what this module generates. To update them, run
-//! `GOLDEN=write tests/quick reference_pages`.
+//! A test compares the pages in the repository with what this module generates. They must never be
+//! edited by hand. To update them, run `GOLDEN=write tests/quick reference_pages`.
 
 use std::fmt::Write as _;
 

@@ -45,9 +45,8 @@ fn request_reload(config: &Path, removals: TenantRemovals) -> Result<ReloadRepor
     }
 }
 
-/// Requests the reload of a configuration that this process rejects, so that the daemon rejects it
-/// too, and shows that. Fails with the faults unless the daemon accepts it, because it may read
-/// files that the caller cannot read.
+/// Requests the reload although this process rejects the files, so that the daemon records the
+/// rejection. Succeeds if the daemon, which may be able to read more files, accepts them.
 fn request_rejection(
     config: &Path,
     error: ConfigError,

@@ -1,5 +1,6 @@
 //! What `--version` prints: the version, and how this program was built. `build.rs` determines the
-//! commit and the target; the features are those of `Cargo.toml`. Start reading at [`long`].
+//! commit and the target; the features are those of `Cargo.toml`. The text must never contain the
+//! time or the host of the build, because builds are reproducible. Start reading at [`long`].
 
 use std::sync::LazyLock;
 

@@ -31,7 +31,7 @@ pub struct CefHeader<'a> {
     pub version: &'a str,
     /// Device Event Class ID.
     pub class: &'a str,
-    /// Name: a description of the event for people.
+    /// Name: a human-readable description of the event.
     pub name: &'a str,
     /// Severity, 0 to 10, as text.
     pub severity: &'a str,

@@ -1,6 +1,6 @@
 //! Changes and observations: the JSON members that several formats share, and the sentences that
 //! are shown to a person in every SIEM and report. The members are part of the canonical record;
-//! the sentences are only for people.
+//! the sentences are only displayed.
 
 use std::borrow::Cow;
 

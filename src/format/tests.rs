@@ -1,4 +1,4 @@
-//! Tests of what several formats share. They cover the sentences for people, and the hint of an
+//! Tests of what several formats share. They cover the human-readable sentences, and the hint of an
 //! observation in every format.
 
 use std::time::Duration;

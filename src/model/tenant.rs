@@ -1,5 +1,5 @@
 //! Tenants: their ID, and their name and labels in records. Code identifies a tenant only by its
-//! [`TenantId`]; the name is for people and can change with a reload.
+//! [`TenantId`]; the name is only displayed, and can change with a reload.
 
 use std::{collections::BTreeMap, fmt};
 

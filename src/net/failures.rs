@@ -50,7 +50,7 @@ impl UnreachableCause {
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::Refused => {
-                "check that the receiver runs, and that the address and the port are correct"
+                "check that the receiver is running, and that the address and the port are correct"
             }
             Self::NoRoute => {
                 "check the address, and the network and the firewalls between this host and the receiver"
@@ -151,7 +151,7 @@ mod tests {
         let error = net::client(None).unwrap().get(url).send().await.unwrap_err();
         let cause = UnreachableCause::of(&error).unwrap();
         assert_eq!(cause, UnreachableCause::Refused);
-        assert!(cause.remedy().contains("the receiver runs"), "{}", cause.remedy());
+        assert!(cause.remedy().contains("the receiver is running"), "{}", cause.remedy());
         assert!(!may_expect_tls(&error));
     }
 

@@ -1,6 +1,7 @@
 //! The HTML of the changes in a report, and of the comparison with the period before. On a narrow
-//! screen, each row becomes a card in which every cell shows its `data-l`. Start reading at
-//! [`changes`].
+//! screen, each row becomes a card in which every cell shows its `data-l`. This module must never
+//! bypass the escaping of maud, because users of the tenant have written parts of the texts. Start
+//! reading at [`changes`].
 
 use maud::{Markup, html};
 

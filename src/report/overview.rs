@@ -1,6 +1,6 @@
-//! An overview of many tenants, the lowest percentage first. Each row is computed from the report
-//! of its tenant, so both contain the same numbers. Start reading at [`Row::of`] and
-//! [`Overview::write`].
+//! An overview of many tenants, the lowest percentage first. A row must never be computed from
+//! anything other than the report of its tenant, so that both contain the same numbers. Start
+//! reading at [`Row::of`] and [`Overview::write`].
 
 use std::fmt::Write as _;
 

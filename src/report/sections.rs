@@ -1,6 +1,7 @@
 //! The sections of a report on the current state of a tenant: improvements, decisions, baseline,
 //! categories, composition of the score, and completeness. On a narrow screen, each row becomes a
-//! card in which every cell shows its `data-l`.
+//! card in which every cell shows its `data-l`. A URL must never become a link unless its scheme is
+//! `https`. Start reading at [`improvements`].
 
 use maud::{Markup, html};
 

@@ -1,4 +1,5 @@
-//! Charts of values by day, as inline SVG. The style sheet of the page defines the colors.
+//! Charts of values by day, as inline SVG. The style sheet of the page defines the colors, so a
+//! chart must never set one. Start reading at [`chart`].
 
 use std::fmt::Write as _;
 

@@ -1,7 +1,8 @@
-//! Numbers of a report as text: for people through [`crate::text`], for programs unchanged.
+//! Numbers of a report: as display text through [`crate::text`], and for programs unchanged.
 //!
 //! Points and percentages are [`Number`]s and may be absent; this module decides what is shown
-//! then. Everything else about the form of a number is decided in [`crate::text`].
+//! then. Everything else about the form of a number is decided in [`crate::text`]. A number for
+//! programs must never have thousands separators, because programs cannot parse them.
 
 use crate::{
     model::Number,
@@ -18,12 +19,12 @@ pub(super) fn display(number: Option<Number>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
 
-/// A number for people, such as `1,234.5` or `−0.25`.
+/// A number as display text, such as `1,234.5` or `−0.25`.
 pub(super) fn grouped(number: Number) -> String {
     decimal(number.get())
 }
 
-/// A number for people; empty if it is absent.
+/// A number as display text; empty if it is absent.
 pub(super) fn shown(number: Option<Number>) -> String {
     number.map(grouped).unwrap_or_default()
 }
@@ -55,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_for_people_are_grouped() {
+    fn displayed_numbers_are_grouped() {
         assert_eq!(points(Number::from(1_u32)), "1 point");
         assert_eq!(grouped(Number::from(1_234_u32)), "1,234");
         assert_eq!(signed(Some(2.5)), "+2.5");

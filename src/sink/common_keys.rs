@@ -1,4 +1,6 @@
-//! The keys that all types of sinks share. `config` reads most of them; a sink may read them too.
+//! The keys that all types of sinks share. `config` reads most of them; a sink may read them too. A
+//! key that only one type of sink uses must never be declared here, because all types would accept
+//! it. Start reading at [`COMMON_KEYS`].
 
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ keys! {
     RECORDS: Key<ManyOf<Kind>> = optional(
         "records",
         many_of(names!(Kind)),
-        "all four, but for `chat` and `email` only `change` and `quality`",
+        "`change` and `quality` for `chat` and `email`; otherwise all four",
         "The kinds of record to send.",
     );
     CONTROLS: KeyWithDefault<OneOf<Controls>> = defaulted(
@@ -98,7 +100,7 @@ keys! {
     START_FROM: Key<Date> = optional(
         "start_from",
         DAY,
-        "90 days before the day on which the sink was added, but for `chat` and `email` that day",
+        "the day on which the sink was added for `chat` and `email`; otherwise 90 days before it",
         "The first day that is sent.",
     );
     TEXT_LENGTH: Key<OneOf<Texts>> = optional(

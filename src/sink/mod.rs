@@ -213,7 +213,7 @@ pub trait Sink: Send + Sync {
     /// Appends one record to a batch, in the form in which it is sent. Fails if the record can
     /// never be sent; the batch is then unchanged.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError>;
-    /// Whether a batch is sent although it has not reached the [`Limits`]. A message for people
+    /// Whether a batch is sent although it has not reached the [`Limits`]. A notification sink
     /// limits the number of different records, not of all.
     fn is_full(&self, _: &Batch) -> bool {
         false
@@ -267,8 +267,8 @@ pub trait Tokens: Send + Sync + fmt::Debug {
 pub enum History {
     /// It receives 90 days.
     Sent,
-    /// It begins with the day on which it was added, because messages for people about earlier days
-    /// are of no use.
+    /// It begins with the day on which it was added, because notifications about earlier days are
+    /// of no use.
     Skipped,
 }
 
@@ -338,8 +338,8 @@ pub fn variants() -> Vec<Variant> {
 }
 
 impl SinkKind {
-    /// Whether the sink sends messages for people. Such a sink can also send digests.
-    pub fn is_for_people(&self) -> bool {
+    /// Whether this is a notification sink (`chat` or `email`), which can also send digests.
+    pub fn is_notification(&self) -> bool {
         self.keys.iter().any(|key| key.name == DIGEST.name())
     }
 }

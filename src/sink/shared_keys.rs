@@ -1,5 +1,7 @@
 //! Keys that several types of sinks share: the format, and the files and the name for TLS. The
-//! modules of the sinks include these groups in their keys. Start reading at [`TLS_KEYS`].
+//! modules of the sinks include these groups in their keys. They must never declare keys for
+//! certificates themselves, so that these have the same name and meaning in all sinks. Start
+//! reading at [`TLS_KEYS`].
 
 use std::path::PathBuf;
 

@@ -388,7 +388,7 @@ mod tests {
         drop(listener);
         let failure = send(&address).await;
         assert!(matches!(failure, Failure::Retry { .. }), "{failure}");
-        assert!(failure.hint().unwrap().contains("the receiver runs"));
+        assert!(failure.hint().unwrap().contains("the receiver is running"));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Whether output is colored: one rule for the log and for the tables of the command line. Start
-//! reading at [`is_colored`].
+//! Whether output is colored: one rule for the log and for the tables of the command line. Output
+//! to a file or a pipe is never colored. Start reading at [`is_colored`].
 
 use std::{ffi::OsStr, io::IsTerminal};
 

@@ -1,6 +1,6 @@
-//! The native protocol of systemd's journal: a datagram with one field per line; a value that
-//! contains line feeds is preceded by its length. Source:
-//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
+//! The native protocol of systemd's journal: a datagram with one field per line. A value must never
+//! be able to add a field, so one that contains line feeds is preceded by its length. Start reading
+//! at [`Journal::write`]. Source: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
 
 use std::os::unix::{fs::MetadataExt, net::UnixDatagram};
 

@@ -1,5 +1,5 @@
-//! The documentation of modules: every file states what its module does, what it must never do, and
-//! where to start reading.
+//! The documentation of modules: its number of sentences. Reviewers check that it states what the
+//! module does, what it must never do, and where to start reading.
 
 use std::ops::RangeInclusive;
 

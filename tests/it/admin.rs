@@ -88,6 +88,11 @@ pub fn value(metrics: &str, series: &str) -> Option<f64> {
 #[test]
 fn metrics_describe_tenants_and_sinks() {
     let mut workspace = Workspace::new();
+    workspace.credential = Some(format!(
+        "[tenants.credential]\nkind = \"client_secret\"\nexpires = \"2126-01-31\"\n\
+         client_id = \"11111111-2222-4333-8444-555555555555\"\nclient_secret = {{ file = \"{}\" }}",
+        workspace.path("secret").display()
+    ));
     workspace.extra = "initial_backfill_days = 5".to_owned();
     workspace.file_sink("local");
     let port = free_port();
@@ -116,6 +121,11 @@ fn metrics_describe_tenants_and_sinks() {
     assert_eq!(read("sink_oldest_unsent_timestamp_seconds{sink=\"local\",type=\"file\"}"), None);
     let polls = read("tenant_polls_total{tenant=\"contoso\"}").unwrap();
     assert_eq!(read("tenants{state=\"healthy\"}"), Some(1.0));
+    assert_eq!(read("conditions{kind=\"sink_retrying\",severity=\"warning\"}"), Some(1.0));
+    let next_poll = read("tenant_next_poll_timestamp_seconds{tenant=\"contoso\"}").unwrap();
+    let expiry = read("tenant_credential_expiry_timestamp_seconds{tenant=\"contoso\"}").unwrap();
+    assert!(next_poll > 1.0e9 && expiry > next_poll, "{next_poll} {expiry}");
+    assert!(value(&metrics, "process_resident_memory_bytes").unwrap() > 1.0e6);
     assert!(read("checkpoint_size_bytes").unwrap() > 10_000.0);
     assert_eq!(promtool(&metrics), "");
 

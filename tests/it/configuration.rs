@@ -63,7 +63,7 @@ fn effective_values_are_shown_with_their_origins() {
         assert!(line.ends_with(&format!("  # {origin}")), "{line}");
     }
 
-    let unset = "# records is not set: all four, but for `chat` and `email` only";
+    let unset = "# records is not set: `change` and `quality` for `chat` and `email`; otherwise";
     assert!(run.stdout.contains(unset), "{}", run.stdout);
     let text: toml::Table = run.stdout[run.stdout.find("\n[").unwrap()..].parse().unwrap();
     assert_eq!(text["sinks"].as_array().unwrap().len(), 2);

@@ -131,7 +131,7 @@ fn an_unreachable_receiver_has_a_hint() {
         let run = workspace(&section).run(&["check", "--online"]);
         assert_eq!(run.code, 1, "{}", run.stdout);
         assert!(run.stdout.contains("Connection refused"), "{}", run.stdout);
-        assert!(run.stdout.contains("hint: check that the receiver runs"), "{}", run.stdout);
+        assert!(run.stdout.contains("hint: check that the receiver is running"), "{}", run.stdout);
     }
 }
 

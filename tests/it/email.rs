@@ -13,7 +13,7 @@ use crate::{
 
 const MAILBOXES: &str = "from = \"Secure Score <score@contoso.example>\"\nto = [\"a@contoso.example\", \"b@contoso.example\"]";
 
-/// A workspace with a sink for mail, and the file of a sink that receives the same records.
+/// A workspace with a sink for email, and the file of a sink that receives the same records.
 fn workspace(server: &MailServer, keys: &str) -> (Workspace, PathBuf) {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 30".to_owned();
@@ -34,7 +34,7 @@ fn add_mail(workspace: &mut Workspace, server: &MailServer, keys: &str) {
     );
 }
 
-/// The event IDs in the texts of all mails.
+/// The event IDs in the texts of all emails.
 fn sent(mails: &[Mail]) -> Vec<String> {
     let texts = mails.iter().map(|mail| mail.part("text/plain"));
     let ids = texts.flat_map(|text| {
@@ -155,7 +155,7 @@ fn a_mail_that_is_too_large_is_split() {
     assert_eq!(workspace.status()["dead_letters"].as_array().map(Vec::len), Some(0));
 }
 
-/// The server rejects the first mail as too large, so the report of the second one is left out.
+/// The server rejects the first email as too large, so the report of the second one is left out.
 #[test]
 fn a_digest_has_the_report_as_an_attachment() {
     for is_too_large in [false, true] {
@@ -176,6 +176,6 @@ fn a_digest_has_the_report_as_an_attachment() {
         assert_eq!(mail.data.contains("filename=\"secure-score-"), !is_too_large);
         let text = mail.part("text/plain");
         assert!(text.contains("Largest changes"), "{text}");
-        assert_eq!(text.contains("The report is too large for a mail"), is_too_large);
+        assert_eq!(text.contains("The report is too large to attach"), is_too_large);
     }
 }

@@ -45,14 +45,18 @@ fn repeated_failures_are_collapsed() {
 fn json_output_is_one_object_per_line() {
     let workspace = failing(free_port());
     let run = workspace.run(&["once", "--log", "info", "--log-format", "json"]);
-    let mut objects = 0;
+    let (mut objects, mut hints) = (0, 0);
     for line in run.stderr.lines().filter(|line| line.starts_with('{')) {
         let event: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(
             event["time"].is_string() && event["level"].is_string() && event["message"].is_string()
         );
+        // A hint is a separate field, not a part of the message.
+        hints += usize::from(event["hint"].as_str().is_some_and(|hint| hint.contains("receiver")));
+        assert!(!event["message"].as_str().unwrap().contains("hint:"), "{line}");
         objects += 1;
     }
+    assert!(hints > 0, "{}", run.stderr);
     assert!(objects >= 2, "{}", run.stderr);
     assert!(run.stderr.contains("\"sink\":\"far\""), "{}", run.stderr);
 }

@@ -10,7 +10,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(folder.join(path)).unwrap()
 }
 
-/// The kinds of condition that have an alert of their own.
+/// The kinds of condition that have a separate alert.
 const OWN_ALERTS: &[(ConditionKind, &str)] = &[
     (ConditionKind::LoopStalled, "SecureScoreForwarderStalled"),
     (ConditionKind::DiskFull, "SecureScoreDiskNearlyFull"),
@@ -33,7 +33,7 @@ fn every_error_condition_has_an_alert() {
 
     let excluded: BTreeSet<&str> = excluded.split('|').collect();
     let own: BTreeSet<&str> = OWN_ALERTS.iter().map(|(kind, _)| kind.as_str()).collect();
-    assert_eq!(excluded, own, "a kind is excluded if it has an alert of its own");
+    assert_eq!(excluded, own, "a kind is excluded if it has a separate alert");
     for (kind, alert) in OWN_ALERTS {
         assert!(alerts.contains(&format!("- alert: {alert}\n")), "{kind:?}: no {alert}");
     }

@@ -1,4 +1,4 @@
-//! Messages for people: chats, secret URLs of webhooks, and digests, against a local endpoint.
+//! Notification sinks: chats, secret URLs of webhooks, and digests, against a local endpoint.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{CANARY, Workspace, endpoint::Endpoint, eventually, ids, records};
 
-/// Selects what a sink for people receives by default, with the changes of earlier days.
+/// Selects what a notification sink receives by default, with the changes of earlier days.
 pub const SELECTION: &str =
     "historical_changes = true\nstart_from = \"2020-01-01\"\nrecords = [\"change\", \"quality\"]";
 

@@ -60,7 +60,7 @@ fn polls_the_selected_tenants_through_the_daemon() {
     assert_eq!(daemon.end().code, 0);
 }
 
-/// Regression: a failing tenant was anywhere among the others, and no line counted them.
+/// Regression: a failing tenant was printed among hundreds of lines, and there was no summary.
 #[test]
 fn incomplete_tenants_are_first_and_counted() {
     let mut workspace = Workspace::new();

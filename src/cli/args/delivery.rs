@@ -2,7 +2,8 @@
 //!
 //! The documentation comments are the help texts, so they are written for operators. A command that
 //! reports a result has `--json`; an option that selects a tenant accepts a pattern, and one that
-//! selects a sink accepts a name.
+//! selects a sink accepts a name. An argument must never be a secret, because other users of the
+//! host can read it.
 
 use clap::Subcommand;
 

@@ -1,7 +1,7 @@
 //! The arguments of `report`.
 //!
 //! The options for the period exclude each other here, and `cli::report` derives the period from
-//! them, because most defaults depend on the current day.
+//! them, because most defaults depend on the current day. This module must never read the clock.
 
 use std::path::PathBuf;
 

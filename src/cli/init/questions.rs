@@ -20,7 +20,7 @@ pub(super) struct Question {
     pub applies: fn(&Answers, &HostFacts<'_>) -> bool,
     /// Why an answer is rejected, in addition to the check of the configuration that it results in.
     pub check: fn(&str, &HostFacts<'_>) -> Result<(), Explanation>,
-    /// A valid answer, which represents the answer in the configuration until it is given.
+    /// A valid answer, used to validate the configuration until the operator answers.
     pub example: &'static str,
 }
 

@@ -1,5 +1,6 @@
 //! Reads the answers from standard input, and writes the questions to standard error. A separate
-//! thread reads the lines, so that SIGINT ends the command while it waits for an answer.
+//! thread reads the lines, so that SIGINT ends the command while it waits for an answer. This
+//! module must never print an answer, because it can be a secret. Start reading at [`Lines::ask`].
 
 use std::io::{BufRead, IsTerminal, Write};
 

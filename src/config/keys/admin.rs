@@ -18,8 +18,8 @@ keys! {
     HOSTS: Key<Texts> = optional(
         "hosts",
         TEXTS,
-        "only those of loopback",
-        "The values of the `Host` header that are accepted in addition to those of loopback.",
+        "only loopback names and addresses",
+        "Additional accepted values of the `Host` header; loopback names and addresses are always accepted.",
     );
     TENANT_SERIES: KeyWithDefault<Integer<usize>> = defaulted(
         "tenant_series",

@@ -2,7 +2,8 @@
 //! reference page are derived from [`KEYS`].
 //!
 //! The keys of one type of sink are in the module of that sink. The description of a key is the one
-//! in the schema and in the reference.
+//! in the schema and in the reference. The modules of the sections must never read the
+//! configuration: they only declare its keys.
 
 pub(super) mod admin;
 pub(super) mod credential;
@@ -105,7 +106,7 @@ keys! {
         "sinks",
         section(INHERITED_SINK_KEYS),
         "no common values",
-        "Values for the keys of all sinks. A sink whose type does not have the key ignores the value. Sinks for people, such as `chat` and `email`, also ignore `records`, `controls`, `full_every`, `historical_changes` and `start_from`.",
+        "Values for the keys of all sinks. A sink whose type does not have the key ignores the value. Notification sinks (`chat` and `email`) also ignore `records`, `controls`, `full_every`, `historical_changes` and `start_from`.",
     );
 }
 

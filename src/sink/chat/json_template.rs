@@ -228,7 +228,7 @@ fn pieces(text: &str, mode: Mode) -> Result<Vec<Piece>, Explanation> {
 
         let inner = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
         let Some((name, after)) = inner else {
-            return Err(Explanation::new("a brace has no counterpart")
+            return Err(Explanation::new("unmatched brace")
                 .with_hint("write `{{` or `}}` for a literal brace"));
         };
         if !literal.is_empty() {
@@ -348,8 +348,8 @@ mod tests {
             ("{", "the template is not JSON"),
             (r#"{"a": "{nonsense}"}"#, "unknown placeholder `{nonsense}`"),
             (r#"{"a": "{label.}"}"#, "unknown placeholder `{label.}`"),
-            (r#"{"a": "open {"}"#, "a brace has no counterpart"),
-            (r#"{"a": "close }"}"#, "a brace has no counterpart"),
+            (r#"{"a": "open {"}"#, "unmatched brace"),
+            (r#"{"a": "close }"}"#, "unmatched brace"),
             (r#"{"a": "{label.site}"}"#, "has no label `site`"),
         ] {
             let error = fill(template).unwrap_err();
@@ -364,7 +364,7 @@ mod tests {
             (
                 r#"{"a": "{"}"#,
                 Mode::Messages,
-                "a brace has no counterpart",
+                "unmatched brace",
                 "write `{{` or `}}` for a literal brace",
             ),
             (

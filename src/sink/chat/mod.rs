@@ -1,4 +1,4 @@
-//! The sink for chats: messages for people in Microsoft Teams, in Slack, or at any HTTP endpoint
+//! The notification sink for chats: messages in Microsoft Teams, in Slack, or at any HTTP endpoint
 //! whose JSON a template describes.
 //!
 //! The acknowledgement is a response with a status from 200 to 299. Teams returns 202 when the

@@ -18,7 +18,7 @@ use crate::sink::{
     notification::{EventIdLines, Message},
 };
 
-/// What a mail contains besides the text of the message.
+/// What an email contains besides the text of the message.
 pub(super) struct MailMetadata<'a> {
     /// The part of `Message-ID` before the domain of the sender: the same for a repeated message.
     pub id: &'a str,
@@ -30,7 +30,7 @@ pub(super) struct MailMetadata<'a> {
     pub attachment: Option<&'a Attachment>,
 }
 
-/// The bytes of the mail, with lines that end in CRLF. Fails if the crate for mail rejects the
+/// The bytes of the email, with lines that end in CRLF. Fails if the crate for mail rejects the
 /// headers.
 pub(super) fn compose(
     plan: &EmailPlan,
@@ -38,7 +38,7 @@ pub(super) fn compose(
     metadata: &MailMetadata<'_>,
 ) -> Result<Vec<u8>, lettre::error::Error> {
     let id = format!("<{}@{}>", metadata.id, plan.from.email.domain());
-    // Servers and clients do not send automatic replies to such a mail (RFC 3834, section 5).
+    // Servers and clients do not send automatic replies to such an email (RFC 3834, section 5).
     let automatic = HeaderValue::new(
         HeaderName::new_from_ascii_str("Auto-Submitted"),
         "auto-generated".to_owned(),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_identify_an_automatic_mail() {
+    fn headers_identify_an_automatic_email() {
         let mail = composed(None);
         let (head, _) = mail.split_once("\r\n\r\n").unwrap();
         for expected in [
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_has_plain_text_and_html() {
+    fn an_email_has_plain_text_and_html() {
         let mail = composed(None);
         assert!(mail.is_ascii() && mail.lines().all(|line| line.len() < 998));
         assert!(mail.contains("Content-Type: text/plain; charset=utf-8"), "{mail}");

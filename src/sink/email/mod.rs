@@ -1,4 +1,4 @@
-//! The sink for email: messages for people, sent to a mail server with SMTP.
+//! The notification sink for email: messages that are sent to a mail server with SMTP.
 //!
 //! The acknowledgement is the positive reply of the mail server to the end of a message; the server
 //! is then responsible for it (RFC 5321, section 6.1). The connection is encrypted unless the

@@ -80,7 +80,7 @@ impl Sink for Email {
 }
 
 impl Email {
-    /// Sends a message with the report. If the report or the mail is too large, sends the message
+    /// Sends a message with the report. If the report or the email is too large, sends the message
     /// without it.
     async fn send_with_report(
         &self,
@@ -139,7 +139,7 @@ fn note_about_report() -> Part {
         event_id: None,
         severity: Severity::Informational,
         heading: "Report".to_owned(),
-        text: "The report is too large for a mail.".to_owned(),
+        text: "The report is too large to attach.".to_owned(),
         facts: vec![(
             Part::HINT.to_owned(),
             "run `report` on the host of the forwarder".to_owned(),

@@ -39,8 +39,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("socket.keepalive.enable", "true"),
 ];
 
-/// Other names of properties that are not refused. librdkafka has no order in which it applies two
-/// names of the same property.
+/// Aliases of permitted properties. If both names are set, librdkafka does not define which one
+/// applies.
 const ALIASES: &[(&str, &str)] =
     &[("queue.buffering.max.ms", LINGER), ("max.partition.fetch.bytes", "fetch.message.max.bytes")];
 

@@ -1,7 +1,7 @@
 //! The properties of librdkafka that the operator cannot set: those that another key sets, that
-//! contain a secret, or on which a guarantee of the sink depends. All others are harmless, and a
-//! property is listed by its own name, unless it is one of an open group. Start reading at
-//! [`refusal_of`].
+//! contain a secret, or on which a guarantee of the sink depends. All other properties are
+//! permitted. Each refused one is listed by name; a wildcard covers groups in which librdkafka may
+//! add names. Start reading at [`refusal_of`].
 
 /// A group of properties that the operator cannot set.
 pub(super) struct Refusal {
@@ -124,7 +124,7 @@ const REFUSED: &[Refusal] = &[
     },
     Refusal {
         names: &["partitioner"],
-        reason: "all records of a control must stay in the partition that other clients choose for their key",
+        reason: "all records of a control must be in one partition, and Java clients must choose the same one for the key",
         hint: REMOVE,
     },
     Refusal {

@@ -1,10 +1,10 @@
-//! Notifications: records as messages for people, for the sinks that send to chats and mailboxes.
+//! Notifications: records as messages, for the notification sinks (`chat` and `email`).
 //!
 //! A sink encodes each record as a [`Notice`], and builds a [`Message`] from the notices of a
 //! batch: one part per record, or per group of equal records of several tenants, or a digest of all
-//! of them. Foreign text in a notice is inert, so a
-//! sink escapes only what its protocol requires. This module knows no protocol and sends nothing.
-//! Start reading at [`Mode::message`]. See decision 0052.
+//! of them. Links, mentions and markup in foreign text are already disabled, so a sink escapes only
+//! what its protocol requires. This module knows no protocol and sends nothing. Start reading at
+//! [`Mode::message`]. See decision 0052.
 
 mod digest;
 mod merge;
@@ -34,7 +34,7 @@ pub const DIGEST: Key<Text> = optional(
 /// The keys of a sink that can send digests.
 pub(super) const DIGEST_KEYS: &[KeyDefinition] = &[DIGEST.define()];
 
-/// The kinds of record that a sink for people receives by default.
+/// The kinds of record that a notification sink receives by default.
 pub(super) const RECORDS: &[Kind] = &[Kind::Change, Kind::Quality];
 
 /// A digest of more records is sent as several messages.
@@ -84,7 +84,7 @@ pub(super) enum EventIdLines {
     Omitted,
     #[cfg_attr(
         not(feature = "email"),
-        allow(dead_code, reason = "only the text of a mail contains them")
+        allow(dead_code, reason = "only the text of an email contains them")
     )]
     Included,
 }

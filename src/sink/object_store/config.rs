@@ -67,13 +67,13 @@ keys! {
     SERVICE_ACCOUNT: Key<Secret> = optional(
         "service_account",
         SECRET,
-        "the account in the environment, or that of the host",
+        "the service account of the environment or of the host",
         "gs: the JSON key of a service account.",
     );
     ENDPOINT: Key<Text> = optional(
         "endpoint",
         TEXT,
-        "that of the cloud provider",
+        "the endpoint of the cloud provider",
         "The URL of the API.",
     );
     SECURITY_LAKE: Key<SubSection> = optional(

@@ -147,12 +147,11 @@ pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
         Err(error) => Err(error),
     };
 
+    let hint = "check that the local syslog daemon is running, and that `address` is its socket";
     opened.map_err(|error| Failure::Retry {
         reason: format!("cannot reach `{}`: {error}", path.display()),
         after: None,
-        hint: Some(
-            "check that the local syslog daemon runs, and that `address` is its socket".into(),
-        ),
+        hint: Some(hint.into()),
     })
 }
 

@@ -3,8 +3,8 @@
 //!
 //! A syslog receiver stores what it receives, so it is examined in steps: with an idle connection,
 //! then with empty lines, which it discards, and only if it closes the connection because of them,
-//! with the beginning of a TLS handshake. A record is never sent, and a receiver is examined at
-//! most once. Start reading at [`TlsDetection::explain`].
+//! with the beginning of a TLS handshake. It must never send a record, and an open sink examines
+//! its receiver at most once. Start reading at [`TlsDetection::explain`].
 
 use std::time::Duration;
 
@@ -81,8 +81,7 @@ impl TlsDetection {
         // The lock is held during the examination, so that it happens once.
         let mut support = self.support.lock().await;
         if support.is_none() {
-            let found = self.examine().await;
-            *support = Some(found).filter(|found| *found != TlsSupport::Unknown);
+            *support = Some(self.examine().await);
         }
 
         match *support {
