@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     cluster::check_cluster,
     config::{DeliveryMode, KafkaPlan},
+    fencing::{Fencing, is_fenced},
     oauth::TokenContext,
     producer::{PROGRESS_INDEX, Producer, Reports, failure, is_poison},
     progress,
@@ -50,6 +51,7 @@ struct Kafka {
     topic: Template,
     delivery: DeliveryMode,
     progress: Vec<Progress>,
+    fencing: Arc<Fencing>,
     formatter: Formatter,
 }
 
@@ -98,6 +100,7 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
         topic: plan.topic.clone(),
         delivery: plan.delivery.clone(),
         progress: found,
+        fencing: Arc::clone(&plan.fencing),
         formatter: formatter(plan.format, context),
     }))
 }
@@ -219,7 +222,7 @@ impl Kafka {
         progress_topic: &str,
     ) -> Result<Acknowledgement, Failure> {
         self.producer.context().begin();
-        self.producer.begin_transaction().map_err(|error| producer_failure(&error))?;
+        self.producer.begin_transaction().map_err(|error| self.fencing.failure(&error))?;
         let sent = block_in_place(|| {
             let rejected = self.send_all(batch)?;
             for progress in batch.progress() {
@@ -246,7 +249,7 @@ impl Kafka {
 
         // A `read_committed` consumer never receives the records of an aborted transaction.
         let aborted = call(&self.producer, |p| p.abort_transaction(CALL_TIMEOUT)).await;
-        aborted.map_err(|error| producer_failure(&error))?;
+        aborted.map_err(|error| self.fencing.failure(&error))?;
         Err(failure)
     }
 
@@ -266,12 +269,9 @@ impl Kafka {
     fn commit_failure(&self, error: &KafkaError) -> CommitFailure {
         let failed = self.producer.context().take_failed();
         let first = failed.first().map(|(_, error)| error);
-        if is_fenced(error) {
-            return CommitFailure::Replace(fenced(error));
-        }
 
         match error {
-            KafkaError::Transaction(cause) if cause.txn_requires_abort() => {
+            KafkaError::Transaction(cause) if cause.txn_requires_abort() && !is_fenced(error) => {
                 CommitFailure::Abort(match first {
                     Some(error) if is_poison(error) => {
                         Failure::TooLarge { reason: chain(error), arrived: Vec::new() }
@@ -281,7 +281,7 @@ impl Kafka {
                 })
             }
             // The transaction may have been committed; only a new producer can determine this.
-            _ => CommitFailure::Replace(producer_failure(error)),
+            _ => CommitFailure::Replace(self.fencing.failure(error)),
         }
     }
 
@@ -382,11 +382,6 @@ async fn call(
     }
 }
 
-/// The failure for an error after which the producer must be replaced.
-fn producer_failure(error: &KafkaError) -> Failure {
-    if is_fenced(error) { fenced(error) } else { Failure::Broken { reason: chain(error) } }
-}
-
 /// The failure for an error of `init_transactions`.
 fn initialization_failure(producer: &Producer, error: &KafkaError) -> Failure {
     let failure = failure(producer.client(), error);
@@ -395,20 +390,6 @@ fn initialization_failure(producer: &Producer, error: &KafkaError) -> Failure {
     }
     let message = format!("cannot initialize transactions: {}", chain(error));
     producer.context().failure_of(&message)
-}
-
-fn is_fenced(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced)
-    )
-}
-
-fn fenced(error: &KafkaError) -> Failure {
-    Failure::Misconfigured {
-        reason: format!("another instance uses the same `transactional_id`: {}", chain(error)),
-        hint: Some("stop one instance, or set a different `transactional_id` for each".into()),
-    }
 }
 
 /// Whether Kafka permits the character in the name of a topic.
