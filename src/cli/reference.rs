@@ -1,6 +1,7 @@
-//! `reference`: the pages of `docs/reference/`, generated from the tables of the program.
+//! `reference`: the pages of `docs/reference/` and the example configuration, generated from the
+//! tables of the program.
 //!
-//! A test compares the pages in the repository with what this module generates. They must never be
+//! A test compares the files in the repository with what this module generates. They must never be
 //! edited by hand. To update them, run `GOLDEN=write tests/quick reference_pages`.
 
 use std::fmt::Write as _;
@@ -26,18 +27,23 @@ const VERSION_OPTIONS: &str = "
 `--version` also prints the commit of the sources, the optional features and the target of the build, on one line each.
 ";
 
-/// Writes every page into a directory, which is created. Fails if a page cannot be written.
+/// Writes every page into a directory, which is created, and the example configuration to a file.
+/// Fails if a file cannot be written.
 pub(super) fn reference(args: &args::Reference) -> Result<ExitCode, CommandFailure> {
-    fs_err::create_dir_all(&args.directory)?;
-    let pages = pages();
-    for (name, text) in &pages {
-        fs_err::write(args.directory.join(name), text)?;
+    if let Some(directory) = &args.directory {
+        fs_err::create_dir_all(directory)?;
+        let pages = pages();
+        for (name, text) in &pages {
+            fs_err::write(directory.join(name), text)?;
+        }
+        let pages = count(pages.len(), "page");
+        print_message(&format!("wrote {pages} to `{}`", directory.display()));
     }
-    print_message(&format!(
-        "wrote {} to `{}`",
-        count(pages.len(), "page"),
-        args.directory.display()
-    ));
+
+    if let Some(file) = &args.example {
+        fs_err::write(file, config::example())?;
+        print_message(&format!("wrote the example configuration to `{}`", file.display()));
+    }
     Ok(ExitCode::Done)
 }
 
@@ -301,17 +307,20 @@ mod tests {
     }
 
     #[test]
-    fn reference_pages_are_current() {
-        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
+    fn reference_pages_and_example_are_current() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let update = std::env::var_os("GOLDEN").is_some_and(|value| value == "write");
-        for (name, text) in pages() {
+        let page = |(name, text): (&str, String)| (format!("docs/reference/{name}"), text);
+        let example = ("deploy/config.example.toml".to_owned(), config::example());
+
+        for (path, text) in pages().into_iter().map(page).chain([example]) {
             if update {
-                fs_err::write(directory.join(name), &text).unwrap();
+                fs_err::write(root.join(&path), &text).unwrap();
             }
-            let kept = fs_err::read_to_string(directory.join(name)).unwrap_or_default();
+            let kept = fs_err::read_to_string(root.join(&path)).unwrap_or_default();
             assert!(
                 kept == text,
-                "docs/reference/{name} is not current: run `GOLDEN=write tests/quick reference_pages`"
+                "{path} is not current: run `GOLDEN=write tests/quick reference_pages`"
             );
         }
     }

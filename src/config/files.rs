@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use super::{
     ConfigError,
     keys::{SINK_FILE_KEYS, TENANT_FILE_KEYS},
-    layers::{FileKind, SourceFile},
+    layers::SourceFile,
     tenants_csv,
 };
-use crate::settings::{Fault, Source};
+use crate::settings::{Fault, KeyDefinition, Source};
 
 /// The directories next to the main file whose files are also read.
 pub const DIRECTORIES: [&str; 2] = [TENANTS_DIRECTORY, SINKS_DIRECTORY];
@@ -19,20 +19,17 @@ const TENANTS_DIRECTORY: &str = "tenants.d";
 const SINKS_DIRECTORY: &str = "sinks.d";
 
 /// Reads the main file. `hint` is the hint of the error if that fails.
-pub(super) fn read_main(path: &Path, hint: &str) -> Result<SourceFile, ConfigError> {
-    read(path, FileKind::Main, hint)
+pub(super) fn read_main(path: &Path, hint: &str) -> Result<Source, ConfigError> {
+    Ok(Source::file(&path.display().to_string(), read_text(path, hint)?))
 }
 
 /// Reads the files in the directories next to the main file, in the order of their names: first
 /// those of `tenants.d`, then those of `sinks.d`.
 pub(super) fn read_directories(main: &Path) -> Result<Vec<SourceFile>, ConfigError> {
-    let directories = [
-        (TENANTS_DIRECTORY, FileKind::Additional(TENANT_FILE_KEYS)),
-        (SINKS_DIRECTORY, FileKind::Additional(SINK_FILE_KEYS)),
-    ];
+    let directories = [(TENANTS_DIRECTORY, TENANT_FILE_KEYS), (SINKS_DIRECTORY, SINK_FILE_KEYS)];
 
     let mut read_files = Vec::new();
-    for (name, kind) in directories {
+    for (name, keys) in directories {
         let directory = main.with_file_name(name);
         if !directory.is_dir() {
             continue;
@@ -42,7 +39,7 @@ pub(super) fn read_directories(main: &Path) -> Result<Vec<SourceFile>, ConfigErr
         files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
         for file in files {
-            read_files.push(read(&file, kind, "")?);
+            read_files.push(read(file, keys)?);
         }
     }
     Ok(read_files)
@@ -53,13 +50,12 @@ pub(super) fn read_csv(main: &Path, name: &str) -> Result<SourceFile, ConfigErro
     let path = main.with_file_name("").join(name);
     let text = read_text(&path, "check `tenants_file`")?;
     let source = tenants_csv::parse(&path.display().to_string(), &text)?;
-    Ok(SourceFile { path, kind: FileKind::Additional(TENANT_FILE_KEYS), source })
+    Ok(SourceFile { path, keys: TENANT_FILE_KEYS, source })
 }
 
-fn read(path: &Path, kind: FileKind, hint: &str) -> Result<SourceFile, ConfigError> {
-    let text = read_text(path, hint)?;
-    let source = Source::file(&path.display().to_string(), text);
-    Ok(SourceFile { path: path.to_owned(), kind, source })
+fn read(path: PathBuf, keys: &'static [KeyDefinition]) -> Result<SourceFile, ConfigError> {
+    let source = Source::file(&path.display().to_string(), read_text(&path, "")?);
+    Ok(SourceFile { path, keys, source })
 }
 
 /// The paths of all files in a directory, in no particular order.

@@ -5,6 +5,7 @@
 //! Loading reads no secret, opens no socket and writes nothing. Start reading at
 //! [`Configuration::load`].
 
+mod example;
 mod files;
 mod inspection;
 mod keys;
@@ -22,10 +23,11 @@ use std::{
     time::Duration,
 };
 
+pub use example::example;
 pub use files::DIRECTORIES;
 pub use inspection::{ControlAttribute, ControlPattern, Inspection};
 pub use keys::KEYS;
-use layers::{FileKind, Layers, SourceFile};
+use layers::Layers;
 pub use outline::{Outline, ValueHash};
 use variables::variables;
 
@@ -35,7 +37,9 @@ use crate::{
     format::Texts,
     model::{Day, TenantId},
     schedule::{DigestSchedule, Schedule},
-    settings::{EffectiveTable, Fault, FaultGroup, Origin, SecretRef, SecretUse, Source},
+    settings::{
+        EffectiveTable, Fault, FaultGroup, Origin, SecretRef, SecretUse, Source, effective,
+    },
     sink::Plan,
     source::{Access, Credential, GraphHttpOptions},
 };
@@ -105,6 +109,8 @@ pub struct TenantPlan {
     pub id: TenantName,
     /// The labels, by name; records contain them, and sinks can select by them.
     pub labels: std::collections::BTreeMap<String, String>,
+    /// The name of its credential, as in [`NamedCredential`].
+    pub credential: String,
     /// The cloud, the credential and the API that the tenant is read with.
     pub access: Access,
     /// The number of days that the first poll requests: 1 to 90.
@@ -231,23 +237,29 @@ impl Configuration {
         read::read(&layers(path)?).map_err(ConfigError)
     }
 
-    /// Every key that has a value in a valid configuration, table by table, from the same sources
-    /// as [`Self::load`].
+    /// Like [`Self::load`], but also returns every key that has a value, table by table.
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be read or parsed.
-    pub fn effective_values(path: &Path) -> Result<Vec<EffectiveTable>, ConfigError> {
-        read::effective_values(&layers(path)?).map_err(ConfigError)
+    /// Fails with the faults of all sources.
+    pub fn load_with_values(path: &Path) -> Result<(Self, Vec<EffectiveTable>), ConfigError> {
+        let layers = layers(path)?;
+        let (configuration, merged) = read::read_merged(&layers).map_err(ConfigError)?;
+        Ok((configuration, effective(&merged, KEYS, &layers.faults)))
     }
 
     /// The state directory that is set in a file or in the environment, even if the file has other
     /// faults.
     pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
         let main = files::read_main(path, "").ok()?;
-        let merged = Layers::new(vec![main], variables()).merge()?;
+        let merged = Layers::of_main(path, main).with_variables(variables()).merge()?;
         let state = merged.get(keys::STATE.name())?.table()?;
         Some(state.text(keys::state::DIRECTORY.name())?.into())
+    }
+
+    /// The sink with this name.
+    pub fn sink_named(&self, name: &str) -> Option<&SinkPlan> {
+        self.sinks.iter().find(|plan| plan.name == name)
     }
 
     /// Whether a user signs in for a tenant or a sink. Such a sign-in replaces the refresh token in
@@ -327,27 +339,23 @@ impl Configuration {
 /// All sources of the configuration with this main file.
 fn layers(path: &Path) -> Result<Layers, ConfigError> {
     let hint = "pass --config with the path of the configuration, or run `init` to create one";
-    let variables = variables();
-    let mut files = vec![files::read_main(path, hint)?];
-    files.extend(files::read_directories(path)?);
-
-    // The other files cannot set `tenants_file`.
-    let main = Layers::new(files[..1].to_vec(), variables.clone()).merge();
-    let csv = main.as_ref().and_then(|main| main.text(keys::TENANTS_FILE.name()));
-    if let Some(csv) = csv.filter(|csv| !csv.is_empty()) {
-        files.push(files::read_csv(path, csv)?);
+    let mut layers = Layers::of_main(path, files::read_main(path, hint)?);
+    for file in files::read_directories(path)? {
+        layers.add_file(file);
     }
-    Ok(Layers::new(files, variables))
+
+    let variables = variables();
+    let csv = layers.tenants_file(&variables).filter(|csv| !csv.is_empty());
+    if let Some(csv) = csv.map(str::to_owned) {
+        layers.add_file(files::read_csv(path, &csv)?);
+    }
+    Ok(layers.with_variables(variables))
 }
 
 /// The sources of a configuration that consists of one text and these environment variables.
 fn layers_of(file: &str, text: &str, variables: Vec<(String, String)>) -> Layers {
-    let main = SourceFile {
-        path: file.into(),
-        kind: FileKind::Main,
-        source: Source::file(file, text.to_owned()),
-    };
-    Layers::new(vec![main], variables)
+    let main = Source::file(file, text.to_owned());
+    Layers::of_main(Path::new(file), main).with_variables(variables)
 }
 
 impl ConfigError {

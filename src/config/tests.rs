@@ -1,10 +1,12 @@
 //! Tests of the configuration: values, defaults, and the messages for faults. They also check that
 //! the published examples are valid, and that the reference describes every key.
 
+#[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
+mod example_file;
 mod layers;
 
 use super::*;
-use crate::settings::{self, KeyDefinition, Presence, Shape};
+use crate::settings::{self, KeyDefinition, Shape};
 
 const GOOD: &str = r#"
 [state]
@@ -191,98 +193,13 @@ fn invalid_toml_has_a_location() {
     assert!(found.starts_with("c.toml:2:7: "), "{found}");
 }
 
-/// The configuration in the README and the example file are valid, the latter also with every
-/// commented-out key enabled.
 #[test]
-#[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
-fn published_configurations_are_valid() {
+fn the_configuration_in_the_readme_is_valid() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
         readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(shown.len(), 1);
-
-    let example = include_str!("../../deploy/config.example.toml");
-    let complete = with_commented_keys(example);
-    assert_ne!(example.len(), complete.len());
-
-    for text in [shown[0], example, &complete] {
-        Configuration::parse("published", text).unwrap();
-    }
-}
-
-/// The example configuration with its commented-out keys enabled. Their lines begin with one `#`;
-/// other comments begin with `##`.
-#[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
-fn with_commented_keys(example: &str) -> String {
-    let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-#[test]
-fn commented_keys_are_marked_as_default_or_example() {
-    let example = include_str!("../../deploy/config.example.toml");
-
-    for line in example.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
-        let comment = line.split("# ").nth(2).unwrap_or_default();
-        assert!(comment.starts_with("default") || comment.starts_with("example"), "{line}");
-    }
-}
-
-/// Regression: the comment only had to begin with `default`; its value was not compared. Nor was
-/// the default after an example: `# example; default: 90`.
-#[test]
-fn commented_defaults_are_those_of_the_keys() {
-    let example = include_str!("../../deploy/config.example.toml");
-    let keys = every_key(KEYS);
-
-    let (mut count, mut differences) = (0, Vec::new());
-    for line in example.lines().filter(|line| line.starts_with("# ")) {
-        let Some((key, rest)) = line[2..].split_once(" = ") else { continue };
-        let (value, comment) = rest.rsplit_once(" # ").unwrap();
-        // `default for …` depends on other keys.
-        let stated = match comment.split_once("default: ") {
-            Some((_, stated)) => stated,
-            None if comment == "default" || comment.starts_with("default;") => value.trim(),
-            None => continue,
-        };
-
-        let stated = stated.replace('`', "");
-        let stated = stated.trim_matches('"');
-        let same_name = keys.iter().filter(|known| known.name == key);
-        let defaults: Vec<String> = same_name.filter_map(|known| stated_default(known)).collect();
-        // A remark may follow the default.
-        let is_stated = |default: &String| {
-            let remark = stated.strip_prefix(default.as_str());
-            remark.is_some_and(|remark| remark.is_empty() || remark.starts_with("; "))
-        };
-        if !defaults.iter().any(is_stated) {
-            differences.push(format!("{line} (keys of this name: {defaults:?})"));
-        }
-        count += 1;
-    }
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
-    assert!(count > 30, "only {count} defaults were compared");
-}
-
-/// The default of a key as the reference shows it, without quotation marks.
-fn stated_default(key: &KeyDefinition) -> Option<String> {
-    match key.presence {
-        Presence::Required => None,
-        Presence::Optional(without) => Some(without.replace('`', "")),
-        Presence::Default(default) => Some(default.to_string()),
-    }
-}
-
-/// Every key that an operator can set occurs in the example, so that it is complete.
-#[test]
-#[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
-fn the_example_has_every_key() {
-    let example = include_str!("../../deploy/config.example.toml");
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words: std::collections::HashSet<&str> = example.split(|c| !is_name(c)).collect();
-    let names = every_key(KEYS).into_iter().map(|key| key.name);
-    let missing: Vec<&str> = names.filter(|name| !words.contains(name)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    Configuration::parse("README.md", shown[0]).unwrap();
 }
 
 /// Regression: the page omitted the tables of single sinks, such as `sasl` of Kafka.
@@ -447,6 +364,12 @@ fn tenants_share_a_named_credential() {
     let configuration = Configuration::parse("c.toml", &shared("app")).unwrap();
     let credential = |index: usize| &configuration.tenants[index].access.credential;
     assert!(Arc::ptr_eq(credential(0), credential(1)));
+    let names = configuration.tenants.iter().map(|tenant| tenant.credential.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["app", "app"]);
+
+    let own = Configuration::parse("c.toml", GOOD).unwrap();
+    assert_eq!(own.tenants[0].credential, "tenant contoso");
+    assert_eq!(own.credentials[0].name, own.tenants[0].credential);
 
     let error = rendered(&Configuration::parse("c.toml", &shared("ap")).unwrap_err());
     assert_eq!(error, "c.toml:14:14: unknown credential `ap`\n  hint: use one of: app");

@@ -12,5 +12,6 @@ keys! {
         FILE,
         "the certificate authorities of the system",
         "A PEM file of the certificate authorities to trust instead of those of the system.",
-    );
+    )
+    .example("/etc/ssl/private-ca.pem");
 }

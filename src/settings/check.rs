@@ -236,12 +236,12 @@ impl Checker<'_> {
         let variant = name.and_then(|name| variants.iter().find(|variant| variant.name == name));
 
         match (tagged, variant) {
-            (Some(value), Some(Variant { name, keys: None })) => {
+            (Some(value), Some(Variant { name, keys: None, .. })) => {
                 // The keys of a variant that is not part of this build are unknown, so they are not
                 // checked.
                 self.inside(tag).not_built(value, name);
             }
-            (_, Some(Variant { name, keys: Some(own) })) => {
+            (_, Some(Variant { name, keys: Some(own), .. })) => {
                 let keys: Vec<&KeyDefinition> = keys.iter().chain(own.iter()).collect();
                 let selected = SelectedVariant { tag, name, all: variants };
                 self.table(table, span, &keys, Some(selected));
@@ -408,7 +408,7 @@ fn refs(keys: &[KeyDefinition]) -> Vec<&KeyDefinition> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Presence, parse, typed::*};
+    use crate::settings::{ExampleValue, Presence, parse, typed::*};
 
     const LINE_KEYS: &[KeyDefinition] = &[key("format", Shape::OneOf(&["csv", "json", "cef"]))];
     const MESSAGE_KEYS: &[KeyDefinition] = &[key("format", Shape::OneOf(&["json", "cef"]))];
@@ -419,7 +419,8 @@ mod tests {
     )];
 
     const fn key(name: &'static str, shape: Shape) -> KeyDefinition {
-        KeyDefinition { name, shape, presence: Presence::Optional("none"), doc: "A key." }
+        let presence = Presence::Optional("none");
+        KeyDefinition { name, shape, presence, doc: "A key.", example: ExampleValue::OfKey }
     }
 
     /// The faults of a text.
@@ -432,8 +433,8 @@ mod tests {
 
     fn kinds() -> Vec<Variant> {
         vec![
-            Variant { name: "file", keys: Some(LINE_KEYS) },
-            Variant { name: "syslog", keys: Some(MESSAGE_KEYS) },
+            Variant { name: "file", keys: Some(LINE_KEYS), examples: &[] },
+            Variant { name: "syslog", keys: Some(MESSAGE_KEYS), examples: &[] },
         ]
     }
 

@@ -77,6 +77,14 @@ pub fn apply_variables(
     }
 }
 
+/// The value that one of the variables sets in a key of the root table; `None` if none sets it, or
+/// if the value is not UTF-8.
+pub fn variable_of<'a>(key: &str, variables: &'a [(String, String)]) -> Option<&'a str> {
+    let name = format!("{VARIABLE_PREFIX}{}", variable_name(key));
+    let value = variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    value.filter(|value| !value.contains(char::REPLACEMENT_CHARACTER))
+}
+
 impl Variable<'_> {
     /// Sets the value in a table with these keys. `path` is the part of the name that is left, and
     /// `parent` is the path of the table as messages show it.

@@ -144,6 +144,11 @@ impl Faults {
         Self { sources, found: RefCell::default(), warnings: RefCell::default() }
     }
 
+    /// Adds a source after the others.
+    pub fn add_source(&mut self, source: Source) {
+        self.sources.push(source);
+    }
+
     /// An empty list of faults for one file with this content.
     pub fn of_file(path: &str, text: &str) -> Self {
         Self::new(vec![Source::file(path, text.to_owned())])

@@ -1,11 +1,15 @@
-//! Definitions of keys: the name, shape, default and description of every key that a section can
-//! have. Validation, the JSON Schema and the reference are derived from lists of definitions. A
-//! definition is made from a typed [`super::Key`], with which the value is also read. A definition
-//! must never depend on the content of a configuration. Start reading at [`KeyDefinition`].
+//! Definitions of keys: the name, shape, default, description and example of every key that a
+//! section can have. Validation, the JSON Schema, the reference and the example file are derived
+//! from lists of definitions. A definition is made from a typed [`super::Key`], with which the
+//! value is also read. A definition must never depend on the content of a configuration. Start
+//! reading at [`KeyDefinition`].
 
 use std::{fmt, time::Duration};
 
-use super::units::{show_duration, show_size};
+use super::{
+    ExampleSection,
+    units::{show_duration, show_size},
+};
 
 /// The effect of a key of `[defaults]` that is not set.
 pub(super) const NOTHING_IS_INHERITED: &str = "nothing is inherited";
@@ -17,8 +21,9 @@ pub struct KeyDefinition {
     pub name: &'static str,
     pub shape: Shape,
     pub presence: Presence,
-    /// The description in the JSON Schema and in the reference.
+    /// The description in the JSON Schema, in the reference and in the example file.
     pub doc: &'static str,
+    pub example: ExampleValue,
 }
 
 /// Whether a key can be omitted.
@@ -31,6 +36,20 @@ pub enum Presence {
     /// The effect of a section without the key, as a phrase that completes "If it is not set: …":
     /// "no limit".
     Optional(&'static str),
+}
+
+/// The value of a key in the example file.
+#[derive(Clone, Copy, Debug)]
+pub enum ExampleValue {
+    /// The default of the key; without a default, a value that the shape of the key implies. The
+    /// values of a key with the shape of a table are tables under their own headings.
+    OfKey,
+    /// This value: a single text without quotation marks, any other value as TOML.
+    Written(&'static str),
+    /// The default that the key has outside `[defaults]`.
+    DefaultElsewhere(DefaultValue),
+    /// A table under its own heading, for a key that can also have a name.
+    Table,
 }
 
 /// The value of a key that is omitted.
@@ -129,6 +148,8 @@ pub struct Variant {
     pub name: &'static str,
     /// `None` for a variant that is not part of this build.
     pub keys: Option<&'static [KeyDefinition]>,
+    /// The sections in the example file. The first one has all keys that it does not omit.
+    pub examples: &'static [ExampleSection],
 }
 
 impl fmt::Display for DefaultValue {
@@ -149,14 +170,43 @@ impl fmt::Display for DefaultValue {
 impl KeyDefinition {
     /// A key that is reserved for a later version.
     pub const fn reserved(name: &'static str) -> Self {
-        let presence = Presence::Optional("reserved");
-        Self { name, shape: Shape::Reserved, presence, doc: "Not supported by this version." }
+        Self {
+            name,
+            shape: Shape::Reserved,
+            presence: Presence::Optional("reserved"),
+            doc: "Not supported by this version.",
+            example: ExampleValue::OfKey,
+        }
     }
 
     /// The same key in a section that contains defaults for other sections.
     #[must_use]
     pub const fn in_defaults(self) -> Self {
-        Self { presence: Presence::Optional(NOTHING_IS_INHERITED), ..self }
+        let example = match (self.example, self.presence) {
+            (ExampleValue::OfKey, Presence::Default(default)) => {
+                ExampleValue::DefaultElsewhere(default)
+            }
+            (example, _) => example,
+        };
+        Self { presence: Presence::Optional(NOTHING_IS_INHERITED), example, ..self }
+    }
+
+    /// The same key with this value in the example file: see [`ExampleValue::Written`].
+    #[must_use]
+    pub const fn example(self, value: &'static str) -> Self {
+        Self { example: ExampleValue::Written(value), ..self }
+    }
+
+    /// The same key with a table under its own heading in the example file.
+    #[must_use]
+    pub const fn example_table(self) -> Self {
+        Self { example: ExampleValue::Table, ..self }
+    }
+
+    /// Whether this is the other key, regardless of its value in the example file. Keys of
+    /// different sections can have the same name.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.name == other.name && self.doc == other.doc
     }
 
     /// Whether a section is invalid without the key.

@@ -1,15 +1,16 @@
 //! The components for reading a configuration: typed keys, the values of all files and of the
 //! environment with their origins, faults, and references to secrets.
 //!
-//! A list of keys describes a section. The validation, the JSON Schema, the reference page and the
-//! list of effective values are derived from it, so they cannot diverge. This module does not
-//! interpret any key; `config` and the module of each sink do. Start reading at [`Key`] and
-//! [`Section`], and see decision 0044.
+//! A list of keys describes a section. The validation, the JSON Schema, the reference page, the
+//! example file and the list of effective values are derived from it, so they cannot diverge. This
+//! module does not interpret any key; `config` and the module of each sink do. Start reading at
+//! [`Key`] and [`Section`], and see decision 0044.
 
 mod authority_keys;
 mod check;
 mod effective;
 mod environment;
+mod example;
 mod fault;
 mod key;
 mod node;
@@ -26,9 +27,13 @@ mod units;
 pub use authority_keys::{AUTHORITY_KEYS, CA_FILE};
 pub use check::{References, check, check_names};
 pub use effective::{EffectiveTable, EffectiveValue, ValueOrigin, effective};
-pub use environment::apply_variables;
+pub use environment::{apply_variables, variable_of};
+pub use example::{ExampleSection, ExampleState, ExampleTable, example};
 pub use fault::{Fault, FaultGroup, Faults, Location, Origin, Source};
-pub use key::{DefaultValue, KeyDefinition, Many, Presence, Shape, Variant, count_keys, join_keys};
+pub use key::{
+    DefaultValue, ExampleValue, KeyDefinition, Many, Presence, Shape, Variant, count_keys,
+    join_keys,
+};
 pub use node::{Node, Span, Table};
 pub use parse::parse;
 pub use reference::reference;

@@ -1,5 +1,5 @@
-//! Typed keys: a key, the type of its value, its default, its description and the way to read it
-//! are one constant.
+//! Typed keys: a key, the type of its value, its default, its description, its example and the way
+//! to read it are one constant.
 //!
 //! [`super::Section::get`] takes such a constant, so neither the name nor the type of a key is
 //! repeated where its value is used. The macro `keys!` declares the keys of a
@@ -17,7 +17,7 @@ pub use types::{
     Texts, Timespan,
 };
 
-use super::{DefaultValue, KeyDefinition, Presence, Section, Shape, node::Node};
+use super::{DefaultValue, ExampleValue, KeyDefinition, Presence, Section, Shape, node::Node};
 
 /// A key whose value is a `T`. A section without the key has no value.
 #[derive(Debug)]
@@ -198,7 +198,15 @@ const fn typed<T>(shape: Shape) -> Typed<T> {
 
 impl<T> Key<T> {
     const fn new(name: &'static str, shape: Shape, presence: Presence, doc: &'static str) -> Self {
-        Self { definition: KeyDefinition { name, shape, presence, doc }, kind: PhantomData }
+        let example = ExampleValue::OfKey;
+        let definition = KeyDefinition { name, shape, presence, doc, example };
+        Self { definition, kind: PhantomData }
+    }
+
+    /// The same key with this value in the example file: see [`ExampleValue::Written`].
+    #[must_use]
+    pub const fn example(self, value: &'static str) -> Self {
+        Self { definition: self.definition.example(value), kind: PhantomData }
     }
 
     /// The definition of the key, for a list of keys.
@@ -213,6 +221,14 @@ impl<T> Key<T> {
 }
 
 impl<T: HasDefault> KeyWithDefault<T> {
+    /// The same key with this value in the example file, instead of its default: see
+    /// [`ExampleValue::Written`].
+    #[must_use]
+    pub const fn example(self, value: &'static str) -> Self {
+        let Self { key, default } = self;
+        Self { key: key.example(value), default }
+    }
+
     /// The definition of the key, for a list of keys.
     pub const fn define(&self) -> KeyDefinition {
         self.key.definition

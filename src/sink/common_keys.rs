@@ -17,9 +17,15 @@ use crate::{
 keys! {
     /// The keys of every sink.
     pub const COMMON_KEYS;
+    ..GENERAL_KEYS;
+    ..SIGN_IN_KEYS;
+}
+
+keys! {
+    /// The keys of every sink, whether it signs in to Entra or not.
+    pub const GENERAL_KEYS;
     ..IDENTITY_KEYS;
     ..SELECTION_KEYS;
-    ..SIGN_IN_KEYS;
 }
 
 keys! {
@@ -33,7 +39,8 @@ keys! {
         TEXT,
         "the sink was not renamed",
         "The previous name of the sink: delivery continues from its cursors.",
-    );
+    )
+    .example("old-siem");
     DISCARD_BACKLOG: KeyWithDefault<Flag> = defaulted(
         "discard_backlog",
         FLAG.or(false),
@@ -55,7 +62,8 @@ keys! {
         "controls",
         one_of(Controls::NAMES).or(Controls::All.choice()),
         "The controls of a day that are sent: all, or those that differ from the base.",
-    );
+    )
+    .example("changed");
     FULL_EVERY: KeyWithDefault<Timespan> = defaulted(
         "full_every",
         duration(ONE_DAY, Duration::from_hours(366 * 24)).or(Duration::from_hours(7 * 24)),
@@ -66,55 +74,64 @@ keys! {
         TEXTS,
         "all tenants",
         "Sends only records of these tenants: patterns for names or IDs with `*` and `?`, or `label=pattern`.",
-    );
+    )
+    .example("[\"contoso\", \"customer=c-*\"]");
     CONTROL_IDS: Key<TextList> = optional(
         "control_ids",
         TEXTS,
         "all controls",
         "Sends only controls whose ID matches one of these patterns.",
-    );
+    )
+    .example("[\"*MFA*\"]");
     SERVICES: Key<TextList> = optional(
         "services",
         TEXTS,
         "all controls",
         "Sends only controls whose service matches one of these patterns.",
-    );
+    )
+    .example("[\"AzureAD\", \"Exchange*\"]");
     CATEGORIES: Key<TextList> = optional(
         "categories",
         TEXTS,
         "all controls",
         "Sends only controls whose category matches one of these patterns.",
-    );
+    )
+    .example("[\"Identity\"]");
     EXTRA_FIELDS: Key<Map> = optional(
         "extra_fields",
         MAP,
         "no additional fields",
         "Custom names and values that are added to every record of this sink: at most 16, with at most 128 characters in each name and value.",
-    );
+    )
+    .example("{ env = \"production\" }");
     MAX_RATE: Key<Integer<u32>> = optional(
         "max_rate",
         integer::<u32>(1, 10_000_000),
         "no limit",
         "The maximum number of records per second.",
-    );
+    )
+    .example("1000");
     START_FROM: Key<Date> = optional(
         "start_from",
         DAY,
         "the day on which the sink was added for `chat` and `email`; otherwise 90 days before it",
         "The first day that is sent.",
-    );
+    )
+    .example("2026-09-01");
     TEXT_LENGTH: Key<OneOf<Texts>> = optional(
         "texts",
         one_of(names!(Texts)),
         "`none` for CEF and LEEF, `short` for other formats",
         "How much of Microsoft's text the records contain.",
-    );
+    )
+    .example("short");
     CHANGES: Key<ManyOf<ChangeKind>> = optional(
         "changes",
         many_of(names!(ChangeKind)),
         "all kinds",
         "The kinds of change to send; requires `change` in `records`.",
-    );
+    )
+    .example("[\"regressed\", \"decision_changed\"]");
     HISTORICAL_CHANGES: KeyWithDefault<Flag> = defaulted(
         "historical_changes",
         FLAG.or(false),
@@ -130,19 +147,22 @@ keys! {
         TEXT,
         "the sink does not sign in to Entra",
         "The name of a credential in [credentials], for sinks that sign in to Entra.",
-    );
+    )
+    .example("app");
     ENTRA_TENANT: Key<Text> = optional(
         "entra_tenant",
         TEXT,
         "the sink does not sign in to Entra",
         "The tenant to sign in to, by GUID or domain, for sinks that sign in to Entra.",
-    );
+    )
+    .example("contoso.example");
     LOGIN_URL: Key<Text> = optional(
         "login_url",
         TEXT,
         "the endpoint of the receiver's cloud",
         "The base URL of the token endpoint.",
-    );
+    )
+    .example("https://login.microsoftonline.com");
 }
 
 choices! {

@@ -22,7 +22,8 @@ keys! {
         TEXT,
         "the host of the receiver's address",
         "The name in the certificate of the receiver.",
-    );
+    )
+    .example("receiver.example.com");
 }
 
 keys! {
@@ -34,13 +35,15 @@ keys! {
         FILE,
         "no client certificate",
         "A PEM file of the client certificate chain, for mutual TLS; requires `client_key`.",
-    );
+    )
+    .example("/etc/secure-score-forwarder/client.pem");
     CLIENT_KEY: Key<FilePath> = optional(
         "client_key",
         FILE,
         "no client certificate",
         "A PEM file of the client certificate's private key; requires `client_certificate`.",
-    );
+    )
+    .example("/etc/secure-score-forwarder/client.key");
 }
 
 keys! {

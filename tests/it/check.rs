@@ -4,9 +4,16 @@
 use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
+    sync::Arc,
 };
 
-use crate::support::{CANARY, OTHER, Run, TENANT, Workspace, faults::FaultyApi, free_port, write};
+use axum::{Router, http::Uri};
+use tokio::{net::TcpListener, runtime::Runtime, sync::Barrier};
+
+use crate::support::{
+    CANARY, OTHER, Run, TENANT, Workspace, endpoint::entra_token, faults::FaultyApi, free_port,
+    runtime, write,
+};
 
 /// The number of the user without privileges, on every system.
 const UNPRIVILEGED: u32 = 65_534;
@@ -97,6 +104,23 @@ fn reads_credentials_from_the_directory_of_systemd() {
     let mut command = workspace.command(&["check"]);
     command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
     assert!(command.status().unwrap().success());
+}
+
+/// The example file, with its secret, and with a state directory that this user can create.
+#[test]
+fn the_example_configuration_passes_check() {
+    let mut workspace = Workspace::against("http://127.0.0.1:1");
+    let file = workspace.path("config.example.toml");
+    workspace.run_ok(&["reference", "--example", file.to_str().unwrap()]);
+    workspace.literal = Some(std::fs::read_to_string(&file).unwrap());
+    write(workspace.path("graph-secret"), CANARY);
+
+    let mut command = workspace.command(&["check"]);
+    command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
+    command.env("SECURE_SCORE_FORWARDER__STATE__DIRECTORY", workspace.state());
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("` is valid: 1 tenant, 1 sink"), "{}", run.stdout);
 }
 
 /// Regression: the message named the file twice.
@@ -367,6 +391,47 @@ fn online_results_begin_with_failures() {
     assert_eq!((code, &printed["valid"]), (1, &true.into()));
     assert_eq!(printed["online"]["tenants"][0]["name"], "fabrikam");
     assert_eq!(printed["online"]["tenants"][0]["usable"], false);
+}
+
+/// An API that issues tokens only when this many requests for one are waiting, and has no scores.
+fn api_for_parallel_requests(requests: usize) -> (Runtime, String) {
+    let waiting = Arc::new(Barrier::new(requests));
+    let respond = move |uri: Uri| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            let body = if uri.path().ends_with("/token") {
+                waiting.wait().await;
+                entra_token("token").1
+            } else {
+                "{\"value\": []}".to_owned()
+            };
+            ([("content-type", "application/json")], body)
+        }
+    };
+
+    let runtime = runtime();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = Router::new().fallback(respond);
+    runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+    (runtime, url)
+}
+
+/// Tenants that are contacted one after another would never receive a token.
+#[test]
+fn online_contacts_eight_tenants_at_a_time() {
+    let (_runtime, url) = api_for_parallel_requests(8);
+    let mut workspace = Workspace::against(&url);
+    workspace.file_sink("local");
+    let tenant = |number: usize| -> (&'static str, &'static str) {
+        let id = format!("{number:08x}-0000-4000-8000-00000000c0de");
+        (format!("t{number}").leak(), id.leak())
+    };
+    workspace.tenants = (0..16).map(tenant).collect();
+
+    let run = workspace.run_ok(&["check", "--online"]);
+    let summary = "16 of 16 tenants can be polled; 1 of 1 sink can be used\n";
+    assert!(run.stdout.ends_with(summary), "{run:?}");
 }
 
 #[test]

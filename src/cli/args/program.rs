@@ -67,8 +67,11 @@ pub(in crate::cli) struct Man {
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Reference {
     /// The directory to which the pages are written
-    #[arg(long, value_name = "DIRECTORY")]
-    pub directory: PathBuf,
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "example")]
+    pub directory: Option<PathBuf>,
+    /// The file to which the example configuration is written
+    #[arg(long, value_name = "FILE")]
+    pub example: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -4,8 +4,9 @@
 //! [`CredentialKind`].
 
 use crate::settings::{
-    DAY, Date, FILE, FLAG, FilePath, Flag, Key, KeyDefinition, KeyWithDefault, Many, OneOf, SECRET,
-    Secret, Shape, TEXT, Text, Variant, choices, defaulted, keys, one_of, optional, required,
+    DAY, Date, ExampleSection, FILE, FLAG, FilePath, Flag, Key, KeyDefinition, KeyWithDefault,
+    Many, OneOf, SECRET, Secret, Shape, TEXT, Text, Variant, choices, defaulted, keys, one_of,
+    optional, required,
 };
 
 /// The credentials that tenants share, by name.
@@ -38,7 +39,8 @@ keys! {
     /// The key of kinds that belong to an app registration.
     pub(in crate::config) const APP_KEYS;
     CLIENT_ID: Key<Text> =
-        required("client_id", TEXT, "The application (client) ID of the app registration.");
+        required("client_id", TEXT, "The application (client) ID of the app registration.")
+            .example("11111111-2222-4333-8444-555555555555");
 }
 
 keys! {
@@ -46,13 +48,15 @@ keys! {
     pub(in crate::config) const CLIENT_SECRET_KEYS;
     ..APP_KEYS;
     CLIENT_SECRET: Key<Secret> =
-        required("client_secret", SECRET, "The value of the client secret.");
+        required("client_secret", SECRET, "The value of the client secret.")
+            .example("{ credential = \"graph-secret\" }");
     EXPIRES: Key<Date> = optional(
         "expires",
         DAY,
         "no warning",
         "The last day on which the client secret is valid, for a warning 30 days before.",
-    );
+    )
+    .example("2027-01-31");
 }
 
 keys! {
@@ -63,15 +67,18 @@ keys! {
         "certificate",
         FILE,
         "The path of a PEM file with the certificate and its private key, or of a PFX file.",
-    );
+    )
+    .example("/etc/secure-score-forwarder/app.pem");
     PRIVATE_KEY: Key<FilePath> = optional(
         "private_key",
         FILE,
         "the file of the certificate",
         "The path of a PEM file with the private key, if it is not in the file of the certificate.",
-    );
+    )
+    .example("/etc/secure-score-forwarder/app.key");
     PASSWORD: Key<Secret> =
-        optional("password", SECRET, "no password", "The password of the PFX file.");
+        optional("password", SECRET, "no password", "The password of the PFX file.")
+            .example("{ credential = \"pfx-password\" }");
     SEND_CHAIN: KeyWithDefault<Flag> = defaulted(
         "send_chain",
         FLAG.or(false),
@@ -87,13 +94,15 @@ keys! {
         TEXT,
         "`$AZURE_CLIENT_ID`",
         "The application (client) ID.",
-    );
+    )
+    .example("11111111-2222-4333-8444-555555555555");
     TOKEN_FILE: Key<FilePath> = optional(
         "token_file",
         FILE,
         "`$AZURE_FEDERATED_TOKEN_FILE`",
         "The path of the file that contains the federated token.",
-    );
+    )
+    .example("/var/run/secrets/azure/tokens/azure-identity-token");
 }
 
 keys! {
@@ -104,19 +113,22 @@ keys! {
         TEXT,
         "the system-assigned identity",
         "The client ID of a user-assigned identity.",
-    );
+    )
+    .example("22222222-2222-4333-8444-555555555555");
     OBJECT_ID: Key<Text> = optional(
         "object_id",
         TEXT,
         "the system-assigned identity",
         "The object ID of a user-assigned identity, instead of `client_id`.",
-    );
+    )
+    .example("33333333-2222-4333-8444-555555555555");
     RESOURCE_ID: Key<Text> = optional(
         "resource_id",
         TEXT,
         "the system-assigned identity",
         "The Azure resource ID of a user-assigned identity, instead of `client_id`.",
-    );
+    )
+    .example("/subscriptions/…/userAssignedIdentities/forwarder");
 }
 
 keys! {
@@ -128,7 +140,8 @@ keys! {
         TEXT,
         "the `id` of the tenant whose section contains the credential, or `organizations` for a shared credential",
         "The tenant in which the user signs in, by GUID or domain.",
-    );
+    )
+    .example("contoso.example");
     TOKEN_KEY: Key<Secret> = optional(
         "token_key",
         SECRET,
@@ -137,17 +150,72 @@ keys! {
     );
 }
 
+/// The keys of a kind of credential, and its sections in the example file.
+type KindOfCredential = (CredentialKind, &'static [KeyDefinition], &'static [ExampleSection]);
+
 fn kinds() -> Vec<Variant> {
-    let kinds: [(CredentialKind, &'static [KeyDefinition]); 6] = [
-        (CredentialKind::ClientSecret, CLIENT_SECRET_KEYS),
-        (CredentialKind::Certificate, CERTIFICATE_KEYS),
-        (CredentialKind::ManagedIdentity, MANAGED_IDENTITY_KEYS),
-        (CredentialKind::WorkloadIdentity, WORKLOAD_IDENTITY_KEYS),
-        (CredentialKind::User, USER_KEYS),
-        (CredentialKind::Environment, &[]),
+    const KINDS: [KindOfCredential; 6] = [
+        (CredentialKind::ClientSecret, CLIENT_SECRET_KEYS, CLIENT_SECRET_EXAMPLES),
+        (CredentialKind::Certificate, CERTIFICATE_KEYS, CERTIFICATE_EXAMPLES),
+        (CredentialKind::ManagedIdentity, MANAGED_IDENTITY_KEYS, MANAGED_IDENTITY_EXAMPLES),
+        (CredentialKind::WorkloadIdentity, WORKLOAD_IDENTITY_KEYS, WORKLOAD_IDENTITY_EXAMPLES),
+        (CredentialKind::User, USER_KEYS, USER_EXAMPLES),
+        (CredentialKind::Environment, &[], ENVIRONMENT_EXAMPLES),
     ];
-    kinds
-        .into_iter()
-        .map(|(kind, keys)| Variant { name: kind.choice().name, keys: Some(keys) })
-        .collect()
+    let variant = |(kind, keys, examples): KindOfCredential| Variant {
+        name: kind.choice().name,
+        keys: Some(keys),
+        examples,
+    };
+    KINDS.into_iter().map(variant).collect()
 }
+
+const CLIENT_SECRET_EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "app",
+    about: "An app registration with a client secret.",
+    ..ExampleSection::SET
+}];
+
+const CERTIFICATE_EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "app-certificate",
+    about: "An app registration with a certificate.",
+    ..ExampleSection::NOT_SET
+}];
+
+const MANAGED_IDENTITY_EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "identity",
+        about: "The managed identity of a host in Azure or with Azure Arc, such as for the sinks that sign in to Entra.",
+        omits: &[OBJECT_ID.define(), RESOURCE_ID.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "identity-by-object-id",
+        sets: &[OBJECT_ID.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "identity-by-resource-id",
+        sets: &[RESOURCE_ID.define()],
+        ..ExampleSection::NOT_SET
+    },
+];
+
+const WORKLOAD_IDENTITY_EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "workload",
+    about: "An identity that Entra federates with another issuer of tokens, such as a cluster of Kubernetes, where both keys can be omitted.",
+    sets: WORKLOAD_IDENTITY_KEYS,
+    ..ExampleSection::NOT_SET
+}];
+
+const USER_EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "operator",
+    about: "A user, who signs in with `secure-score-forwarder login`.",
+    ..ExampleSection::NOT_SET
+}];
+
+const ENVIRONMENT_EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "environment",
+    about: "A secret, a certificate or a federated token that the environment variables of the Azure SDK name: AZURE_CLIENT_ID with AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH or AZURE_FEDERATED_TOKEN_FILE.",
+    ..ExampleSection::NOT_SET
+}];

@@ -1,9 +1,10 @@
-//! The keys of a configuration, one module per section. The validation, the JSON Schema and the
-//! reference page are derived from [`KEYS`].
+//! The keys of a configuration, one module per section. The validation, the JSON Schema, the
+//! reference page and the example file are derived from [`KEYS`].
 //!
 //! The keys of one type of sink are in the module of that sink. The description of a key is the one
-//! in the schema and in the reference. The modules of the sections must never read the
-//! configuration: they only declare its keys.
+//! in the schema, in the reference and in the example file, whose sections and introductions are
+//! also declared here. The modules of the sections must never read the configuration: they only
+//! declare its keys.
 
 pub(super) mod admin;
 pub(super) mod credential;
@@ -15,8 +16,9 @@ pub(super) mod tenant;
 
 use crate::{
     settings::{
-        Key, KeyDefinition, Many, NamedSections, Sections, Shape, SubSection, TEXT, Text, keys,
-        named_sections, optional, required, section, sections, tagged_sections,
+        ExampleSection, ExampleTable, Key, KeyDefinition, Many, NamedSections, Sections, Shape,
+        SubSection, TEXT, Text, keys, named_sections, optional, required, section, sections,
+        tagged_sections,
     },
     sink,
 };
@@ -66,7 +68,8 @@ keys! {
         TEXT,
         "no CSV file",
         "A CSV file with more tenants, relative to this file. Its header names the columns: `name`, `id`, `credential`, `cloud`, `api`, `initial_backfill_days`, `label.NAME`.",
-    );
+    )
+    .example("tenants.csv");
     SINKS: Key<Sections> = optional(
         "sinks",
         tagged_sections(SINK_LIST),
@@ -124,6 +127,52 @@ keys! {
     ..sink::INHERITED_COMMON_KEYS;
     ..sink::INHERITED_KEYS;
 }
+
+/// The tables of the example file, in their order. The sections of credentials and sinks are those
+/// of their variants.
+pub(super) const EXAMPLE_TABLES: &[ExampleTable] = &[
+    ExampleTable { path: &[STATE.define()], about: "", sections: state::EXAMPLES },
+    ExampleTable { path: &[SCHEDULE.define()], about: "", sections: schedule::EXAMPLES },
+    ExampleTable { path: &[SOURCE.define()], about: "", sections: source::EXAMPLES },
+    ExampleTable { path: &[ADMIN.define()], about: "", sections: admin::EXAMPLES },
+    ExampleTable {
+        path: &[CREDENTIALS.define()],
+        about: "Credentials, one section for each: tenants and sinks refer to them by name, such as `credential = \"app\"`. Several tenants can share a credential. The kinds follow.",
+        sections: &[],
+    },
+    ExampleTable {
+        path: &[TENANTS.define()],
+        about: "The tenants to poll, one section for each.",
+        sections: tenant::EXAMPLES,
+    },
+    ExampleTable { path: &[SEVERITY.define()], about: "", sections: rules::SEVERITY_EXAMPLES },
+    ExampleTable {
+        path: &[EXPECTED_DECISIONS.define()],
+        about: "",
+        sections: rules::EXPECTED_EXAMPLES,
+    },
+    ExampleTable {
+        path: &[SINKS.define()],
+        about: "The destinations of records, one section for each. The first one also has the keys that every sink can have; the types of sink follow. The cursors of a sink are stored under its name: to rename it, set `renamed_from`.",
+        sections: &[],
+    },
+    ExampleTable {
+        path: &[DEFAULTS.define(), TENANT_DEFAULTS.define()],
+        about: "",
+        sections: &[ExampleSection {
+            about: "Values for all tenants that do not set the key themselves.",
+            ..ExampleSection::SET
+        }],
+    },
+    ExampleTable {
+        path: &[DEFAULTS.define(), SINK_DEFAULTS.define()],
+        about: "",
+        sections: &[ExampleSection {
+            about: "Values for all sinks that do not set the key themselves. A sink whose type does not have the key ignores the value. Notification sinks (`chat` and `email`) also ignore `records`, `controls`, `full_every`, `historical_changes` and `start_from`.",
+            ..ExampleSection::SET
+        }],
+    },
+];
 
 /// The keys of a file in `tenants.d`, and of the table into which a CSV file is converted.
 pub(super) const TENANT_FILE_KEYS: &[KeyDefinition] = &[CREDENTIALS.define(), TENANTS.define()];

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::settings::{KeyWithDefault, TEXT, Text, Timespan, defaulted, duration, keys};
+use crate::settings::{
+    ExampleSection, KeyWithDefault, TEXT, Text, Timespan, defaulted, duration, keys,
+};
 
 keys! {
     /// All keys of the section.
@@ -32,6 +34,12 @@ keys! {
         "How long a partial day is held before it is released as partial.",
     );
 }
+
+/// The section in the example file.
+pub(in crate::config) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    about: "When tenants are polled. Microsoft publishes one snapshot of each tenant per day.",
+    ..ExampleSection::SET
+}];
 
 /// With a longer jitter or a longer interval, a tenant would not be polled on every day.
 const ONE_DAY: Duration = Duration::from_hours(24);

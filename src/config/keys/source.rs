@@ -3,8 +3,8 @@
 //! here. Start reading at [`PROXY`].
 
 use crate::settings::{
-    AUTHORITY_KEYS, Integer, Key, KeyWithDefault, SECRET, Secret, Size, TEXT, Text, defaulted,
-    integer, keys, optional, size,
+    AUTHORITY_KEYS, ExampleSection, Integer, Key, KeyWithDefault, SECRET, Secret, Size, TEXT, Text,
+    defaulted, integer, keys, optional, size,
 };
 
 keys! {
@@ -16,13 +16,15 @@ keys! {
         TEXT,
         "no proxy",
         "The proxy for requests to Microsoft, as http://host:port. Requests to the Azure Instance Metadata Service never use it.",
-    );
+    )
+    .example("http://proxy.example.com:3128");
     PROXY_USER: Key<Text> = optional(
         "proxy_user",
         TEXT,
         "no authentication",
         "The user name for the proxy; requires `proxy_password`.",
-    );
+    )
+    .example("forwarder");
     PROXY_PASSWORD: Key<Secret> = optional(
         "proxy_password",
         SECRET,
@@ -40,3 +42,9 @@ keys! {
         "The memory for responses from Graph, for all tenants together. A response that is larger than half of it is rejected.",
     );
 }
+
+/// The section in the example file.
+pub(in crate::config) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    about: "The connection to Microsoft Graph and to Entra, for all tenants together.",
+    ..ExampleSection::SET
+}];

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::settings::{
-    Integer, Key, KeyDefinition, KeyWithDefault, Size, TEXT, Text, Timespan, defaulted, duration,
-    integer, keys, optional, required, size,
+    ExampleSection, Integer, Key, KeyDefinition, KeyWithDefault, Size, TEXT, Text, Timespan,
+    defaulted, duration, integer, keys, optional, required, size,
 };
 
 keys! {
@@ -16,7 +16,8 @@ keys! {
         "directory",
         TEXT,
         "The state directory, as an absolute path. It contains the checkpoint.",
-    );
+    )
+    .example("/var/lib/secure-score-forwarder");
     RETENTION_DAYS: KeyWithDefault<Integer<i32>> = defaulted(
         "retention_days",
         integer::<i32>(90, 36_500).or(400),
@@ -27,13 +28,20 @@ keys! {
         size(0, u64::MAX),
         "no limit",
         "The size of the checkpoint above which the oldest bodies are pruned before they reach `retention_days`.",
-    );
+    )
+    .example("10GiB");
     REMOVED_SINKS: KeyWithDefault<Timespan> = defaulted(
         "removed_sinks",
         duration(Duration::ZERO, MAX_REMOVED_SINKS).or(Duration::from_hours(30 * 24)),
         "How long the cursors and dead letters of a sink are kept after its section was removed. If the name returns in this time, delivery continues from the cursors; `0d` deletes them with the section.",
     );
 }
+
+/// The section in the example file.
+pub(in crate::config) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    about: "The location and the retention of the checkpoint, which contains all data of the forwarder.",
+    ..ExampleSection::SET
+}];
 
 const RESERVED: &[KeyDefinition] = &[KeyDefinition::reserved("url")];
 

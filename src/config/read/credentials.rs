@@ -43,13 +43,13 @@ pub(super) fn shared(root: &Section<'_>, state_directory: Option<&Path>) -> Shar
 
 /// The shared credential with this name, which is the value of a key. Reports a fault if there is
 /// none.
-pub(super) fn named(
+pub(super) fn named<'a>(
     section: &Section<'_>,
     key: &impl Named,
     name: &str,
-    shared: &Shared,
-) -> Option<Arc<dyn Credential>> {
-    let found = shared.get(name).map(|shared| shared.credential.clone());
+    shared: &'a Shared,
+) -> Option<&'a NamedCredential> {
+    let found = shared.get(name);
 
     if found.is_none() {
         let mut known: Vec<&str> = shared.keys().map(String::as_str).collect();

@@ -29,8 +29,8 @@ use crate::{
     model::Day,
     schedule::{DigestSchedule, Schedule},
     settings::{
-        CA_FILE, EffectiveTable, Fault, FileUse, KeyWithDefault, Named, References, Section, Text,
-        Timespan, check, effective,
+        CA_FILE, Fault, FileUse, KeyWithDefault, Named, References, Section, Table, Text, Timespan,
+        check,
     },
     sink::{
         self,
@@ -44,6 +44,11 @@ use crate::{
 
 /// Reads the merged values of all sources. Fails with the faults of all sources, in their order.
 pub(super) fn read(layers: &Layers) -> Result<Configuration, Vec<Fault>> {
+    read_merged(layers).map(|(configuration, _)| configuration)
+}
+
+/// Like [`read`], but also returns the merged values.
+pub(super) fn read_merged(layers: &Layers) -> Result<(Configuration, Table), Vec<Fault>> {
     let faults = &layers.faults;
     let Some(merged) = layers.merge() else { return Err(faults.sorted()) };
     let root = Section::root(&merged, faults);
@@ -54,17 +59,10 @@ pub(super) fn read(layers: &Layers) -> Result<Configuration, Vec<Fault>> {
             let inspection =
                 Inspection { warnings: faults.sorted_warnings(), ..configuration.inspection };
             let outline = Outline { variables: layers.variable_names(), ..Outline::of(&merged) };
-            Ok(Configuration { outline, inspection, ..configuration })
+            Ok((Configuration { outline, inspection, ..configuration }, merged))
         }
         _ => Err(faults.sorted()),
     }
-}
-
-/// The effective values of all sources, which must be valid. Fails if the main file cannot be
-/// parsed.
-pub(super) fn effective_values(layers: &Layers) -> Result<Vec<EffectiveTable>, Vec<Fault>> {
-    let merged = layers.merge().ok_or_else(|| layers.faults.sorted())?;
-    Ok(effective(&merged, KEYS, &layers.faults))
 }
 
 /// Reads all sections. Returns `None` if a required part could not be read.
@@ -309,7 +307,7 @@ fn sign_in(
     };
 
     Some(SignIn {
-        credential: credentials::named(section, &CREDENTIAL, name, shared)?,
+        credential: credentials::named(section, &CREDENTIAL, name, shared)?.credential.clone(),
         tenant: tenant.to_owned(),
         login_url: login_url?,
         resource: Url::parse(resource).ok()?,

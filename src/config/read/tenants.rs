@@ -116,29 +116,31 @@ fn tenant(
         section.fault(&NAME, format!("`name` must be on one line and {limit}"));
     }
 
-    let (credential, own_credential) = match section.get(&CREDENTIAL)? {
+    let (used, is_own) = match section.get(&CREDENTIAL)? {
         NameOrSectionValue::Name(name) => {
-            (credentials::named(section, &CREDENTIAL, name, shared)?, None)
+            (credentials::named(section, &CREDENTIAL, name, shared)?.clone(), false)
         }
         NameOrSectionValue::Section(inner) => {
             let home = section.get(&ID).unwrap_or("organizations");
-            let own = credentials::read(&inner, &format!("tenant {name}"), home, state_directory)?;
-            (own.credential.clone(), Some(own))
+            let name = format!("tenant {name}");
+            (credentials::read(&inner, &name, home, state_directory)?, true)
         }
     };
 
     let id = id?;
     let tenant = id.to_string();
+    let credential = used.credential.clone();
     let plan = TenantPlan {
         name,
         id,
         labels,
+        credential: used.name.clone(),
         access: Access { cloud: cloud?, tenant, credential, api: section.get(&API) },
         rules: std::sync::Arc::default(),
         initial_backfill_days: section.get(&INITIAL_BACKFILL_DAYS),
     };
 
-    Some((plan, own_credential))
+    Some((plan, is_own.then_some(used)))
 }
 
 /// A tenant GUID or a domain. Reports a fault for any other text.

@@ -13,6 +13,12 @@ fn with_variables(variables: &[(&str, &str)]) -> Result<Configuration, String> {
         .map_err(|faults| rendered(&ConfigError(faults)))
 }
 
+/// The effective values of a text.
+fn effective_values(text: &str) -> Vec<EffectiveTable> {
+    let layers = layers_of("c.toml", text, Vec::new());
+    effective(&layers.merge().unwrap(), KEYS, &layers.faults)
+}
+
 #[test]
 fn environment_variables_set_keys() {
     let read = with_variables(&[
@@ -185,6 +191,23 @@ fn variables_only_refer_to_possible_secrets() {
 }
 
 #[test]
+fn a_variable_names_the_csv_file() {
+    let text = format!("tenants_file = \"a.csv\"\n{GOOD}");
+    let layers = layers_of("c.toml", &text, Vec::new());
+    let name = "SECURE_SCORE_FORWARDER__TENANTS_FILE";
+    for (variable, value, expected) in [
+        (name, "b.csv", "b.csv"),
+        (name, "", ""),
+        // A value that is not UTF-8 is a fault.
+        (name, "\u{fffd}.csv", "a.csv"),
+        ("SECURE_SCORE_FORWARDER__TENANTS", "b.csv", "a.csv"),
+    ] {
+        let variables = [(variable.to_owned(), value.to_owned())];
+        assert_eq!(layers.tenants_file(&variables), Some(expected), "{variable} {value}");
+    }
+}
+
+#[test]
 fn tenants_and_sinks_inherit_defaults() {
     let credential = "[credentials.app]\nkind = \"managed_identity\"\n";
     let defaults = "[defaults.tenants]\ncredential = \"app\"\ninitial_backfill_days = 9\n[defaults.sinks]\nmax_rate = 50\ntexts = \"full\"\nca_file = \"/ca.pem\"\nchanges = [\"regressed\"]\n";
@@ -201,7 +224,7 @@ fn tenants_and_sinks_inherit_defaults() {
     // The certificate authorities are used by one of the sinks, and reported once.
     assert_eq!(read.inspection.files.len(), 1);
 
-    let effective = read::effective_values(&layers_of("c.toml", &text, Vec::new())).unwrap();
+    let effective = effective_values(&text);
     let shown: Vec<String> = effective
         .iter()
         .filter(|table| table.heading == "[[sinks]]")
@@ -295,8 +318,7 @@ fn a_wrong_default_is_one_fault() {
 #[test]
 fn inherited_tables_are_shown_as_defaults() {
     let defaults = "[defaults.tenants.cloud]\nlogin_url = \"https://l.example\"\ngraph_url = \"https://g.example\"\n";
-    let layers = layers_of("c.toml", &format!("{defaults}{GOOD}"), Vec::new());
-    let tables = read::effective_values(&layers).unwrap();
+    let tables = effective_values(&format!("{defaults}{GOOD}"));
     let cloud = tables.iter().find(|table| table.heading == "[tenants.cloud]").unwrap();
     let origins: Vec<String> = cloud.values.iter().map(|value| value.origin.to_string()).collect();
     assert_eq!(origins, ["defaults, c.toml:2", "defaults, c.toml:3"]);
@@ -310,8 +332,7 @@ fn inherited_tables_are_shown_as_defaults() {
 #[test]
 fn effective_values_contain_no_secret() {
     let sink = "[[sinks]]\nname = \"hook\"\ntype = \"http\"\nurl = \"https://h/canary\"\n[[sinks]]\nname = \"o\"\ntype = \"otlp\"\nurl = \"https://h/v1?key=canary\"\n";
-    let layers = layers_of("c.toml", &format!("{GOOD}{sink}"), Vec::new());
-    let shown = format!("{:?}", read::effective_values(&layers).unwrap());
+    let shown = format!("{:?}", effective_values(&format!("{GOOD}{sink}")));
     assert!(!shown.contains("canary") && shown.contains("[redacted]"), "{shown}");
     assert!(shown.contains("graph-secret"), "{shown}");
     assert!(shown.contains("https://h/v1?[redacted]"), "{shown}");

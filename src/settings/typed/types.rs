@@ -79,19 +79,32 @@ pub struct NamedSections;
 #[derive(Debug)]
 pub struct NameOrSection;
 
+/// The types whose default is a constant of the type that they are read as, each with that type
+/// and, for a generic one, the bound of its parameter.
+macro_rules! defaults_as_read {
+    ($($kind:ty => $default:ty $(, $parameter:ident: $bound:ident)?;)*) => {$(
+        impl$(<$parameter: $bound>)? HasDefault for $kind {
+            type Default = $default;
+
+            fn default<'a>(default: $default) -> Self::Value<'a> {
+                default
+            }
+        }
+    )*};
+}
+defaults_as_read! {
+    Text => &'static str;
+    Flag => bool;
+    Timespan => Duration;
+    Size => usize;
+    OneOf<E> => E, E: Choices;
+}
+
 impl KeyType for Text {
     type Value<'a> = &'a str;
 
     fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<&'a str> {
         non_empty(node)
-    }
-}
-
-impl HasDefault for Text {
-    type Default = &'static str;
-
-    fn default<'a>(default: &'static str) -> Self::Value<'a> {
-        default
     }
 }
 
@@ -111,14 +124,6 @@ impl KeyType for Flag {
     }
 }
 
-impl HasDefault for Flag {
-    type Default = bool;
-
-    fn default<'a>(default: bool) -> Self::Value<'a> {
-        default
-    }
-}
-
 impl KeyType for Timespan {
     type Value<'a> = Duration;
 
@@ -127,27 +132,11 @@ impl KeyType for Timespan {
     }
 }
 
-impl HasDefault for Timespan {
-    type Default = Duration;
-
-    fn default<'a>(default: Duration) -> Self::Value<'a> {
-        default
-    }
-}
-
 impl KeyType for Size {
     type Value<'a> = usize;
 
     fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<usize> {
         parse_size(node.text()?).and_then(|size| size.try_into().ok())
-    }
-}
-
-impl HasDefault for Size {
-    type Default = usize;
-
-    fn default<'a>(default: usize) -> Self::Value<'a> {
-        default
     }
 }
 
@@ -164,14 +153,6 @@ impl<E: Choices> KeyType for OneOf<E> {
 
     fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<E> {
         E::from_name(node.text()?)
-    }
-}
-
-impl<E: Choices> HasDefault for OneOf<E> {
-    type Default = E;
-
-    fn default<'a>(default: E) -> Self::Value<'a> {
-        default
     }
 }
 
@@ -305,13 +286,7 @@ macro_rules! integers {
             }
         }
 
-        impl HasDefault for Integer<$integer> {
-            type Default = $integer;
-
-            fn default<'a>(default: $integer) -> Self::Value<'a> {
-                default
-            }
-        }
+        defaults_as_read!(Integer<$integer> => $integer;);
     )*};
 }
 integers!(i32, u32, usize);

@@ -12,11 +12,12 @@ use crate::{
     format::FormatName,
     model::Kind,
     settings::{
-        Key, OneOf, SECRET, Secret, Section, TEXT, Text, Timespan, choices, duration, keys, one_of,
-        optional, required,
+        ExampleSection, Key, OneOf, SECRET, Secret, Section, TEXT, Text, Timespan, choices,
+        duration, keys, one_of, optional, required,
     },
     sink::{
         BoxFuture, Context, Failure, History, Limits, Plan, Sink,
+        common_keys::CHANGES,
         notification::{DIGEST_KEYS, Mode, RECORDS},
         shared_keys::{TLS_KEYS, TlsFiles},
         web::{HttpReceiverOptions, ReceiverUrl},
@@ -37,20 +38,53 @@ keys! {
         "url",
         SECRET,
         "The URL of the webhook, as a reference to a secret, because every person who knows it can post messages.",
-    );
+    )
+    .example("{ credential = \"teams-webhook\" }");
     TEMPLATE: Key<Text> = optional(
         "template",
         TEXT,
         "no template",
         "With `service = \"template\"`, the JSON body of a request. In its strings, placeholders such as {title}, {text}, {severity}, {tenant.name} and {label.NAME} are replaced.",
-    );
+    )
+    .example(r#"{"summary": "{title}", "text": "{text}", "customer": "{label.customer}"}"#);
     INTERVAL: Key<Timespan> = optional(
         "interval",
         duration(Duration::ZERO, MAX_INTERVAL),
         "`1s` for Slack, `250ms` for Teams, and `0s` for a template",
         "The minimum time between two messages.",
-    );
+    )
+    .example("250ms");
 }
+
+/// The sections in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "teams",
+        about: "Messages in a channel of Microsoft Teams. Notification sinks (`chat` and `email`) send changes and problems: without `records`, only `change` and `quality`, and without `start_from`, beginning with the day on which they were added.",
+        omits: &[TEMPLATE.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "slack",
+        about: "Messages in a channel of Slack.",
+        sets: &[
+            SERVICE.define().example("slack"),
+            URL.define().example("{ credential = \"slack-webhook\" }"),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "tickets",
+        about: "Any other endpoint for JSON, such as a ticket system. It receives one request for each record: here, for changes of two kinds.",
+        sets: &[
+            SERVICE.define().example("template"),
+            URL.define().example("{ credential = \"tickets-url\" }"),
+            TEMPLATE.define(),
+            CHANGES.define().example("[\"regressed\", \"baseline_drift\"]"),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+];
 
 choices! {
     /// The name of a [`Service`].

@@ -11,7 +11,7 @@ mod service;
 mod slack;
 mod teams;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

@@ -5,8 +5,8 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
-        Choice, Key, KeyWithDefault, OneOf, SECRET, Secret, SecretRef, Section, Size, TEXT, Text,
-        defaulted, keys, one_of, optional, required, size,
+        Choice, ExampleSection, Key, KeyWithDefault, OneOf, SECRET, Secret, SecretRef, Section,
+        Size, TEXT, Text, defaulted, keys, one_of, optional, required, size,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
@@ -22,7 +22,8 @@ keys! {
     ..GZIP_KEYS;
     ..TLS_KEYS;
     URL: Key<Text> =
-        required("url", TEXT, "The URL of the cluster, such as https://elastic.example.com:9200.");
+        required("url", TEXT, "The URL of the cluster, such as https://elastic.example.com:9200.")
+            .example("https://elastic.example.com:9200");
     INDEX: KeyWithDefault<Text> = defaulted(
         "index",
         TEXT.or("logs-microsoft.secure_score-default"),
@@ -38,17 +39,40 @@ keys! {
         SECRET,
         "no API key",
         "The API key, as the base64 encoding of `id:key` that Kibana shows; instead of `username` and `password`.",
-    );
+    )
+    .example("{ credential = \"elastic-key\" }");
     USERNAME: Key<Text> =
-        optional("username", TEXT, "no user name", "The user name; requires `password`.");
+        optional("username", TEXT, "no user name", "The user name; requires `password`.")
+            .example("forwarder");
     PASSWORD: Key<Secret> =
-        optional("password", SECRET, "no password", "The password of `username`.");
+        optional("password", SECRET, "no password", "The password of `username`.")
+            .example("{ credential = \"opensearch-password\" }");
     BATCH_SIZE: KeyWithDefault<Size> = defaulted(
         "batch_size",
         size(64 << 10, 64 << 20).or(2 << 20),
         "The size at which a request is sent, before compression.",
     );
 }
+
+/// The sections in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "elastic",
+        about: "Elasticsearch, with an API key.",
+        omits: &[USERNAME.define(), PASSWORD.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "opensearch",
+        about: "OpenSearch, with a user name and a password.",
+        sets: &[
+            URL.define().example("https://opensearch.example.com:9200"),
+            USERNAME.define(),
+            PASSWORD.define(),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+];
 
 /// The default format.
 const ECS: Choice<FormatName> = Choice { name: FormatName::Ecs.as_str(), value: FormatName::Ecs };

@@ -12,7 +12,7 @@ mod config;
 mod response;
 mod service;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

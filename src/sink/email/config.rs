@@ -10,8 +10,8 @@ use crate::{
     format::FormatName,
     model::Kind,
     settings::{
-        FLAG, Flag, Key, KeyWithDefault, Named, OneOf, SECRET, Secret, SecretRef, Section, TEXT,
-        TEXTS, Text, Texts, choices, defaulted, keys, one_of, optional, required,
+        ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, OneOf, SECRET, Secret, SecretRef,
+        Section, TEXT, TEXTS, Text, Texts, choices, defaulted, keys, one_of, optional, required,
     },
     sink::{
         BoxFuture, Context, Failure, History, Limits, Plan, Sink,
@@ -31,7 +31,8 @@ keys! {
         "server",
         TEXT,
         "The mail server, as HOST or HOST:PORT. Without a port, it is 465, or 587 with `tls = \"starttls\"`, or 25 with `tls = \"none\"`.",
-    );
+    )
+    .example("mail.example.com");
     TLS: KeyWithDefault<OneOf<Encryption>> = defaulted(
         "tls",
         one_of(Encryption::NAMES).or(Encryption::Implicit.choice()),
@@ -41,26 +42,37 @@ keys! {
         "from",
         TEXT,
         "The sender, such as `Secure Score <score@contoso.example>`.",
-    );
-    TO: Key<Texts> = required("to", TEXTS, "The recipients.");
+    )
+    .example("Secure Score <score@contoso.example>");
+    TO: Key<Texts> =
+        required("to", TEXTS, "The recipients.").example("[\"soc@contoso.example\"]");
     USERNAME: Key<Text> = optional(
         "username",
         TEXT,
         "no authentication",
         "The user name for the mail server; requires `password`.",
-    );
+    )
+    .example("score");
     PASSWORD: Key<Secret> = optional(
         "password",
         SECRET,
         "no authentication",
         "The password for the mail server; requires `username`.",
-    );
+    )
+    .example("{ credential = \"mail-password\" }");
     ATTACH_REPORT: KeyWithDefault<Flag> = defaulted(
         "attach_report",
         FLAG.or(true),
         "Attaches the report of the last 30 days, as an HTML page, to a digest.",
     );
 }
+
+/// The section in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "mail",
+    about: "Email to a mailbox or a list, in builds with the feature `email`, which is on by default.",
+    ..ExampleSection::NOT_SET
+}];
 
 choices! {
     /// When the connection is encrypted.

@@ -12,7 +12,7 @@ mod html;
 mod service;
 mod session;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

@@ -26,8 +26,8 @@ use crate::{
     format::{FormatName, Formatter},
     model::{Day, Record},
     settings::{
-        FLAG, Flag, Integer, Key, KeyWithDefault, Section, Size, TEXT, Text, defaulted, integer,
-        keys, optional, required, size,
+        ExampleSection, FLAG, Flag, Integer, Key, KeyWithDefault, Section, Size, TEXT, Text,
+        defaulted, integer, keys, optional, required, size,
     },
 };
 
@@ -43,13 +43,15 @@ keys! {
     /// The keys of this sink, besides those of all sinks.
     pub(super) const KEYS;
     ..LINE_FORMAT_KEYS;
-    PATH: Key<Text> = required("path", TEXT, "The file to append to, as an absolute path.");
+    PATH: Key<Text> = required("path", TEXT, "The file to append to, as an absolute path.")
+        .example("/var/log/secure-score/records.jsonl");
     ROTATE_SIZE: Key<Size> = optional(
         "rotate_size",
         size(64 << 10, u64::MAX),
         "no limit",
         "Rotates the file before it exceeds this size.",
-    );
+    )
+    .example("100MiB");
     ROTATE_DAILY: KeyWithDefault<Flag> = defaulted(
         "rotate_daily",
         FLAG.or(false),
@@ -60,8 +62,16 @@ keys! {
         integer::<usize>(1, 100_000),
         "all rotated files",
         "The number of rotated files to keep.",
-    );
+    )
+    .example("30");
 }
+
+/// The section in the example file.
+pub(super) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "local",
+    about: "A local file, one record per line.",
+    ..ExampleSection::NOT_SET
+}];
 
 #[derive(Debug)]
 struct FilePlan {

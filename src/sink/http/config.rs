@@ -7,9 +7,9 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
-        Integer, Key, KeyWithDefault, OneOf, SECRET, SECRETS, Secret, SecretRef, Secrets, Section,
-        Size, TEXT_OR_SECRET, TextOrSecret, choices, defaulted, integer, keys, one_of, optional,
-        required, size,
+        ExampleSection, Integer, Key, KeyWithDefault, OneOf, SECRET, SECRETS, Secret, SecretRef,
+        Secrets, Section, Size, TEXT_OR_SECRET, TextOrSecret, choices, defaulted, integer, keys,
+        one_of, optional, required, size,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
@@ -28,7 +28,8 @@ keys! {
         "url",
         TEXT_OR_SECRET,
         "The URL that batches are posted to, or a reference to a secret that contains it.",
-    );
+    )
+    .example("https://hooks.example.com/secure-score");
     BODY: Key<OneOf<BodyForm>> = optional(
         "body",
         one_of(BodyForm::NAMES),
@@ -40,19 +41,22 @@ keys! {
         SECRETS,
         "no additional headers",
         "Additional headers, by reference: X-Api-Key = { credential = \"name\" }.",
-    );
+    )
+    .example("{ X-Api-Key = { credential = \"hook-key\" } }");
     SIGNING_SECRET: Key<Secret> = optional(
         "signing_secret",
         SECRET,
         "requests are not signed",
         "The secret for signing requests according to Standard Webhooks: `whsec_…` or any text.",
-    );
+    )
+    .example("{ credential = \"hook-secret\" }");
     OLD_SIGNING_SECRET: Key<Secret> = optional(
         "old_signing_secret",
         SECRET,
         "one signature",
         "The previous `signing_secret` during a rotation; requests are signed with both.",
-    );
+    )
+    .example("{ credential = \"hook-secret-old\" }");
     BATCH_RECORDS: KeyWithDefault<Integer<usize>> = defaulted(
         "batch_records",
         integer::<usize>(1, 100_000).or(500),
@@ -64,6 +68,13 @@ keys! {
         "The size at which a request is sent, before compression.",
     );
 }
+
+/// The section in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "webhook",
+    about: "Any endpoint for batches of records.",
+    ..ExampleSection::NOT_SET
+}];
 
 choices! {
     /// The form of a request body.

@@ -6,7 +6,7 @@ mod config;
 mod service;
 mod signature;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

@@ -1,27 +1,28 @@
 //! The configuration of a sink with `type = "kafka"`. Reading a section opens no connection and
 //! reads no secret; faults are added to the section.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rdkafka::ClientConfig;
 use secrecy::ExposeSecret;
 
 use super::{
+    fencing::Fencing,
     properties::Properties,
     service::{is_topic_char, open, probe},
 };
 use crate::{
     format::FormatName,
     settings::{
-        FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, SECRET, Secret, SecretRef, Section,
-        SubSection, TEXT, TEXTS, Text, Texts, Timespan, choices, defaulted, duration, keys, one_of,
-        optional, required, section,
+        ExampleSection, FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, SECRET, Secret,
+        SecretRef, Section, SubSection, TEXT, TEXTS, Text, Texts, Timespan, choices, defaulted,
+        duration, keys, one_of, optional, required, section,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
         address::{has_no_user, is_without_user, reject_user},
         chain,
-        common_keys::NAME,
+        common_keys::{CREDENTIAL, ENTRA_TENANT, NAME},
         shared_keys::{FORMAT, FORMAT_KEYS, TLS_KEYS, TlsFiles},
         template::Template,
     },
@@ -31,12 +32,14 @@ keys! {
     /// The keys of this sink, besides those of all sinks.
     pub(in crate::sink) const KEYS;
     ..FORMAT_KEYS;
-    BROKERS: Key<Texts> = required("brokers", TEXTS, "The bootstrap brokers, each `host:port`.");
+    BROKERS: Key<Texts> = required("brokers", TEXTS, "The bootstrap brokers, each `host:port`.")
+        .example("[\"kafka-1.example.com:9092\"]");
     TOPIC: Key<Text> = required(
         "topic",
         TEXT,
         "The topic, which must exist; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
-    );
+    )
+    .example("secure-score");
     EXACTLY_ONCE: KeyWithDefault<Flag> = defaulted(
         "exactly_once",
         FLAG.or(true),
@@ -47,13 +50,15 @@ keys! {
         TEXT,
         "`secure-score-forwarder.TOPIC.SINK`",
         "The transactional ID of the producer, which only one instance at a time may use.",
-    );
+    )
+    .example("secure-score-forwarder.secure-score.lake");
     PROGRESS_TOPIC: Key<Text> = optional(
         "progress_topic",
         TEXT,
         "`TRANSACTIONAL_ID.progress`",
         "The compacted topic that stores the progress, created if it does not exist (not with `oauthbearer`).",
-    );
+    )
+    .example("secure-score-forwarder.secure-score.lake.progress");
     TRANSACTION_TIMEOUT: KeyWithDefault<Timespan> = defaulted(
         "transaction_timeout",
         duration(Duration::from_secs(5), Duration::from_mins(15)).or(Duration::from_mins(1)),
@@ -81,7 +86,8 @@ keys! {
         MAP,
         "no additional properties",
         "Additional properties of librdkafka, such as `{ \"linger.ms\" = \"50\" }`, except those that other keys set or that the guarantees of the sink depend on.",
-    );
+    )
+    .example("{ \"linger.ms\" = \"50\", \"client.id\" = \"secure-score\" }");
 }
 
 keys! {
@@ -91,26 +97,54 @@ keys! {
         "mechanism",
         one_of(Mechanism::NAMES),
         "The mechanism; `oauthbearer`, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
-    );
+    )
+    .example("scram-sha-512");
     USERNAME: Key<Text> = optional(
         "username",
         TEXT,
         "no user name",
         "The user name, which every mechanism except `oauthbearer` requires.",
-    );
+    )
+    .example("forwarder");
     PASSWORD: Key<Secret> = optional(
         "password",
         SECRET,
         "no password",
         "The password, which every mechanism except `oauthbearer` requires.",
-    );
+    )
+    .example("{ credential = \"kafka-password\" }");
     RESOURCE: Key<Text> = optional(
         "resource",
         TEXT,
         "`https://` and the host name of the first broker",
         "oauthbearer: the resource for which Entra tokens are requested.",
-    );
+    )
+    .example("https://contoso.servicebus.windows.net");
 }
+
+/// The sections in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "lake",
+        about: "A cluster of Apache Kafka, in builds with the feature `kafka`, which is on by default.",
+        omits: &[RESOURCE.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "event-hub",
+        about: "Azure Event Hubs, with tokens of Entra. The credential requires the role Azure Event Hubs Data Owner.",
+        sets: &[
+            BROKERS.define().example("[\"contoso.servicebus.windows.net:9093\"]"),
+            TLS.define().example("{}"),
+            SASL.define(),
+            MECHANISM.define().example("oauthbearer"),
+            RESOURCE.define(),
+            CREDENTIAL.define(),
+            ENTRA_TENANT.define(),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+];
 
 choices! {
     /// The compression of batches, as librdkafka names it.
@@ -146,6 +180,8 @@ pub(super) struct KafkaPlan {
     pub compression: Compression,
     /// The properties that the operator adds to those of this plan.
     pub properties: Properties,
+    /// Shared by all producers of the sink.
+    pub fencing: Arc<Fencing>,
     tls: Option<TlsFiles>,
     sasl: Option<Sasl>,
 }
@@ -312,6 +348,7 @@ impl KafkaPlan {
             tls,
             sasl,
             brokers,
+            fencing: Arc::default(),
         })
     }
 

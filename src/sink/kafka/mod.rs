@@ -11,6 +11,7 @@
 
 mod cluster;
 mod config;
+mod fencing;
 mod oauth;
 mod producer;
 mod progress;
@@ -18,7 +19,7 @@ mod properties;
 mod refused_properties;
 mod service;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

@@ -10,7 +10,7 @@ mod digest;
 mod merge;
 mod notice;
 
-use std::fmt::Write as _;
+use std::{cmp::Reverse, fmt::Write as _};
 
 pub(super) use self::notice::Notice;
 use super::{
@@ -29,7 +29,8 @@ pub const DIGEST: Key<Text> = optional(
     TEXT,
     "single messages",
     "When one digest is sent instead of single messages: a cron expression with five fields in the time zone of the schedule, such as `0 8 * * 1`.",
-);
+)
+.example("0 8 * * 1");
 
 /// The keys of a sink that can send digests.
 pub(super) const DIGEST_KEYS: &[KeyDefinition] = &[DIGEST.define()];
@@ -118,14 +119,17 @@ impl Mode {
         }
     }
 
-    /// The message for the notices of a batch. `fields` are added to each part that is about
-    /// records.
+    /// The message for the notices of a batch, the most severe parts first. `fields` are added to
+    /// each part that is about records.
     pub(super) fn message(self, notices: &[Notice], fields: &[(String, String)]) -> Message {
         match self {
-            Self::Messages => Message {
-                title: notice::title(notices),
-                parts: merge::merged(notices).iter().map(|merged| merged.part(fields)).collect(),
-            },
+            Self::Messages => {
+                let mut merged = merge::merged(notices);
+                // The sort is stable: within a severity, the order of the records is kept.
+                merged.sort_by_key(|merged| Reverse(merged.first.severity));
+                let parts = merged.iter().map(|merged| merged.part(fields)).collect();
+                Message { title: notice::title(notices), parts }
+            }
             Self::Digest => digest::digest(notices),
         }
     }
@@ -183,6 +187,8 @@ pub(super) fn notices(batch: &Batch) -> Result<Vec<Notice>, Failure> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    pub(in crate::sink) mod fleet;
+
     use super::{notice::NoticeKind, *};
 
     /// A notice about a change of the control `AdminMFAV2`.

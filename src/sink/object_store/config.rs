@@ -7,13 +7,14 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
-        Key, KeyDefinition, KeyWithDefault, OneOf, SECRET, Secret, SecretRef, Section, SubSection,
-        TEXT, Text, choices, defaulted, keys, one_of, optional, required, section,
+        ExampleSection, Key, KeyDefinition, KeyWithDefault, OneOf, SECRET, Secret, SecretRef,
+        Section, SubSection, TEXT, Text, choices, defaulted, keys, one_of, optional, required,
+        section,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
         address::{is_without_user, reject_user},
-        common_keys::CREDENTIAL,
+        common_keys::{CREDENTIAL, ENTRA_TENANT},
         shared_keys::{AUTHORITY_KEYS, CA_FILE, LINE_FORMAT, LINE_FORMAT_KEYS},
         web::read_url,
     },
@@ -28,7 +29,8 @@ keys! {
         "url",
         TEXT,
         "The bucket or container, and a prefix: s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
-    );
+    )
+    .example("s3://example-scores/secure-score");
     COMPRESSION: KeyWithDefault<OneOf<Compression>> = defaulted(
         "compression",
         one_of(Compression::NAMES).or(Compression::Zstd.choice()),
@@ -39,43 +41,50 @@ keys! {
         TEXT,
         "`$AWS_REGION`, or else `us-east-1`",
         "s3: the region of the bucket.",
-    );
+    )
+    .example("eu-west-1");
     ACCESS_KEY_ID: Key<Text> = optional(
         "access_key_id",
         TEXT,
         "the key in the environment, or the role of the host",
         "s3: the ID of the access key; requires `secret_access_key`.",
-    );
+    )
+    .example("AKIAEXAMPLE");
     SECRET_ACCESS_KEY: Key<Secret> = optional(
         "secret_access_key",
         SECRET,
         "the key in the environment, or the role of the host",
         "s3: the secret access key; requires `access_key_id`.",
-    );
+    )
+    .example("{ credential = \"s3-key\" }");
     ACCOUNT: Key<Text> = optional(
         "account",
         TEXT,
         "no account",
         "az: the storage account, which az:// URLs require.",
-    );
+    )
+    .example("contosoarchive");
     ACCOUNT_KEY: Key<Secret> = optional(
         "account_key",
         SECRET,
         "the sink signs in to Entra",
         "az: the key of the account; instead of `credential` and `entra_tenant`.",
-    );
+    )
+    .example("{ credential = \"blob-key\" }");
     SERVICE_ACCOUNT: Key<Secret> = optional(
         "service_account",
         SECRET,
         "the service account of the environment or of the host",
         "gs: the JSON key of a service account.",
-    );
+    )
+    .example("{ credential = \"google-key\" }");
     ENDPOINT: Key<Text> = optional(
         "endpoint",
         TEXT,
         "the endpoint of the cloud provider",
         "The URL of the API.",
-    );
+    )
+    .example("https://objects.example.com");
     SECURITY_LAKE: Key<SubSection> = optional(
         "security_lake",
         section(SECURITY_LAKE_KEYS),
@@ -87,13 +96,65 @@ keys! {
 keys! {
     /// The keys of `security_lake`.
     const SECURITY_LAKE_KEYS;
-    SOURCE: Key<Text> = required("source", TEXT, "The name of the custom source.");
+    SOURCE: Key<Text> =
+        required("source", TEXT, "The name of the custom source.").example("secure-score");
     ACCOUNT_ID: Key<Text> = required(
         "account_id",
         TEXT,
         "The ID of the AWS account that the records belong to: 12 digits.",
-    );
+    )
+    .example("123456789012");
 }
+
+/// The sections in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "archive",
+        about: "Amazon S3, or a store with the same API, in builds with the feature `object_store`.",
+        sets: &[REGION.define()],
+        omits: &[
+            ACCOUNT.define(),
+            ACCOUNT_KEY.define(),
+            SERVICE_ACCOUNT.define(),
+            SECURITY_LAKE.define(),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "security-lake",
+        about: "Amazon Security Lake.",
+        sets: &[
+            URL.define().example("s3://aws-security-data-lake-eu-west-1-example"),
+            REGION.define(),
+            SECURITY_LAKE.define(),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "blobs",
+        about: "Azure Blob Storage, with tokens of Entra. The credential requires the role Storage Blob Data Contributor.",
+        sets: &[
+            URL.define().example("az://scores"),
+            ACCOUNT.define(),
+            CREDENTIAL.define(),
+            ENTRA_TENANT.define(),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "blobs-with-key",
+        about: "Azure Blob Storage, with the key of the storage account.",
+        sets: &[URL.define().example("az://scores/by-key"), ACCOUNT.define(), ACCOUNT_KEY.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "google",
+        about: "Google Cloud Storage.",
+        sets: &[URL.define().example("gs://example-scores/secure-score")],
+        lists: &[SERVICE_ACCOUNT.define()],
+        ..ExampleSection::NOT_SET
+    },
+];
 
 choices! {
     /// The compression of objects that consist of lines.

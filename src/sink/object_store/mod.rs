@@ -12,7 +12,7 @@ mod parquet;
 mod service;
 mod store;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

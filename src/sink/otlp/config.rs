@@ -6,7 +6,10 @@ use reqwest::header::HeaderName;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SECRETS, SecretRef, Secrets, Section, TEXT, Text, keys, optional, required},
+    settings::{
+        ExampleSection, Key, SECRETS, SecretRef, Secrets, Section, TEXT, Text, keys, optional,
+        required,
+    },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
         shared_keys::{FORMAT, FORMAT_KEYS, GZIP_KEYS, TLS_KEYS},
@@ -24,14 +27,23 @@ keys! {
         "url",
         TEXT,
         "The URL of the receiver, such as https://otel.example.com:4318; if it has no path, /v1/logs is added.",
-    );
+    )
+    .example("https://otel.example.com:4318");
     HEADERS: Key<Secrets> = optional(
         "headers",
         SECRETS,
         "no additional headers",
         "Additional headers, by reference: Authorization = { credential = \"name\" }.",
-    );
+    )
+    .example("{ Authorization = { credential = \"otel-token\" } }");
 }
+
+/// The section in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "otel",
+    about: "A receiver of OpenTelemetry logs.",
+    ..ExampleSection::NOT_SET
+}];
 
 /// A validated section.
 #[derive(Clone, Debug)]

@@ -5,10 +5,12 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
-        Key, KeyWithDefault, OneOf, Section, TEXT, Text, defaulted, keys, one_of, required,
+        ExampleSection, Key, KeyWithDefault, OneOf, Section, TEXT, Text, defaulted, keys, one_of,
+        required,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
+        common_keys::{CREDENTIAL, ENTRA_TENANT, LOGIN_URL},
         shared_keys::{AUTHORITY_KEYS, GZIP_KEYS, JSON},
         web::{HttpReceiverOptions, read_url},
     },
@@ -23,20 +25,32 @@ keys! {
         "url",
         TEXT,
         "The logs ingestion URL of the data collection endpoint or rule, https://….ingest.monitor.azure.com.",
-    );
+    )
+    .example("https://dce-1.westeurope-1.ingest.monitor.azure.com");
     RULE_ID: Key<Text> =
-        required("rule_id", TEXT, "The immutable ID of the data collection rule, dcr-….");
+        required("rule_id", TEXT, "The immutable ID of the data collection rule, dcr-….")
+            .example("dcr-0123456789abcdef0123456789abcdef");
     STREAM: Key<Text> = required(
         "stream",
         TEXT,
         "A stream that the rule declares, such as Custom-SecureScore_CL.",
-    );
+    )
+    .example("Custom-SecureScore_CL");
     FORMAT: KeyWithDefault<OneOf<FormatName>> = defaulted(
         "format",
         one_of(&["json", "ocsf", "ecs"]).or(JSON),
         "The format of a record. Records in every format have a `TimeGenerated`.",
     );
 }
+
+/// The section in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "sentinel",
+    about: "Microsoft Sentinel, or another workspace of Azure Monitor. The credential requires the role Monitoring Metrics Publisher on the data collection rule.",
+    sets: &[CREDENTIAL.define(), ENTRA_TENANT.define()],
+    lists: &[LOGIN_URL.define()],
+    ..ExampleSection::NOT_SET
+}];
 
 /// A validated section.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@
 mod config;
 mod service;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

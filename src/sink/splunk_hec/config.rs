@@ -7,8 +7,8 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
-        FLAG, Flag, Key, KeyWithDefault, Named, SECRET, Secret, SecretRef, Section, TEXT, TEXTS,
-        Text, Texts, Timespan, defaulted, duration, keys, optional, required,
+        ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, SECRET, Secret, SecretRef, Section,
+        TEXT, TEXTS, Text, Texts, Timespan, defaulted, duration, keys, optional, required,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
@@ -28,22 +28,27 @@ keys! {
         TEXT,
         "`urls` is required",
         "The URL of the collector, such as https://splunk.example.com:8088.",
-    );
+    )
+    .example("https://splunk.example.com:8088");
     URLS: Key<Texts> = optional(
         "urls",
         TEXTS,
         "`url` is required",
         "The URLs of several collectors, instead of `url`; if a collector cannot accept events, the next one is used.",
-    );
-    TOKEN: Key<Secret> = required("token", SECRET, "The token of the collector.");
+    )
+    .example("[\"https://splunk-1.example.com:8088\", \"https://splunk-2.example.com:8088\"]");
+    TOKEN: Key<Secret> = required("token", SECRET, "The token of the collector.")
+        .example("{ credential = \"hec-token\" }");
     INDEX: Key<Text> = optional(
         "index",
         TEXT,
         "the index of the token",
         "The index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
-    );
+    )
+    .example("posture");
     SOURCETYPE: Key<Text> =
-        optional("sourcetype", TEXT, "`microsoft:securescore:KIND`", "The source type.");
+        optional("sourcetype", TEXT, "`microsoft:securescore:KIND`", "The source type.")
+            .example("microsoft:securescore");
     INDEXED_FIELDS: KeyWithDefault<Flag> = defaulted(
         "indexed_fields",
         FLAG.or(true),
@@ -61,6 +66,23 @@ keys! {
         "The time after which events without an acknowledgement are sent again.",
     );
 }
+
+/// The sections in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "splunk",
+        about: "The HTTP event collector of Splunk.",
+        sets: &[URL.define()],
+        omits: &[URLS.define()],
+        ..ExampleSection::NOT_SET
+    },
+    ExampleSection {
+        name: "splunk-cluster",
+        about: "Several collectors with the same token.",
+        sets: &[URLS.define()],
+        ..ExampleSection::NOT_SET
+    },
+];
 
 /// A validated section.
 #[derive(Debug)]

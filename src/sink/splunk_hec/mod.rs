@@ -13,7 +13,7 @@ mod post;
 mod response;
 mod service;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     format::{FormatName, Formatter},
     model::Record,
-    settings::{KeyDefinition, Section},
+    settings::{ExampleSection, KeyDefinition, Section},
 };
 
 /// See [`Guarantee`].
@@ -26,6 +26,13 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
 
 /// The keys of this sink, besides those of all sinks.
 pub(super) const KEYS: &[KeyDefinition] = LINE_FORMAT_KEYS;
+
+/// The section in the example file.
+pub(super) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
+    name: "console",
+    about: "Standard output, one record per line.",
+    ..ExampleSection::NOT_SET
+}];
 
 #[derive(Debug)]
 struct StdoutPlan {

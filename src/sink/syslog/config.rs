@@ -9,12 +9,13 @@ use super::service::{open, open_for_test, probe};
 use crate::{
     format::{FormatName, SyslogTag},
     settings::{
-        Choice, FLAG, Flag, Integer, Key, KeyWithDefault, Named, OneOf, Section, Size, TEXT, Text,
-        choices, defaulted, integer, keys, one_of, optional, required, size,
+        Choice, ExampleSection, FLAG, Flag, Integer, Key, KeyWithDefault, Named, OneOf, Section,
+        Size, TEXT, Text, choices, defaulted, integer, keys, one_of, optional, required, size,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
         address::has_no_user,
+        common_keys::GENERAL_KEYS,
         shared_keys::{FORMATS, SERVER_NAME, SERVER_NAME_KEYS, TLS_KEYS, TlsFiles},
     },
 };
@@ -28,7 +29,8 @@ keys! {
         "address",
         TEXT,
         "The receiver: tcp://, tls://, relp://, relps:// or udp:// with host:port, or unix:///path.",
-    );
+    )
+    .example("tls://siem.example.com:6514");
     FORMAT: KeyWithDefault<OneOf<FormatName>> =
         defaulted("format", one_of(FORMATS).or(CEF), "The format of a record.");
     MESSAGE: KeyWithDefault<OneOf<Standard>> = defaulted(
@@ -58,7 +60,8 @@ keys! {
         TEXT,
         "no element",
         "With rfc5424: adds an element with event_id and tenant under this SD-ID, such as `score@12345`, where 12345 is your private enterprise number.",
-    );
+    )
+    .example("score@12345");
     TIMESTAMP: KeyWithDefault<OneOf<TimestampFormat>> = defaulted(
         "timestamp",
         one_of(TimestampFormat::NAMES).or(TimestampFormat::Local.choice()),
@@ -74,7 +77,8 @@ keys! {
         size(480, 16 << 20),
         "`8KiB`, or `1400B` over UDP",
         "The maximum size of a message that the receiver accepts.",
-    );
+    )
+    .example("8KiB");
     OVERSIZE: KeyWithDefault<OneOf<Oversize>> = defaulted(
         "oversize",
         one_of(Oversize::NAMES).or(Oversize::Reject.choice()),
@@ -96,6 +100,30 @@ keys! {
         "UDP: must be set to true, to accept that messages can be lost unnoticed.",
     );
 }
+
+/// The sections in the example file.
+pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
+    ExampleSection {
+        name: "arcsight",
+        about: "Syslog over TLS, in the format CEF.",
+        omits: &[TIMESTAMP.define(), TAG.define(), LOSSY.define()],
+        lists: GENERAL_KEYS,
+        about_listed: "All types of sink share the following keys. `chat` and `email` reject `texts`, and `max_rate` together with `digest`.",
+        ..ExampleSection::SET
+    },
+    ExampleSection {
+        name: "legacy-siem",
+        about: "Syslog over UDP, with the older message header.",
+        sets: &[
+            ADDRESS.define().example("udp://siem.example.com:514"),
+            MESSAGE.define().example("rfc3164"),
+            TIMESTAMP.define(),
+            TAG.define(),
+            LOSSY.define().example("true"),
+        ],
+        ..ExampleSection::NOT_SET
+    },
+];
 
 /// The default format.
 const CEF: Choice<FormatName> = Choice { name: FormatName::Cef.as_str(), value: FormatName::Cef };

@@ -18,7 +18,7 @@ mod service;
 mod stream;
 mod tls_detection;
 
-pub(super) use config::{KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS, read};
 
 use super::Guarantee;
 

@@ -4,6 +4,8 @@
 use super::{blocks, read, root};
 
 const SINK: &str = "src/sink/mod.rs";
+const KIND: &str = "src/sink/kind.rs";
+const FAILURE: &str = "src/sink/failure.rs";
 const BATCH: &str = "src/sink/batch.rs";
 const CONTRACT: &str = "tests/it/contract/mod.rs";
 const RECEIVERS: &str = "tests/it/contract/receivers/mod.rs";
@@ -30,22 +32,30 @@ const USES: &[(&str, &str, &str)] = &[
     ("Limits { records: 1_000,", SINK, "    pub records: usize,"),
     (" bytes: 1 << 20,", SINK, "    pub bytes: usize,"),
     (" in_flight: 1 }", SINK, "    pub in_flight: usize,"),
-    ("Failure::misconfigured(format!(", SINK, "pub fn misconfigured(reason: impl Into<String>)"),
-    ("Failure::retry(chain(&error))", SINK, "pub fn retry(reason: impl Into<String>)"),
+    ("Failure::misconfigured(format!(", FAILURE, "pub fn misconfigured(reason: impl Into<String>)"),
+    ("Failure::retry(chain(&error))", FAILURE, "pub fn retry(reason: impl Into<String>)"),
     ("Acknowledgement::received()", SINK, "pub fn received() -> Self"),
     ("`Acknowledgement::Pending`", SINK, "    Pending("),
-    ("`Retry` sends", SINK, "    Retry {"),
-    ("`Misconfigured` parks", SINK, "    Misconfigured {"),
-    ("`Poison` lists", SINK, "    Poison {"),
-    ("variant: \"\",", SINK, "    pub variant: &'static str,"),
-    ("acknowledgement: \"", SINK, "    pub acknowledgement: &'static str,"),
-    ("may_be_lost: \"", SINK, "    pub may_be_lost: &'static str,"),
-    ("may_be_repeated: \"", SINK, "    pub may_be_repeated: &'static str,"),
+    ("`Retry` sends", FAILURE, "    Retry {"),
+    ("`Misconfigured` parks", FAILURE, "    Misconfigured {"),
+    ("`Poison` lists", FAILURE, "    Poison {"),
+    ("variant: \"\",", KIND, "    pub variant: &'static str,"),
+    ("acknowledgement: \"", KIND, "    pub acknowledgement: &'static str,"),
+    ("may_be_lost: \"", KIND, "    pub may_be_lost: &'static str,"),
+    ("may_be_repeated: \"", KIND, "    pub may_be_repeated: &'static str,"),
     ("`KINDS` in the same file", SINK, "pub const KINDS: &[SinkKind] = "),
-    ("SinkKind { name: \"spool\",", SINK, "    pub name: &'static str,"),
-    ("keys: spool::KEYS,", SINK, "    pub keys: &'static [KeyDefinition],"),
-    ("read: spool::read,", SINK, "    pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,"),
-    ("guarantees: spool::GUARANTEES }", SINK, "    pub guarantees: &'static [Guarantee],"),
+    ("name: \"spool\",\n    keys", KIND, "    pub name: &'static str,"),
+    ("keys: spool::KEYS,", KIND, "    pub keys: &'static [KeyDefinition],"),
+    ("read: spool::read,", KIND, "    pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,"),
+    ("guarantees: spool::GUARANTEES,", KIND, "    pub guarantees: &'static [Guarantee],"),
+    ("examples: spool::EXAMPLES,", KIND, "    pub examples: &'static [ExampleSection],"),
+    (
+        ".example(\"/var/spool/",
+        "src/settings/typed.rs",
+        "pub const fn example(self, value: &'static str)",
+    ),
+    ("about: \"Files that", "src/settings/example/section.rs", "    pub about: &'static str,"),
+    ("..ExampleSection::NOT_SET", "src/settings/example/section.rs", "    pub const NOT_SET: Self"),
     ("SinkCase { repeats_per_kill: ", CONTRACT, "    repeats_per_kill: usize,"),
     ("case(\"`spool`\", \"spool\", || ", RECEIVERS, "fn case(row: &'static str,"),
     ("ids_in(&self.content())", RECEIVERS, "fn ids_in(text: &str) -> Vec<String>"),
