@@ -58,10 +58,10 @@ pub(super) fn render(overview: &StatusOverview, views: &Views, query: &str) -> S
             (changes(overview, views))
             (replays(overview))
             (dead_letters(overview))
-            p .meta { a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" } " · " a href="/" { "Reload" } }
+            p .meta .links { a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" } " · " a href="/" { "Reload" } }
         }
     };
-    document("Status of secure-score-forwarder", &html! { div .wide { (body) } })
+    document("Status of secure-score-forwarder", &html! { div .wide .status { (body) } })
 }
 
 /// Which tenants are shown.
@@ -265,16 +265,16 @@ fn changes(overview: &StatusOverview, views: &Views) -> Markup {
             @if changes.is_empty() {
                 p .meta { "No changes in the last 7 days." }
             } @else {
-                table {
+                table .cards {
                     thead { tr { th { "Day" } @if overview.tenants.len() > 1 { th { "Tenant" } } th { "Severity" } th { "Change" } th { "Cause" } } }
                     tbody {
                         @for (tenant, change) in changes {
                             tr {
                                 td .t { (change.day) }
-                                @if overview.tenants.len() > 1 { td { (tenant) } }
+                                @if overview.tenants.len() > 1 { td .wrap { (tenant) } }
                                 td { span .badge .(change.severity.as_str()) { (change.severity.as_str()) } }
-                                td { (change.sentence) }
-                                td { (change.cause.as_str()) }
+                                td .error { (change.sentence) }
+                                td data-l="Cause" { (change.cause.as_str()) }
                             }
                         }
                     }

@@ -2,7 +2,8 @@
 //! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
 //! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
-use super::{Day, PollErrorClass, Severity};
+use super::{Day, PollErrorClass, Severity, UnixMillis};
+use crate::error::Explanation;
 
 /// The kinds of observation: the values of `quality.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,41 @@ pub struct Observation {
     pub details: String,
     /// What an operator can do about it.
     pub hint: Option<String>,
+}
+
+/// An observation that has begun and has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenObservation {
+    /// The kind of the observation.
+    pub what: ObservationKind,
+    /// The day that it concerns or, without such a day, the day on which it was noticed.
+    pub first_day: Day,
+    /// When it was noticed.
+    pub since: UnixMillis,
+    /// The reason, and what an operator can do about it.
+    pub reason: Explanation,
+    /// When the credential expires, if the observation is about one and the time is known.
+    pub expires: Option<UnixMillis>,
+}
+
+impl Observation {
+    /// The observation that the receiver of a sink rejects records of a tenant.
+    pub fn of_dead_letters(sink: &str, first_day: Day, phase: Phase, details: String) -> Self {
+        Self {
+            what: ObservationKind::DeadLetter,
+            subject: sink.to_owned(),
+            first_day,
+            phase,
+            details,
+            hint: (phase == Phase::Begin).then(|| Self::dead_letters_hint(sink)),
+        }
+    }
+
+    /// What an operator can do about the dead letters of a sink. A message to a chat and the status
+    /// page show the same hint.
+    pub fn dead_letters_hint(sink: &str) -> String {
+        format!("run `dead-letters list --sink {sink}`")
+    }
 }
 
 impl ObservationKind {

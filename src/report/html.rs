@@ -16,7 +16,7 @@ use crate::{model::Day, text::with_separators};
 
 /// The style sheet of all pages.
 const STYLE: &str = include_str!("style.css");
-/// The rules for reports on paper and on narrow screens.
+/// The rules for reports and for the status page on paper and on narrow screens.
 const PAPER_STYLE: &str = include_str!("paper.css");
 
 /// The page of one tenant. `generated` is the time at which it is generated, as text.

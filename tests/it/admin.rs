@@ -1,4 +1,6 @@
-//! Metrics, health endpoints and the status page over HTTP.
+//! Metrics, health endpoints and the status page over HTTP; `layout` measures the page.
+
+mod layout;
 
 use std::{
     io::{Read, Write},
@@ -50,9 +52,9 @@ impl Watched {
 pub fn send(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut response = Vec::new();
     // The server may reset the connection of a rejected request before it has read all of it.
+    let _ = stream.write_all(request.as_bytes());
+    let mut response = Vec::new();
     let _ = stream.read_to_end(&mut response);
     let response = String::from_utf8(response).unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::{
     notifications::SELECTION,
     support::{
-        CANARY, Workspace, eventually, ids, records,
+        CANARY, Workspace, eventually, records,
         rsyslog::write_pki,
         smtp::{Encryption, Mail, MailServer},
+        sorted_ids,
     },
 };
 
@@ -34,7 +35,7 @@ fn add_mail(workspace: &mut Workspace, server: &MailServer, keys: &str) {
     );
 }
 
-/// The event IDs in the texts of all emails.
+/// The event IDs in the texts of all emails, in alphabetical order.
 fn sent(mails: &[Mail]) -> Vec<String> {
     let texts = mails.iter().map(|mail| mail.part("text/plain"));
     let ids = texts.flat_map(|text| {
@@ -43,7 +44,9 @@ fn sent(mails: &[Mail]) -> Vec<String> {
             .into_iter()
             .filter_map(|line| Some(line.strip_prefix("Event ID: ")?.trim().to_owned()))
     });
-    ids.collect()
+    let mut sorted: Vec<String> = ids.collect();
+    sorted.sort();
+    sorted
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn mail_is_encrypted_and_authenticated() {
 
         workspace.run_ok(&["once"]);
         let mails = server.mails();
-        assert_eq!(sent(&mails), ids(&records(&file)).collect::<Vec<_>>());
+        assert_eq!(sent(&mails), sorted_ids(&records(&file)));
         for mail in &mails {
             assert!(
                 mail.encrypted && mail.login == Some(format!("score {CANARY}-mail")),
@@ -124,7 +127,7 @@ fn mail_is_retried_after_a_transient_reply() {
     workspace.run_ok(&["once"]);
 
     let mails = server.mails();
-    assert_eq!(sent(&mails), ids(&records(&file)).collect::<Vec<_>>());
+    assert_eq!(sent(&mails), sorted_ids(&records(&file)));
     assert!(mails.iter().all(|mail| mail.to.len() == 2 && !mail.encrypted));
 }
 
@@ -142,7 +145,7 @@ fn a_rejected_recipient_parks_the_sink() {
 
     server.reject_none();
     workspace.run_ok(&["once"]);
-    assert_eq!(sent(&server.mails()), ids(&records(&file)).collect::<Vec<_>>());
+    assert_eq!(sent(&server.mails()), sorted_ids(&records(&file)));
 }
 
 #[test]
@@ -151,7 +154,7 @@ fn a_mail_that_is_too_large_is_split() {
     server.reply_once("DATA.", "552 5.3.4 the message is too large");
     let (workspace, file) = workspace(&server, "tls = \"none\"");
     workspace.run_ok(&["once"]);
-    assert_eq!(sent(&server.mails()), ids(&records(&file)).collect::<Vec<_>>());
+    assert_eq!(sent(&server.mails()), sorted_ids(&records(&file)));
     assert_eq!(workspace.status()["dead_letters"].as_array().map(Vec::len), Some(0));
 }
 

@@ -197,12 +197,16 @@ mod tests {
 
     use super::*;
     use crate::{
+        conditions::tests::fleet::TENANTS,
         error::Hint,
         model::EventId,
         net,
         settings::SecretRef,
         sink::{
-            notification::{Notice, tests::change},
+            notification::{
+                Notice,
+                tests::{change, fleet},
+            },
             shared_keys::TlsFiles,
             web::{HttpReceiverOptions, ReceiverUrl},
         },
@@ -254,6 +258,34 @@ mod tests {
             let plan = plan(service, mode);
             assert_eq!(is_full(&plan, &batch(&different)), expected);
             assert!(!is_full(&plan, &batch(&different[1..])));
+        }
+    }
+
+    /// An operator discards the dead letters of all tenants at once. Equal numbers share a part,
+    /// and no message exceeds its limits.
+    #[test]
+    fn discards_of_a_fleet_are_bounded() {
+        let teams = plan(Service::Teams, Mode::Messages);
+        for (most, messages) in [(1, 1), (MAX_PARTS - 1, 1), (2 * MAX_PARTS, TENANTS / MAX_PARTS)] {
+            let (mut batch, mut cards) = (Batch::default(), Vec::new());
+            fleet::discard(most, |record| {
+                notification::encode(record, &mut batch).unwrap();
+                if is_full(&teams, &batch) {
+                    cards.push(body(&teams, &[], &std::mem::take(&mut batch)).unwrap());
+                }
+            });
+            if !batch.is_empty() {
+                cards.push(body(&teams, &[], &batch).unwrap());
+            }
+
+            let number = cards.len();
+            assert!((1..=messages).contains(&number), "{number} messages for 1 to {most} letters");
+            for card in cards {
+                let text = String::from_utf8(card).unwrap();
+                assert!(text.len() <= teams::MAX_BYTES, "{} bytes", text.len());
+                assert!(text.matches("\"id\":").count() <= MAX_PARTS, "{text}");
+                assert!(text.contains("rejected record"), "{text}");
+            }
         }
     }
 

@@ -69,7 +69,7 @@ fn part(part: &Part) -> Vec<Value> {
             .iter()
             .map(|(title, value)| json!({ "title": title, "value": value }))
             .collect();
-        elements.push(json!({ "type": "FactSet", "facts": facts }));
+        elements.push(json!({ "type": "FactSet", "spacing": "small", "facts": facts }));
     }
     elements
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::sink::notification::{
         Mode, Notice,
-        tests::{change, problem},
+        tests::{change, fleet, problem},
     };
 
     fn parsed(notices: &[Notice]) -> Value {
@@ -122,6 +122,7 @@ mod tests {
             },
             {
                 "type": "FactSet",
+                "spacing": "small",
                 "facts": [
                     { "title": "Points", "value": "−10" },
                     { "title": "Control", "value": "AdminMFAV2" },
@@ -160,20 +161,27 @@ mod tests {
         }
     }
 
-    /// A problem of each kind in a fleet, and one that all of its tenants have.
+    /// The texts of the rows of a card are complete, and it does not grow with the fleet.
     #[test]
-    fn the_parts_of_a_fleet_are_bounded() {
-        let mut notices: Vec<Notice> =
-            (0..1_000).map(|tenant| problem(&format!("t{tenant:04}"), "credential")).collect();
-        for (index, what) in ["stale", "partial", "poll_failed", "dead_letter"].iter().enumerate() {
-            notices
-                .push(Notice { what: (*what).to_owned(), ..problem(&format!("t{index:04}"), "x") });
-        }
+    fn the_card_of_a_fleet_is_bounded() {
+        let problems = fleet::problems();
+        let all = [problems.clone(), fleet::changes()].concat();
+        for (mode, notices, elements) in
+            [(Mode::Messages, &problems, 1 + 7 * 3), (Mode::Digest, &all, 1 + 3 * 2)]
+        {
+            let body = body(&mode.message(notices, &[]));
+            assert!(body.len() <= MAX_BYTES, "{mode:?}: {} bytes", body.len());
 
-        for (mode, most) in [(Mode::Messages, 5), (Mode::Digest, 4)] {
-            let message = mode.message(&notices, &[]);
-            assert!(message.parts.len() <= most, "{mode:?}: {} parts", message.parts.len());
-            assert!(body(&message).len() <= MAX_BYTES, "{mode:?}");
+            let card: Value = serde_json::from_slice(&body).unwrap();
+            let shown = card["attachments"][0]["content"]["body"].as_array().unwrap();
+            assert!(shown.len() <= elements, "{mode:?}: {} elements", shown.len());
+            assert!(shown.iter().all(|e| e["type"] == "FactSet" || e["wrap"] == true), "{card}");
+
+            let facts = shown.iter().filter_map(|element| element["facts"].as_array()).flatten();
+            let values: Vec<&Value> = facts.map(|fact| &fact["value"]).collect();
+            for hint in problems.iter().filter_map(|notice| notice.hint.as_ref()) {
+                assert!(values.iter().any(|value| *value == hint), "{mode:?}: {hint}");
+            }
         }
     }
 
@@ -184,7 +192,7 @@ mod tests {
             notice.sentence = "🛡".repeat(500);
             notice.tenant = "🛡".repeat(80);
             notice.subject = "🛡".repeat(80);
-            notice.hint = Some("🛡".repeat(200));
+            notice.hint = Some("🛡".repeat(300));
             notice
         };
         let fields: Vec<(String, String)> =
@@ -195,7 +203,9 @@ mod tests {
         let mut many = Vec::new();
         for day in 0..100 {
             many.push(longest(change("a", "regressed", -1.0, 8)));
-            many.push(Notice { what: day.to_string(), ..longest(problem("a", "x")) });
+            // A digest shows equal hints once.
+            let hint = Some(format!("{day:02}{}", "🛡".repeat(298)));
+            many.push(Notice { what: day.to_string(), hint, ..longest(problem("a", "x")) });
         }
         assert!(body(&Mode::Digest.message(&many, &[])).len() <= MAX_BYTES);
     }

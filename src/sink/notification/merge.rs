@@ -103,6 +103,11 @@ impl<Content: Hash + Eq, Tenant: Hash + Eq + Copy> Groups<Content, Tenant> {
 }
 
 impl<'n> MergedNotice<'n> {
+    /// The number of records.
+    pub(super) fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
     /// The name of the first tenant, and the number of the others.
     pub(super) fn tenants(&self) -> String {
         let tenant = &self.first.tenant;

@@ -14,7 +14,7 @@ use crate::{
 /// The maximum number of characters of the parts of a notice.
 const MAX_SENTENCE: usize = 500;
 pub(super) const MAX_NAME: usize = 80;
-const MAX_HINT: usize = 200;
+const MAX_HINT: usize = 300;
 
 /// What a message or a digest contains about one record. A batch contains it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

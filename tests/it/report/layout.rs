@@ -10,74 +10,13 @@ use secure_score_forwarder::{
 };
 
 use super::workspace;
-use crate::support::{browser::chromium, remove_profile, write};
+use crate::support::{
+    browser::{PAPERS, chromium, measure, on_paper},
+    remove_profile, write,
+};
 
 /// The widths of a phone, a tablet and a desktop in CSS pixels.
 const SCREENS: [u32; 3] = [375, 768, 1_280];
-/// The widths of A4 and Letter without the margins of 12 mm, in CSS pixels.
-const PAPERS: [u32; 2] = [703, 725];
-
-/// Lays out the page in frames of these widths and lists what is outside, and which of the
-/// selectors match no visible element.
-const MEASURE: &str = r#"
-for (const width of widths) {
-    const frame = document.createElement("iframe");
-    frame.style = `width: ${width}px; height: 900px; border: 0`;
-    frame.srcdoc = page;
-    document.body.append(frame);
-}
-onload = () => {
-    const problems = [];
-    for (const frame of document.querySelectorAll("iframe")) {
-        const root = frame.contentDocument.documentElement;
-        const width = root.clientWidth;
-        if (root.scrollWidth > width) problems.push(`${width}: the page is ${root.scrollWidth} wide`);
-        for (const element of root.querySelectorAll("body *")) {
-            const { left, right } = element.getBoundingClientRect();
-            if (right > left && (left < -1 || right > width + 1)) {
-                problems.push(`${width}: ${element.outerHTML.slice(0, 120)}: ${left} to ${right}`);
-            }
-        }
-        for (const selector of selectors) {
-            const boxes = [...root.querySelectorAll(selector)].map((e) => e.getBoundingClientRect());
-            if (!boxes.some((box) => box.width > 0)) problems.push(`${width}: no ${selector}`);
-        }
-    }
-    const result = document.createElement("pre");
-    result.id = "result";
-    result.textContent = problems.slice(0, 20).join("\n") || "fits";
-    document.body.replaceChildren(result);
-};
-"#;
-
-/// What does not fit a page at these widths; `fits` if everything does.
-fn measure(page: &str, widths: &[u32], selectors: &[&str]) -> String {
-    let directory = tempfile::tempdir().unwrap();
-    // A closing tag in the text would end the script.
-    let page = serde_json::to_string(page).unwrap().replace("</", "<\\/");
-    let script =
-        format!("const page = {page}, widths = {widths:?}, selectors = {selectors:?};{MEASURE}");
-    let path = directory.path().join("measure.html");
-    let head = "<!DOCTYPE html><meta charset=\"utf-8\"><body><script>";
-    write(&path, &format!("{head}{script}</script>"));
-
-    let profile = directory.path().join("profile");
-    let url = format!("file://{}", path.display());
-    let access = "--allow-file-access-from-files";
-    let output = chromium(&profile, &["--dump-dom", "--hide-scrollbars", access, &url]);
-    remove_profile(&profile);
-
-    let dom = String::from_utf8(output.stdout).unwrap();
-    let Some(result) = dom.split("<pre id=\"result\">").nth(1) else {
-        panic!("no result: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    result.split("</pre>").next().unwrap().to_owned()
-}
-
-/// The page with the rules for paper in place of those for screens.
-fn on_paper(page: &str) -> String {
-    page.replace("@media print", "@media all").replace("@media screen", "@media speech")
-}
 
 /// The page with everything that the reader can open.
 fn opened(page: &str) -> String {

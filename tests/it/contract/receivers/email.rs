@@ -5,7 +5,13 @@ use crate::support::smtp::MailServer;
 
 pub fn email() -> SinkCase {
     let receiver = || Box::new(MailReceiver::new()) as _;
-    SinkCase { repeats_per_kill: 100, repeats_per_cut: 100, ..case("`email`", "email", receiver) }
+    SinkCase {
+        // The most severe record of an email is first.
+        ordered: false,
+        repeats_per_kill: 100,
+        repeats_per_cut: 100,
+        ..case("`email`", "email", receiver)
+    }
 }
 
 struct MailReceiver {

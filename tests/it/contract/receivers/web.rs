@@ -22,18 +22,23 @@ pub fn http() -> SinkCase {
 
 pub fn chat_teams() -> SinkCase {
     let receiver = || Box::new(Web::new(teams_section, handle_teams)) as _;
-    chat("`chat`, `service = \"teams\"`", receiver)
+    message("`chat`, `service = \"teams\"`", receiver)
 }
 
 pub fn chat_slack() -> SinkCase {
     let receiver = || Box::new(Web::new(slack_section, handle_slack)) as _;
-    chat("`chat`, `service = \"slack\"`", receiver)
+    message("`chat`, `service = \"slack\"`", receiver)
 }
 
 pub fn chat_template() -> SinkCase {
     let receiver = || Box::new(Web::new(template_section, handle_array)) as _;
     let case = chat("`chat`, `service = \"template\"`", receiver);
     SinkCase { repeats_per_kill: 50, repeats_per_cut: 50, ..case }
+}
+
+/// A chat with messages, in which the most severe record is first.
+fn message(row: &'static str, receiver: fn() -> Box<dyn Receiver>) -> SinkCase {
+    SinkCase { ordered: false, ..chat(row, receiver) }
 }
 
 /// A chat, whose messages hold up to 20 records.
