@@ -2,8 +2,10 @@
 //! credential over plain HTTP to another host. Every HTTP client must start from `builder`, and
 //! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
 //! reqwest that have no limits. See decision 0048. `tls_config` builds the TLS configuration of
-//! every client, `tls` explains why TLS failed, and `failures` why a server cannot be reached.
+//! every client, `connect` opens connections without HTTP, `tls` explains why TLS failed, and
+//! `failures` why a server cannot be reached.
 
+mod connect;
 mod failures;
 mod tls;
 mod tls_config;
@@ -11,13 +13,14 @@ mod tls_probe;
 
 use std::{io::Read, path::Path, time::Duration};
 
+pub use connect::{ByteStream, ConnectError, TlsSettings, connect_tcp, connect_tls};
 pub use failures::{UnreachableCause, may_expect_tls};
 use reqwest::header::HeaderMap;
 pub use tls::TlsFault;
 pub use tls_config::{ClientCertificate, install_crypto_provider, tls_config};
 #[cfg(test)]
 pub(crate) use tls_probe::tests::silent_tls_server;
-pub use tls_probe::{TlsSupport, tls_support, url_expects_tls};
+pub use tls_probe::{TlsSupport, address_to_probe, tls_support};
 
 use crate::text::with_separators;
 

@@ -25,7 +25,7 @@ use tokio::{
 
 use self::{overview::StatusOverview, server::PageResponse, views::Views};
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, StatusDetail},
     conditions::{grouped, not_ready_reasons},
     daemon::Engine,
     error::{Explanation, chain},
@@ -148,11 +148,13 @@ fn render(
     path: &str,
     query: &str,
 ) -> Result<PageResponse, CheckpointError> {
-    let overview = StatusOverview::of(engine)?;
+    let overview = |detail| StatusOverview::of(engine, detail);
     Ok(match path {
-        "/readyz" => readiness(&overview),
-        "/metrics" => PageResponse::metrics(metrics::render(&overview, views)),
-        _ => PageResponse::page(page::render(&overview, views, query)),
+        "/readyz" => readiness(&overview(StatusDetail::Summary)?),
+        "/metrics" => {
+            PageResponse::metrics(metrics::render(&overview(StatusDetail::Summary)?, views))
+        }
+        _ => PageResponse::page(page::render(&overview(StatusDetail::Groups)?, views, query)),
     })
 }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, CursorList, DeadLetterGroup, ReplayStatus, SinkStatus,
+        Checkpoint, CheckpointError, DeadLetterGroup, ReplayStatus, SinkStatus, StatusDetail,
         TenantStatus,
     },
     clock,
@@ -37,7 +37,7 @@ pub(super) struct StatusOverview {
     pub sinks: Vec<SinkLine>,
     /// Replays that are not finished.
     pub replays: Vec<ReplayStatus>,
-    /// All dead letters by sink, tenant and message.
+    /// All dead letters by sink, tenant and message, with [`StatusDetail::Groups`].
     pub dead_letters: Vec<DeadLetterGroup>,
     /// The size of the checkpoint in bytes.
     pub size: u64,
@@ -93,17 +93,11 @@ pub(super) struct SinkLine {
 impl StatusOverview {
     /// Reads the current state through a separate connection to the checkpoint, so that no
     /// deliverer has to wait. Fails if the checkpoint cannot be read.
-    pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
+    pub(super) fn of(engine: &Engine, detail: StatusDetail) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let now = clock::now();
         let daemon = DaemonState::Here(engine);
-        let current = CurrentStatus::read(
-            &engine.configuration,
-            &checkpoint,
-            CursorList::Omitted,
-            daemon,
-            now,
-        )?;
+        let current = CurrentStatus::read(&engine.configuration, &checkpoint, detail, daemon, now)?;
         let CurrentStatus { tenants, stored, facts, conditions, .. } = current;
 
         let by_subject = BySubject::new(&conditions);
@@ -124,7 +118,7 @@ impl StatusOverview {
 
         let meters = engine.meters.sinks();
         let sinks = stored.sinks.into_iter().filter_map(|status| {
-            let plan = engine.sinks().find(|plan| plan.name == status.name)?;
+            let plan = engine.sink_named(&status.name)?;
             let meter = meters.get(&status.name)?;
             let of_sink = by_subject.sink(&status.name);
             Some(SinkLine {

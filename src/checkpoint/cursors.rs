@@ -13,7 +13,7 @@ use super::{
     row_ids::{DeadLetterId, ReplayId, TenantRow},
     tenant_id, tenant_row,
 };
-use crate::model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis};
+use crate::model::{Day, EventId, Observation, Phase, TenantId, UnixMillis};
 
 /// The epoch of all cursors. It is always 0, because only one host writes to the checkpoint.
 const EPOCH: i64 = 0;
@@ -465,12 +465,5 @@ fn clear_dead_letter(
 }
 
 fn dead_letter_observation(advance: &Advance<'_>, phase: Phase, details: &str) -> Observation {
-    Observation {
-        what: ObservationKind::DeadLetter,
-        subject: advance.sink.to_owned(),
-        first_day: advance.now.day(),
-        phase,
-        details: details.to_owned(),
-        hint: None,
-    }
+    Observation::of_dead_letters(advance.sink, advance.now.day(), phase, details.to_owned())
 }

@@ -74,13 +74,13 @@ pub(super) fn document<T: DeserializeOwned>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::CursorList;
+    use crate::checkpoint::StatusDetail;
 
     #[test]
     fn a_report_is_stored_until_removed() {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        let stored = || checkpoint.status(CursorList::Omitted).unwrap().daemon;
+        let stored = || checkpoint.status(StatusDetail::Summary).unwrap().daemon;
         assert_eq!(stored(), None);
 
         let mut report = DaemonReport { pid: 7, ..DaemonReport::default() };

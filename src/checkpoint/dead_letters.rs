@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -40,36 +40,6 @@ pub struct QueuedDeadLetter {
     pub retry: bool,
 }
 
-/// The dead letters of a sink and a tenant for which the receiver sent the same message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetterGroup {
-    /// The name of the sink.
-    pub sink: String,
-    /// The tenant of the records.
-    pub tenant: TenantId,
-    /// The message of the receiver.
-    pub reason: String,
-    /// The number of dead letters.
-    pub letters: u64,
-    /// When the newest one was rejected.
-    pub newest_at: UnixMillis,
-}
-
-/// The dead letters of a sink for which the receiver sent the same message, over several tenants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetterReason<'a> {
-    /// The name of the sink.
-    pub sink: &'a str,
-    /// The message of the receiver.
-    pub reason: &'a str,
-    /// The number of dead letters.
-    pub letters: u64,
-    /// The number of tenants of their records.
-    pub tenants: usize,
-    /// When the newest one was rejected.
-    pub newest_at: UnixMillis,
-}
-
 /// Identifies a dead letter to another process. The ID of its row is not suitable, because the
 /// database may assign it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +63,7 @@ pub struct DeadLetterFilter {
 
 /// SQL: whether a [`DeadLetterFilter`] selects the dead letter `d` of the sink `s` and the tenant
 /// `t`. It selects none of a sink that is not configured.
-const IS_SELECTED: &str = "s.removed IS NULL AND (:sink IS NULL OR s.name = :sink)
+pub(super) const IS_SELECTED: &str = "s.removed IS NULL AND (:sink IS NULL OR s.name = :sink)
     AND (:tenants IS NULL OR t.guid IN (SELECT value FROM json_each(:tenants)))
     AND substr(d.event_id, 1, length(:prefix)) = :prefix";
 
@@ -111,7 +81,7 @@ impl DeadLetterFilter {
     }
 
     /// The GUIDs of the tenants, for the parameter `:tenants`.
-    fn tenants_as_json(&self) -> Option<String> {
+    pub(super) fn tenants_as_json(&self) -> Option<String> {
         self.tenants.as_deref().map(guids_as_json)
     }
 }
@@ -230,57 +200,6 @@ impl Checkpoint {
     }
 }
 
-impl<'a> DeadLetterReason<'a> {
-    /// Joins the groups of all tenants that have the same sink and the same message. The message
-    /// with the most dead letters is first.
-    pub fn of(groups: impl IntoIterator<Item = &'a DeadLetterGroup>) -> Vec<Self> {
-        let mut reasons: BTreeMap<(&str, &str), Self> = BTreeMap::new();
-        for group in groups {
-            let DeadLetterGroup { sink, reason, letters, newest_at, .. } = group;
-            let known = reasons.entry((sink.as_str(), reason.as_str())).or_insert(Self {
-                sink,
-                reason,
-                letters: 0,
-                tenants: 0,
-                newest_at: *newest_at,
-            });
-            known.letters += letters;
-            known.tenants += 1;
-            known.newest_at = known.newest_at.max(*newest_at);
-        }
-
-        let mut reasons: Vec<Self> = reasons.into_values().collect();
-        // The sort is stable: messages with the same number are in alphabetical order.
-        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.letters));
-        reasons
-    }
-}
-
-/// All dead letters of configured sinks by sink, tenant and message. Fails in the same cases as
-/// [`Checkpoint::pending_dead_letters`].
-pub(super) fn dead_letter_groups(
-    connection: &Connection,
-) -> Result<Vec<DeadLetterGroup>, CheckpointError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT s.name AS sink, t.guid, d.reason, count(*) AS letters, max(d.rejected) AS newest
-         FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
-         WHERE s.removed IS NULL GROUP BY d.sink, d.tenant, d.reason ORDER BY d.sink, d.tenant, d.reason",
-    )?;
-
-    let mut rows = statement.query([])?;
-    let mut groups = Vec::new();
-    while let Some(row) = rows.next()? {
-        groups.push(DeadLetterGroup {
-            sink: row.get("sink")?,
-            tenant: tenant_id(&row.get::<_, String>("guid")?)?,
-            reason: row.get("reason")?,
-            letters: unsigned(row, "letters")?,
-            newest_at: row.get("newest")?,
-        });
-    }
-    Ok(groups)
-}
-
 /// The newest dead letters of all sinks, newest first; at most `limit`. Fails in the same cases as
 /// [`Checkpoint::pending_dead_letters`].
 pub(super) fn newest_dead_letters(
@@ -315,15 +234,19 @@ fn dead_letters_where(
             tenant: tenant_id(&row.get::<_, String>("guid")?)?,
             at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
             day: day(row, "day")?,
-            event_id: EventId::parse(&row.get::<_, String>("event_id")?).ok_or_else(|| {
-                CheckpointError::Damaged("a dead letter has no valid event ID".to_owned())
-            })?,
+            event_id: event_id(row)?,
             reason: row.get("reason")?,
             rejected_at: row.get("rejected")?,
             retry: row.get("retry")?,
         });
     }
     Ok(dead_letters)
+}
+
+/// The column `event_id`. Fails with [`CheckpointError::Damaged`] if it is not a valid event ID.
+pub(super) fn event_id(row: &Row<'_>) -> Result<EventId, CheckpointError> {
+    EventId::parse(&row.get::<_, String>("event_id")?)
+        .ok_or_else(|| CheckpointError::Damaged("a dead letter has no valid event ID".to_owned()))
 }
 
 /// Deletes the dead letters with a key, and returns the tenant of each of them.
@@ -345,14 +268,7 @@ fn observe_discard(
     now: UnixMillis,
 ) -> Result<LogGrowth, CheckpointError> {
     let observe = |phase, details: String| {
-        let observation = Observation {
-            what: ObservationKind::DeadLetter,
-            subject: sink.to_owned(),
-            first_day: now.day(),
-            phase,
-            details,
-            hint: None,
-        };
+        let observation = Observation::of_dead_letters(sink, now.day(), phase, details);
         append_observation(connection, tenant, &observation, now)
     };
     let remaining = connection

@@ -17,6 +17,7 @@ mod cursor_file;
 mod cursors;
 mod daemon_report;
 mod days;
+mod dead_letter_groups;
 mod dead_letters;
 mod entry_flags;
 mod error;
@@ -53,16 +54,15 @@ pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
 pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
 pub use daemon_report::DaemonReport;
 pub use days::{MissingDay, SnapshotRange};
-pub use dead_letters::{
-    DeadLetterFilter, DeadLetterGroup, DeadLetterKey, DeadLetterReason, QueuedDeadLetter,
-};
+pub use dead_letter_groups::{DeadLetterGroup, DeadLetterReason};
+pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
 pub use error::CheckpointError;
 pub use held::HeldDay;
 pub use history::PastEntry;
 pub use lock::Holder;
 pub use log_growth::LogGrowth;
-pub use polls::{PollFailure, PollState};
+pub use polls::{PollFailure, PollState, ResolutionFailure};
 pub use read::{
     EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
 };
@@ -73,8 +73,7 @@ pub use retention::{ErasureReceipt, Pruned};
 pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
 pub use sinks::{EntryFilter, SinkFailure};
 pub use status::{
-    CursorList, CursorStatus, RejectedReload, SinkStatus, Status, StoredFailures,
-    StoredOpenObservation, TenantStatus, UnresolvedDomain,
+    CursorStatus, SinkStatus, Status, StatusDetail, StoredFailures, TenantStatus, UnresolvedDomain,
 };
 pub use verify::{Finding, VerifyReport};
 
@@ -84,7 +83,7 @@ use crate::model::TenantId;
 /// database.
 const APPLICATION_ID: i32 = 0x7373_6631;
 /// The schema version of this release.
-const VERSION: i32 = 7;
+const VERSION: i32 = 8;
 /// The SQL that migrates each version to the next one; the first script creates the database.
 const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
@@ -94,6 +93,7 @@ const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
 ];
 /// SQL: the day of an entry `e`. An observation belongs to the day on which it was noticed, not to
 /// its first day.

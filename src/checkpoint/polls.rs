@@ -25,6 +25,19 @@ pub struct PollState {
     pub not_before: Option<UnixMillis>,
 }
 
+/// An attempt to resolve a configured domain that failed.
+#[derive(Clone, Copy, Debug)]
+pub struct ResolutionFailure<'a> {
+    /// When it failed.
+    pub at: UnixMillis,
+    /// Why it failed.
+    pub reason: &'a Explanation,
+    /// The class of the error, which decides whether an operator has to resolve it.
+    pub class: PollErrorClass,
+    /// The end of the backoff: no attempt before this time.
+    pub not_before: Option<UnixMillis>,
+}
+
 /// A poll that failed and read nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct PollFailure<'a> {
@@ -118,14 +131,14 @@ impl Checkpoint {
     pub fn record_resolution_failure(
         &self,
         domain: &str,
-        at: UnixMillis,
-        reason: &Explanation,
-        class: PollErrorClass,
+        failure: &ResolutionFailure<'_>,
     ) -> Result<(), CheckpointError> {
+        let ResolutionFailure { at, reason, class, not_before } = *failure;
         self.connection().execute(
-            "INSERT INTO unresolved_domain VALUES (?1, ?2, ?2, ?3, ?4, ?5)
-             ON CONFLICT (domain) DO UPDATE SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5",
-            params![domain, at, reason.message, reason.hint, class.as_str()],
+            "INSERT INTO unresolved_domain (domain, last_attempt, failing_since, last_error, last_hint, error_class, not_before)
+             VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (domain) DO UPDATE SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, not_before = ?6",
+            params![domain, at, reason.message, reason.hint, class.as_str(), not_before],
         )?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::{
     row_ids::{SinkRow, TenantRow},
     sinks::{delete_sink, end_observations},
 };
-use crate::model::{Observation, ObservationKind, Phase, UnixMillis};
+use crate::model::{Observation, Phase, UnixMillis};
 
 /// A sink that the checkpoint contains, with or without a section in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,14 +188,7 @@ fn begin_observations(
         .collect::<Result<_, _>>()?;
 
     for (tenant, details) in rejected {
-        let begin = Observation {
-            what: ObservationKind::DeadLetter,
-            subject: sink.to_owned(),
-            first_day: now.day(),
-            phase: Phase::Begin,
-            details,
-            hint: None,
-        };
+        let begin = Observation::of_dead_letters(sink, now.day(), Phase::Begin, details);
         // No deliverer is running; each of them reads the log when it starts.
         let _ = append_observation(connection, tenant, &begin, now)?;
     }

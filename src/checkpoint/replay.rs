@@ -4,7 +4,6 @@
 
 use rusqlite::{Connection, params};
 
-pub(super) use super::dead_letters::newest_dead_letters;
 use super::{
     Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending,
     columns::{day, guids_as_json, unsigned},

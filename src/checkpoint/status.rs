@@ -5,21 +5,24 @@
 use std::collections::HashMap;
 
 use rusqlite::{Connection, Rows};
-use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, CheckpointError, DeadLetterGroup, ENTRY_DAY, IS_SENT_TO_SINK, Position,
-    QueuedDeadLetter, ReplayStatus, SinkFailure,
+    Checkpoint, CheckpointError, DeadLetterFilter, DeadLetterGroup, ENTRY_DAY, IS_SENT_TO_SINK,
+    Position, QueuedDeadLetter, ReplayStatus, SinkFailure,
     columns::{InOrder, day, unsigned},
     daemon_report::{DaemonReport, daemon_report, document, set_document},
-    dead_letters::dead_letter_groups,
+    dead_letter_groups::dead_letter_groups,
+    dead_letters::newest_dead_letters,
     replay,
     row_ids::SinkRow,
     tenant_id,
 };
 use crate::{
     error::Explanation,
-    model::{Day, ObservationKind, PollErrorClass, Polled, TenantId, UnixMillis},
+    model::{
+        Day, ObservationKind, OpenObservation, PollErrorClass, Polled, RejectedConfiguration,
+        TenantId, UnixMillis,
+    },
 };
 
 /// The state of the whole checkpoint.
@@ -35,14 +38,15 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     /// Replays that are not finished.
     pub replays: Vec<ReplayStatus>,
-    /// The newest dead letters, newest first.
+    /// The newest dead letters, newest first, with [`StatusDetail::Items`].
     pub dead_letters: Vec<QueuedDeadLetter>,
-    /// All dead letters by sink, tenant and message.
+    /// All dead letters by sink, tenant and message, with [`StatusDetail::Groups`]; the group with
+    /// the newest one is first.
     pub dead_letter_groups: Vec<DeadLetterGroup>,
     /// Domains that could not be resolved to a tenant yet.
     pub unresolved: Vec<UnresolvedDomain>,
     /// The last reload, if its configuration was rejected.
-    pub rejected_reload: Option<RejectedReload>,
+    pub rejected_configuration: Option<RejectedConfiguration>,
     /// What the daemon that polled last has reported; `None` if `once` polled last.
     pub daemon: Option<DaemonReport>,
 }
@@ -61,34 +65,13 @@ pub struct UnresolvedDomain {
     /// The class of the error; `None` if a later release has stored one that this one does not
     /// know.
     pub class: Option<PollErrorClass>,
-}
-
-/// A reload whose configuration was rejected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RejectedReload {
-    /// The time of the reload.
-    pub at: UnixMillis,
-    /// The first fault of the configuration.
-    pub reason: Explanation,
-}
-
-/// An observation that has begun and has not ended.
-#[derive(Clone, Debug)]
-pub struct StoredOpenObservation {
-    /// The kind of the observation.
-    pub what: ObservationKind,
-    /// The day that it concerns or, without such a day, the day on which it was noticed.
-    pub first_day: Day,
-    /// When it was noticed.
-    pub since: UnixMillis,
-    /// The details, and the hint.
-    pub reason: Explanation,
-    /// When the credential expires, if the observation is about one and the time is known.
-    pub expires: Option<UnixMillis>,
+    /// No attempt before this time, unless the daemon is restarted; `None` if an earlier release
+    /// has stored the failure.
+    pub not_before: Option<UnixMillis>,
 }
 
 /// The row of `meta` with the last rejected reload, as JSON.
-const REJECTED_RELOAD: &str = "rejected_reload";
+const REJECTED_CONFIGURATION: &str = "rejected_reload";
 
 /// How many dead letters [`Status`] lists.
 const MAX_DEAD_LETTERS: u32 = 50;
@@ -111,11 +94,12 @@ pub struct TenantStatus {
     pub error_class: Option<PollErrorClass>,
     /// The first failed poll since the last successful one.
     pub failing_since: Option<UnixMillis>,
-    /// From the server's `Retry-After`: no request before this time.
+    /// No request before this time: from the server's `Retry-After`, or
+    /// [`UnresolvedDomain::not_before`].
     pub not_before: Option<UnixMillis>,
     /// Observations that have begun and have not ended, without gaps that Microsoft no longer
     /// keeps.
-    pub observations: Vec<StoredOpenObservation>,
+    pub observations: Vec<OpenObservation>,
 }
 
 /// The state of one sink.
@@ -143,16 +127,21 @@ pub struct SinkStatus {
     pub failure: Option<SinkFailure>,
     /// The first failed attempt since the last acknowledgement.
     pub failing_since: Option<UnixMillis>,
-    /// One per tenant, including those that the sink no longer receives, if they are listed.
+    /// One per tenant, including those that the sink no longer receives, with
+    /// [`StatusDetail::Items`].
     pub cursors: Vec<CursorStatus>,
 }
 
-/// Whether [`Checkpoint::status`] lists the cursors, of which there is one per sink and tenant.
+/// What [`Checkpoint::status`] reads in addition to the state of each tenant and sink. The lists of
+/// everything else are empty, because a large checkpoint takes long to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CursorList {
-    /// The lists are empty.
-    Omitted,
-    Included,
+pub enum StatusDetail {
+    /// Nothing.
+    Summary,
+    /// The groups of dead letters.
+    Groups,
+    /// The newest dead letters, and the cursors, of which there is one per sink and tenant.
+    Items,
 }
 
 /// The live cursor of a sink for one tenant.
@@ -182,23 +171,32 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a stored value
     /// is invalid.
-    pub fn status(&self, cursors: CursorList) -> Result<Status, CheckpointError> {
+    pub fn status(&self, detail: StatusDetail) -> Result<Status, CheckpointError> {
         let connection = self.connection();
         // Without a transaction, a cursor could be ahead of the log that was read before it.
         let transaction = connection.unchecked_transaction()?;
 
         let mut tenants = tenant_status(&transaction)?;
         add_observations(&transaction, &mut tenants)?;
+        let dead_letter_groups = match detail {
+            StatusDetail::Groups => dead_letter_groups(&transaction, &DeadLetterFilter::default())?,
+            StatusDetail::Summary | StatusDetail::Items => Vec::new(),
+        };
+        let dead_letters = match detail {
+            StatusDetail::Items => newest_dead_letters(&transaction, MAX_DEAD_LETTERS)?,
+            StatusDetail::Summary | StatusDetail::Groups => Vec::new(),
+        };
+
         Ok(Status {
             checkpoint_id: self.id.clone(),
             size: ["", "-wal"].iter().map(|suffix| self.file_size(suffix)).sum(),
             tenants,
-            sinks: sink_status(&transaction, cursors)?,
+            sinks: sink_status(&transaction, detail)?,
             replays: replay::unfinished(&transaction)?,
-            dead_letters: replay::newest_dead_letters(&transaction, MAX_DEAD_LETTERS)?,
-            dead_letter_groups: dead_letter_groups(&transaction)?,
+            dead_letters,
+            dead_letter_groups,
             unresolved: unresolved(&transaction)?,
-            rejected_reload: document(&transaction, REJECTED_RELOAD)?,
+            rejected_configuration: document(&transaction, REJECTED_CONFIGURATION)?,
             daemon: daemon_report(&transaction)?,
         })
     }
@@ -208,11 +206,11 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if the database cannot be written.
-    pub fn set_rejected_reload(
+    pub fn set_rejected_configuration(
         &self,
-        rejected: Option<&RejectedReload>,
+        rejected: Option<&RejectedConfiguration>,
     ) -> Result<(), CheckpointError> {
-        set_document(&self.connection(), REJECTED_RELOAD, rejected)
+        set_document(&self.connection(), REJECTED_CONFIGURATION, rejected)
     }
 
     /// What is failing, without the rest of the state.
@@ -297,7 +295,7 @@ fn tenant_status(connection: &Connection) -> Result<Vec<TenantStatus>, Checkpoin
 
 fn sink_status(
     connection: &Connection,
-    list: CursorList,
+    detail: StatusDetail,
 ) -> Result<Vec<SinkStatus>, CheckpointError> {
     let mut statement = connection.prepare_cached(
             &format!("SELECT s.id, s.name, s.sent, s.rejected, s.truncated, s.last_acknowledgement, s.last_error, s.last_hint, s.failure, s.failing_since,
@@ -314,9 +312,9 @@ fn sink_status(
     let mut rows = statement.query([])?;
     let mut sinks = Vec::new();
     while let Some(row) = rows.next()? {
-        let cursors = match list {
-            CursorList::Omitted => Vec::new(),
-            CursorList::Included => {
+        let cursors = match detail {
+            StatusDetail::Summary | StatusDetail::Groups => Vec::new(),
+            StatusDetail::Items => {
                 read_cursors(cursors_of_sink.query([row.get::<_, SinkRow>("id")?])?)?
             }
         };
@@ -377,7 +375,7 @@ fn add_observations(
         let Some(what) = ObservationKind::parse(&row.get::<_, String>("what")?) else { continue };
         let Some(first_day) = day(row, "first_day")? else { continue };
 
-        tenant.observations.push(StoredOpenObservation {
+        tenant.observations.push(OpenObservation {
             what,
             first_day,
             since: row.get("since")?,
@@ -403,7 +401,7 @@ fn failing_since(
 
 fn unresolved(connection: &Connection) -> Result<Vec<UnresolvedDomain>, CheckpointError> {
     let mut statement = connection.prepare_cached(
-        "SELECT domain, last_attempt, failing_since, last_error, last_hint, error_class FROM unresolved_domain ORDER BY domain",
+        "SELECT domain, last_attempt, failing_since, last_error, last_hint, error_class, not_before FROM unresolved_domain ORDER BY domain",
     )?;
     let rows = statement.query_map([], |row| {
         Ok(UnresolvedDomain {
@@ -412,6 +410,7 @@ fn unresolved(connection: &Connection) -> Result<Vec<UnresolvedDomain>, Checkpoi
             failing_since: row.get("failing_since")?,
             error: Explanation { message: row.get("last_error")?, hint: row.get("last_hint")? },
             class: error_class(row.get("error_class")?),
+            not_before: row.get("not_before")?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

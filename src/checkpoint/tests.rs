@@ -9,8 +9,14 @@ mod resending;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Day, DayFacts, EventId, Observation, ObservationKind, Phase, UnixMillis};
-use crate::{compressed::CompressedText, wire};
+use crate::{
+    compressed::CompressedText,
+    error::Explanation,
+    model::{
+        Day, DayFacts, EventId, Observation, ObservationKind, Phase, PollErrorClass, UnixMillis,
+    },
+    wire,
+};
 
 fn tenant() -> TenantId {
     TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
@@ -298,7 +304,7 @@ fn a_cursor_advances_only_from_its_position() {
     assert_eq!(advance(middle, end, &[]).unwrap(), LogGrowth::Unchanged);
     assert!(checkpoint.pending("s").unwrap().is_empty());
 
-    let status = checkpoint.status(CursorList::Included).unwrap();
+    let status = checkpoint.status(StatusDetail::Summary).unwrap();
     assert_eq!(
         (status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog),
         (20, 1, 0)
@@ -355,9 +361,28 @@ fn polls_update_the_expiry_of_a_credential() {
     {
         let credential_expiry = expiry.map(UnixMillis::new);
         commit(&checkpoint, &PollCommit { observations, credential_expiry, ..empty_commit() });
-        let status = checkpoint.status(CursorList::Omitted).unwrap();
+        let status = checkpoint.status(StatusDetail::Summary).unwrap();
         let open = &status.tenants[0].observations;
         assert_eq!((open.len(), open[0].expires), (1, Some(UnixMillis::new(stored))));
+    }
+}
+
+#[test]
+fn a_failed_resolution_keeps_its_backoff() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let reason = Explanation::new("no such domain");
+    for (at, not_before) in [(1, 10), (20, 40)] {
+        let failure = ResolutionFailure {
+            at: UnixMillis::new(at),
+            reason: &reason,
+            class: PollErrorClass::Configuration,
+            not_before: Some(UnixMillis::new(not_before)),
+        };
+        checkpoint.record_resolution_failure("contoso.com", &failure).unwrap();
+
+        let stored = &checkpoint.status(StatusDetail::Summary).unwrap().unresolved[0];
+        let times = [stored.last_attempt, stored.failing_since, stored.not_before.unwrap()];
+        assert_eq!(times, [at, 1, not_before].map(UnixMillis::new));
     }
 }
 

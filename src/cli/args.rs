@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(super) use self::baseline::{BaselineCommand, BaselineDiff, BaselineOf, BaselineSet};
 pub(super) use self::delivery::{
     DeadLetters, DeadLettersDiscard, DeadLettersList, DeadLettersRetry, DeadLettersShow, Once,
-    Poll, Replay, StateVerify, TestSink,
+    Poll, Replay, TestSink,
 };
 pub(super) use self::program::{
     Complete, Completions, Demo, Man, Names, Reference, Schema, SchemaOf,
@@ -26,6 +26,7 @@ pub(super) use self::program::{
 pub(super) use self::report::ReportArgs;
 pub(super) use self::state::{
     StateBackup, StateCommand, StateExport, StateForget, StatePrune, StateRepair, StateRestore,
+    StateVerify,
 };
 use crate::{model::Day, settings::parse_duration};
 

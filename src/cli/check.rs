@@ -81,8 +81,13 @@ fn examine(
     args: &args::Check,
     findings: &mut Findings,
 ) -> Result<Option<CheckReport>, CommandFailure> {
-    let configuration = match Configuration::load(config) {
-        Ok(configuration) => configuration,
+    let loaded = if args.show_effective {
+        Configuration::load_with_values(config).map(|(loaded, values)| (loaded, Some(values)))
+    } else {
+        Configuration::load(config).map(|loaded| (loaded, None))
+    };
+    let (configuration, effective) = match loaded {
+        Ok(loaded) => loaded,
         Err(ConfigError(faults)) => {
             findings.add_errors(faults);
             return Ok(None);
@@ -120,8 +125,6 @@ fn examine(
     let estimates = estimates??;
 
     let online = args.online.then(|| online::contact(&configuration)).transpose()?;
-    let effective =
-        args.show_effective.then(|| Configuration::effective_values(config)).transpose()?;
     Ok(Some(CheckReport { configuration, effective, estimates, online }))
 }
 
@@ -176,18 +179,16 @@ fn examine_checkpoint(
     let renames = daemon::possible_renames(configuration, checkpoint, clients)?;
     findings.add_notes(renames.iter().map(daemon::PossibleRename::explanation));
 
-    let resolved = |tenant| daemon::resolved_tenant(tenant, checkpoint);
     let patterns = &configuration.inspection.control_patterns;
     if !patterns.is_empty() {
+        let resolved = |tenant| daemon::resolved_tenant(tenant, checkpoint);
         let tenants: Vec<Tenant> = configuration.tenants.iter().filter_map(resolved).collect();
         findings.add_warnings(KnownControls::read(checkpoint, &tenants)?.unmatched(patterns));
     }
 
     let mut estimates = Vec::new();
     for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
-        let selected = configuration.tenants.iter().filter(|tenant| plan.tenants.matches(tenant));
-        let tenants: Vec<Tenant> = selected.filter_map(resolved).collect();
-        let estimate = daemon::estimate(checkpoint, plan, &tenants, clients)?;
+        let estimate = daemon::estimate(configuration, checkpoint, plan, clients)?;
         // A renamed sink is not new: it continues from the cursors of its old name.
         if estimate.extent.tenant_days > 0 && !(plan.renamed_from.is_some() && estimate.is_new) {
             estimates.push((plan.name.clone(), estimate));

@@ -15,7 +15,7 @@ use super::{
     render,
 };
 use crate::{
-    checkpoint::CursorList,
+    checkpoint::StatusDetail,
     clock,
     config::Configuration,
     daemon::{Engine, OnceReport, Reporter, once},
@@ -232,7 +232,7 @@ fn statistics(
         let _ = writeln!(out, "  sink `{}`: {delivered} delivered", sink.name);
     }
 
-    let status = engine.checkpoint.status(CursorList::Omitted)?;
+    let status = engine.checkpoint.status(StatusDetail::Summary)?;
     let _ = writeln!(out, "  from the first request to the last acknowledgement: {seconds:.2} s");
     let _ = writeln!(out, "  checkpoint: {} kB", status.size / 1_000);
     for line in score_lines(&fs_err::read_to_string(scratch.join("records.jsonl"))?) {

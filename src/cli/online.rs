@@ -253,6 +253,10 @@ fn judge_grants(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    use tokio::sync::Barrier;
+
     use super::*;
 
     fn result(name: &str, usability: Usability) -> ProbeResult {
@@ -273,6 +277,26 @@ mod tests {
         let results = all(probes.into_iter()).await;
         let order: Vec<&str> = results.iter().map(|result| result.name.as_str()).collect();
         assert_eq!(order, ["b", "d", "a", "c"]);
+    }
+
+    /// A probe ends only when the permitted number of probes is running.
+    #[tokio::test]
+    async fn eight_probes_run_at_a_time() {
+        let probes = 3 * MAX_CONCURRENT_PROBES;
+        let shared = Arc::new((Barrier::new(MAX_CONCURRENT_PROBES), AtomicUsize::new(0)));
+        let probe = |_| {
+            let shared = Arc::clone(&shared);
+            async move {
+                let (barrier, running) = &*shared;
+                assert!(running.fetch_add(1, SeqCst) < MAX_CONCURRENT_PROBES, "too many probes");
+                barrier.wait().await;
+                running.fetch_sub(1, SeqCst);
+                result("a", Usability::Usable)
+            }
+        };
+
+        let results = timeout(Duration::from_mins(1), all((0..probes).map(probe))).await;
+        assert_eq!(results.unwrap().len(), probes);
     }
 
     #[test]

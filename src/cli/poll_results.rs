@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{count, json, print_explanation};
 use crate::{
     config::Configuration,
-    daemon::{OnceReport, PollOutcome},
+    daemon::{OnceReport, PollOutcome, PollReport},
     error::Explanation,
     text::with_separators,
 };
@@ -69,10 +69,10 @@ impl PollResults {
 
 /// What a poll has read, and why its response is incomplete.
 fn explain(outcome: &PollOutcome) -> Explanation {
-    let PollOutcome::Polled { days, revisions, rejected, held, newest, incomplete } = outcome
-    else {
+    let PollOutcome::Polled(report) = outcome else {
         return outcome.problem().unwrap_or_default();
     };
+    let PollReport { days, revisions, rejected, held, newest, incomplete } = report;
 
     let mut parts = vec![count(*days, "new day")];
     let newest = newest.map(|day| format!("newest `{day}`"));
@@ -111,12 +111,12 @@ fn outcome_as_json(tenant: &str, outcome: &PollOutcome) -> Value {
     });
 
     match outcome {
-        PollOutcome::Polled { days, revisions, rejected, held, newest, .. } => {
-            document["new_days"] = json!(days);
-            document["revisions"] = json!(revisions);
-            document["rejected_snapshots"] = json!(rejected);
-            document["held_days"] = json!(held);
-            document["newest_day"] = json!(newest);
+        PollOutcome::Polled(report) => {
+            document["new_days"] = json!(report.days);
+            document["revisions"] = json!(report.revisions);
+            document["rejected_snapshots"] = json!(report.rejected);
+            document["held_days"] = json!(report.held);
+            document["newest_day"] = json!(report.newest);
         }
         PollOutcome::Paused { rest } => document["retry_after_seconds"] = json!(rest.as_secs()),
         PollOutcome::Failed(_) => {}
@@ -127,8 +127,8 @@ fn outcome_as_json(tenant: &str, outcome: &PollOutcome) -> Value {
 /// The value of `state` in the document of a poll.
 fn state(outcome: &PollOutcome) -> &'static str {
     match outcome {
-        PollOutcome::Polled { incomplete: None, .. } => "complete",
-        PollOutcome::Polled { incomplete: Some(_), .. } => "incomplete",
+        PollOutcome::Polled(report) if report.incomplete.is_none() => "complete",
+        PollOutcome::Polled(_) => "incomplete",
         PollOutcome::Failed(_) => "failed",
         PollOutcome::Paused { .. } => "paused",
     }
@@ -143,7 +143,7 @@ mod tests {
 
     fn polled(incomplete: Option<Explanation>) -> PollOutcome {
         let newest = Day::from_number(0);
-        PollOutcome::Polled { days: 1, revisions: 0, rejected: 0, held: 0, newest, incomplete }
+        PollOutcome::Polled(PollReport { days: 1, newest, incomplete, ..PollReport::default() })
     }
 
     #[test]

@@ -18,11 +18,10 @@ use crate::{
     checkpoint::{Checkpoint, Holder},
     config::{Configuration, SinkPlan},
     daemon::{
-        self, Engine, Event, ReplayError, ReplayExtent, ReplayRequest, Request, RequestFailure,
-        SinkReport,
+        self, Engine, Event, ReplayExtent, ReplayRequest, Request, RequestFailure, SinkReport,
     },
     error::Explanation,
-    model::{Day, Tenant},
+    model::Day,
     source::Clients,
     text::{count, size},
 };
@@ -76,19 +75,9 @@ fn dry_run(
 ) -> Result<ExitCode, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let clients = Arc::new(Clients::new(&configuration.http)?);
-    let tenants: Vec<Arc<Tenant>> = configuration
-        .tenants
-        .iter()
-        .filter(|tenant| plan.tenants.matches(tenant) && request.selects(tenant))
-        .filter_map(|tenant| daemon::resolved_tenant(tenant, &checkpoint).map(Arc::new))
-        .collect();
-    if tenants.is_empty() && !request.tenants.is_empty() {
-        let error = ReplayError::NoTenant(request.sink.clone());
-        return Err(RequestFailure::from(error).into());
-    }
+    let extent = daemon::estimate_replay(configuration, &checkpoint, plan, request, &clients)
+        .map_err(RequestFailure::from)?;
 
-    let days = (request.first_day, request.last_day);
-    let extent = daemon::replay_extent(&checkpoint, plan, &tenants, days, &clients)?;
     match document {
         Document::Printed => {
             document.print(|| as_json(request, &extent, ResendState::Estimated, None))?;

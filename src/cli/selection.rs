@@ -64,8 +64,7 @@ pub(super) fn selected_sink<'a>(
     configuration: &'a Configuration,
     name: &str,
 ) -> Result<&'a SinkPlan, CommandFailure> {
-    let found = configuration.sinks.iter().find(|plan| plan.name == name);
-    found.ok_or_else(|| unknown_sink(configuration, name))
+    configuration.sink_named(name).ok_or_else(|| unknown_sink(configuration, name))
 }
 
 /// The only tenant that a pattern matches, for a command that needs exactly one.

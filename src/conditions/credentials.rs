@@ -8,16 +8,20 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{
-    Condition, ConditionKind, ConditionSeverity, ConditionSubject, OpenObservation, TenantFacts,
-};
+use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject, TenantFacts};
 use crate::{
-    model::{Day, ObservationKind},
+    model::{Day, ObservationKind, OpenObservation},
     text::count,
 };
 
 /// A credential that expires within this time needs an operator now.
 const NEAR_EXPIRY_DAYS: i32 = 7;
+
+/// Whether a credential that expires on this day needs an operator now. With more time left, it is
+/// only a warning.
+pub fn is_near_expiry(end: Day, today: Day) -> bool {
+    end <= today.plus(NEAR_EXPIRY_DAYS)
+}
 
 /// One condition for each credential that expires soon, sorted by name.
 pub(super) fn conditions(tenants: &[TenantFacts], today: Day) -> Vec<Condition> {
@@ -50,7 +54,7 @@ fn condition(
     today: Day,
 ) -> Option<Condition> {
     let first = open.iter().min_by_key(|open| (open.expires.is_none(), open.expires))?;
-    let is_near = first.expires.is_some_and(|end| end.day() <= today.plus(NEAR_EXPIRY_DAYS));
+    let is_near = first.expires.is_some_and(|end| is_near_expiry(end.day(), today));
     let severity = if is_near {
         ConditionSeverity::Error
     } else {

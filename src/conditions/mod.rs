@@ -16,14 +16,15 @@ mod tenants;
 pub(crate) mod tests;
 
 pub use self::{
+    credentials::is_near_expiry,
     health::{BySubject, Health, SinkHealth, TenantHealth, severity_of},
     sinks::SinkFacts,
     summary::{Counts, Group, grouped, headline, is_incomplete, not_ready_reasons, status_line},
-    tenants::{OpenObservation, PollErrorFacts, TenantFacts},
+    tenants::{PollErrorFacts, TenantFacts},
 };
 use crate::{
     error::Explanation,
-    model::{Severity, UnixMillis},
+    model::{RejectedConfiguration, Severity, UnixMillis},
 };
 
 /// Everything that the conditions depend on.
@@ -71,15 +72,6 @@ pub enum ConfigurationFacts {
     Changed,
     /// The files are invalid, for this reason.
     Invalid(Explanation),
-}
-
-/// A reload whose configuration was rejected, so that the previous one remains in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RejectedConfiguration {
-    /// The time of the reload.
-    pub at: UnixMillis,
-    /// The first fault of the configuration.
-    pub reason: Explanation,
 }
 
 /// One thing that an operator should know.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject, DaemonFacts};
 use crate::{
     error::Explanation,
-    model::{Day, UnixMillis},
+    model::{Day, Observation, UnixMillis},
     text::{count, plural},
 };
 
@@ -117,7 +117,7 @@ fn delivering(sink: &SinkFacts, daemon: DaemonFacts, silence: Duration) -> Condi
 fn rejected_records(sink: &SinkFacts) -> Option<Condition> {
     let sentence = format!("the receiver rejected {}", count(sink.dead_letters, "record"));
     let rejected = Condition {
-        hint: Some(format!("run `dead-letters list --sink {}`", sink.name)),
+        hint: Some(Observation::dead_letters_hint(&sink.name)),
         ..condition(sink, ConditionSeverity::Error, ConditionKind::DeadLetters, sentence)
     };
     (sink.dead_letters > 0).then_some(rejected)

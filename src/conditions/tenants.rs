@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{Day, ObservationKind, PollErrorClass, UnixMillis},
+    model::{Day, ObservationKind, OpenObservation, PollErrorClass, UnixMillis},
     text::count,
 };
 
@@ -44,21 +44,6 @@ pub struct PollErrorFacts {
     pub class: Option<PollErrorClass>,
     /// The first failure since the last success; `None` if it is unknown.
     pub since: Option<UnixMillis>,
-}
-
-/// An observation that has begun and has not ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenObservation {
-    /// The kind of the observation.
-    pub what: ObservationKind,
-    /// The day that it concerns or, without such a day, the day on which it was noticed.
-    pub first_day: Day,
-    /// When it was noticed.
-    pub since: UnixMillis,
-    /// The reason, and what an operator can do about it.
-    pub reason: Explanation,
-    /// When the credential expires, if the observation is about one and the time is known.
-    pub expires: Option<UnixMillis>,
 }
 
 /// A tenant whose newest day is more than this many days old is behind. A tenant without a day is

@@ -3,7 +3,7 @@
 use super::*;
 use ConditionKind as Kind;
 
-use crate::model::{Day, ObservationKind, PollErrorClass};
+use crate::model::{Day, ObservationKind, OpenObservation, PollErrorClass};
 
 pub(crate) mod fleet;
 mod past_bugs;

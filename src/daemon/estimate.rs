@@ -5,12 +5,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    ReplayExtent,
+    ReplayExtent, resolved_tenant,
     sampler::{SnapshotSpan, Volume, volume},
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pending, SnapshotRange},
-    config::SinkPlan,
+    config::{Configuration, SinkPlan, TenantPlan},
     model::{Tenant, TenantId},
     source::Clients,
 };
@@ -31,9 +31,9 @@ pub struct Estimate {
 ///
 /// Fails if the checkpoint cannot be read.
 pub fn estimate(
+    configuration: &Configuration,
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
-    tenants: &[Tenant],
     clients: &Arc<Clients>,
 ) -> Result<Estimate, CheckpointError> {
     // A removed sink is known too: it continues from its cursors.
@@ -42,8 +42,10 @@ pub fn estimate(
     let pending: HashMap<TenantId, Pending> =
         pending.into_iter().map(|pending| (pending.tenant, pending)).collect();
 
+    let received = tenants_of_sink(configuration, checkpoint, plan);
+    let tenants: Vec<Tenant> = received.map(|(_, tenant)| tenant).collect();
     let (mut spans, mut days) = (Vec::new(), Vec::new());
-    for tenant in tenants {
+    for tenant in &tenants {
         let (seq, first_day) = match pending.get(&tenant.id) {
             Some(pending) => (pending.at.seq, pending.first_day),
             None if is_known => continue,
@@ -73,4 +75,15 @@ pub fn estimate(
         bytes,
     };
     Ok(Estimate { extent, is_new: !is_known })
+}
+
+/// The tenants whose records a sink receives, in the order of the configuration. A tenant whose ID
+/// is not known yet is left out.
+pub(super) fn tenants_of_sink<'a>(
+    configuration: &'a Configuration,
+    checkpoint: &'a Checkpoint,
+    plan: &'a SinkPlan,
+) -> impl Iterator<Item = (&'a TenantPlan, Tenant)> {
+    let received = configuration.tenants.iter().filter(move |tenant| plan.tenants.matches(tenant));
+    received.filter_map(move |tenant| Some((tenant, resolved_tenant(tenant, checkpoint)?)))
 }

@@ -4,25 +4,24 @@
 //! includes what the daemon reports about itself. If the daemon runs in this process, its engine is
 //! used instead of the report. Start reading at [`CurrentStatus::read`]. See decision 0050.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{Engine, RESERVED_BYTES, free_bytes, resolved_id, tenants::backoff_after};
+use super::{Engine, RESERVED_BYTES, free_bytes, resolved_id};
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, CursorList, DaemonReport, SinkFailure, SinkStatus, Status,
+        Checkpoint, CheckpointError, DaemonReport, SinkFailure, SinkStatus, Status, StatusDetail,
         TenantStatus, UnresolvedDomain,
     },
     conditions::{
-        Condition, ConditionFacts, ConfigurationFacts, DaemonFacts, OpenObservation,
-        PollErrorFacts, RejectedConfiguration, SinkFacts, TenantFacts, conditions,
+        Condition, ConditionFacts, ConfigurationFacts, DaemonFacts, PollErrorFacts, SinkFacts,
+        TenantFacts, conditions,
     },
     config::{Configuration, Outline, TenantName, TenantPlan},
     error::Explanation,
     model::{Polled, TenantId, UnixMillis},
     schedule::Schedule,
-    source::Credential,
 };
 
 /// The state of all tenants and sinks at one moment.
@@ -81,16 +80,15 @@ impl CurrentStatus {
     pub fn read(
         configuration: &Configuration,
         checkpoint: &Checkpoint,
-        cursors: CursorList,
+        detail: StatusDetail,
         daemon: DaemonState<'_>,
         now: Timestamp,
     ) -> Result<Self, CheckpointError> {
-        let mut stored = checkpoint.status(cursors)?;
+        let mut stored = checkpoint.status(detail)?;
         let mut by_id: HashMap<TenantId, TenantStatus> =
             stored.tenants.drain(..).filter_map(|tenant| Some((tenant.id?, tenant))).collect();
 
         let schedule = &configuration.schedule;
-        let credentials = credential_names(configuration);
         let polling = daemon.started().map(|started| Polling { schedule, started, now });
         let tenants: Vec<ConfiguredTenant> = configuration
             .tenants
@@ -100,10 +98,14 @@ impl CurrentStatus {
                 let known = id.and_then(|id| by_id.remove(&id));
                 let status = known.unwrap_or_else(|| unknown(plan, &stored.unresolved));
                 let next_poll = polling.as_ref().and_then(|polling| polling.next(id, &status));
-                let (name, configured_id) = (plan.name.clone(), plan.id.clone());
-                let used = credentials.get(&credential_address(&plan.access.credential));
-                let credential = used.copied().unwrap_or_default().to_owned();
-                ConfiguredTenant { name, configured_id, credential, id, status, next_poll }
+                ConfiguredTenant {
+                    name: plan.name.clone(),
+                    configured_id: plan.id.clone(),
+                    credential: plan.credential.clone(),
+                    id,
+                    status,
+                    next_poll,
+                }
             })
             .collect();
 
@@ -122,12 +124,12 @@ impl CurrentStatus {
     /// no tenant counts as configured. Fails if the checkpoint cannot be read.
     pub fn read_without_configuration(
         checkpoint: &Checkpoint,
-        cursors: CursorList,
+        detail: StatusDetail,
         daemon: DaemonState<'_>,
         invalid: Explanation,
         now: Timestamp,
     ) -> Result<Self, CheckpointError> {
-        let mut stored = checkpoint.status(cursors)?;
+        let mut stored = checkpoint.status(detail)?;
         let other_tenants = std::mem::take(&mut stored.tenants);
         let mut facts = facts_without_tenants(checkpoint, &stored, daemon, now);
         facts.configuration = ConfigurationFacts::Invalid(invalid);
@@ -189,7 +191,6 @@ fn facts_without_tenants(
     daemon: DaemonState<'_>,
     now: Timestamp,
 ) -> ConditionFacts {
-    let rejected = stored.rejected_reload.as_ref();
     let report = stored.daemon.as_ref();
     ConditionFacts {
         now: now.into(),
@@ -199,22 +200,9 @@ fn facts_without_tenants(
         stalled: daemon.stalled(report),
         free_bytes: free_bytes(checkpoint.directory()),
         reserved_bytes: RESERVED_BYTES,
-        rejected_configuration: rejected.map(|rejected| RejectedConfiguration {
-            at: rejected.at,
-            reason: rejected.reason.clone(),
-        }),
+        rejected_configuration: stored.rejected_configuration.clone(),
         configuration: ConfigurationFacts::InForce,
     }
-}
-
-/// Credential names by the address of the `Arc` that tenants share.
-fn credential_names(configuration: &Configuration) -> HashMap<*const (), &str> {
-    let named = configuration.credentials.iter();
-    named.map(|named| (credential_address(&named.credential), named.name.as_str())).collect()
-}
-
-fn credential_address(credential: &Arc<dyn Credential>) -> *const () {
-    Arc::as_ptr(credential).cast()
 }
 
 /// Marks the sinks that send digests, whose backlog waits for the next one.
@@ -237,6 +225,7 @@ fn unknown(plan: &TenantPlan, unresolved: &[UnresolvedDomain]) -> TenantStatus {
             last_error: Some(found.error.clone()),
             error_class: found.class,
             failing_since: Some(found.failing_since),
+            not_before: found.not_before,
             ..TenantStatus::default()
         },
     }
@@ -255,11 +244,9 @@ impl Polling<'_> {
     /// backoff, which a restart resets.
     fn next_resolution(&self, status: &TenantStatus) -> UnixMillis {
         let now = UnixMillis::from(self.now);
-        let last = status.polled.last_attempt.filter(|last| *last >= self.started);
-        let (Some(last), Some(since)) = (last, status.failing_since) else { return now };
-
-        let failing = last.saturating_duration_since(since.max(self.started));
-        last.saturating_add(backoff_after(failing)).max(now)
+        let last = status.polled.last_attempt;
+        let is_in_force = last.is_some_and(|last| last >= self.started);
+        status.not_before.filter(|_| is_in_force).map_or(now, |end| end.max(now))
     }
 }
 
@@ -272,13 +259,6 @@ fn tenant_facts(tenant: &ConfiguredTenant, schedule: &Schedule, now: Timestamp) 
         class: status.error_class,
         since: status.failing_since,
     });
-    let observations = status.observations.iter().map(|open| OpenObservation {
-        what: open.what,
-        first_day: open.first_day,
-        since: open.since,
-        reason: open.reason.clone(),
-        expires: open.expires,
-    });
 
     TenantFacts {
         name: name.clone(),
@@ -287,7 +267,7 @@ fn tenant_facts(tenant: &ConfiguredTenant, schedule: &Schedule, now: Timestamp) 
         last_attempt,
         error,
         due_since: due_since.map(Into::into),
-        observations: observations.collect(),
+        observations: status.observations.clone(),
     }
 }
 
@@ -302,5 +282,42 @@ fn sink_facts(sink: &SinkStatus) -> SinkFacts {
         last_acknowledgement: sink.last_acknowledgement,
         sends_digests: false,
         dead_letters: sink.dead_letters,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn a_backoff_ends_with_the_daemon() {
+        let hour = Duration::from_hours(1);
+        let schedule = Schedule::new("0 6 * * *", TimeZone::UTC, Duration::ZERO, hour).unwrap();
+        let time = UnixMillis::new;
+        let (started, now) = (time(1_000), time(5_000).into());
+        let polling = Polling { schedule: &schedule, started, now };
+
+        for (last_attempt, not_before, expected) in [
+            (None, None, 5_000),
+            (Some(4_000), Some(9_000), 9_000),
+            (Some(1_000), Some(9_000), 9_000),
+            (Some(4_000), Some(4_500), 5_000),
+            // The previous process made this attempt.
+            (Some(900), Some(9_000), 5_000),
+            // An earlier version stored no time.
+            (Some(4_000), None, 5_000),
+        ] {
+            let status = TenantStatus {
+                polled: Polled { last_attempt: last_attempt.map(time), ..Polled::default() },
+                not_before: not_before.map(time),
+                ..TenantStatus::default()
+            };
+            let next = polling.next(None, &status);
+            assert_eq!(next, Some(time(expected)), "{last_attempt:?} {not_before:?}");
+        }
     }
 }

@@ -27,11 +27,8 @@ use super::{
     systemd,
 };
 use crate::{
-    checkpoint::{CheckpointError, RejectedReload},
-    clock,
-    config::Configuration,
-    error::Explanation,
-    telemetry::UNCOLLAPSED,
+    checkpoint::CheckpointError, clock, config::Configuration, error::Explanation,
+    model::RejectedConfiguration, telemetry::UNCOLLAPSED,
 };
 
 /// The time from a signal to the end of the process. Records that are not acknowledged by then are
@@ -202,9 +199,10 @@ fn log_changes(changes: &Changes) {
 
 /// Records the first fault of a rejected configuration, or that the configuration was applied.
 fn record_rejection(engine: &Engine, fault: Option<&Explanation>) {
-    let rejected =
-        fault.map(|reason| RejectedReload { at: clock::now().into(), reason: reason.clone() });
-    let recorded = block_in_place(|| engine.checkpoint.set_rejected_reload(rejected.as_ref()));
+    let rejected = fault
+        .map(|reason| RejectedConfiguration { at: clock::now().into(), reason: reason.clone() });
+    let recorded =
+        block_in_place(|| engine.checkpoint.set_rejected_configuration(rejected.as_ref()));
     if let Err(error) = recorded {
         let error = Explanation::of(&error);
         tracing::warn!(

@@ -57,7 +57,7 @@ pub use meters::{Meters, PollCounts, SinkMeter};
 pub use once::{OnceReport, SinkReport, backfill, once};
 pub use poll::PollOutcome;
 pub use possible_renames::{PossibleRename, possible_renames};
-pub use replay::{ReplayError, ReplayExtent, ReplayRequest, deliver_queued, replay_extent};
+pub use replay::{ReplayError, ReplayExtent, ReplayRequest, deliver_queued, estimate_replay};
 pub use report::Reporter;
 pub use request_failure::{RequestFailure, RequestFailureKind};
 pub use tenants::TenantState;
@@ -275,6 +275,11 @@ impl Engine {
     /// The tenant with this name in the configuration.
     pub fn tenant_named(&self, name: &str) -> Option<&TenantState> {
         self.tenants.iter().find(|state| state.plan.name == name)
+    }
+
+    /// The sink with this name; `None` also if its delivery is stopped.
+    pub fn sink_named(&self, name: &str) -> Option<&SinkPlan> {
+        self.configuration.sink_named(name).filter(|sink| !sink.discarded)
     }
 
     /// Makes the next [`Self::write_cursor_file`] write the file.

@@ -24,20 +24,7 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub enum PollOutcome {
     /// The tenant was polled.
-    Polled {
-        /// Days that were released for the first time.
-        days: usize,
-        /// New revisions of stored days.
-        revisions: usize,
-        /// Snapshots that were rejected as foreign or implausible.
-        rejected: usize,
-        /// Days that are held because they are partial.
-        held: usize,
-        /// The newest day in the log; `None` if it contains no day.
-        newest: Option<Day>,
-        /// Why the response is incomplete; `None` if it is complete.
-        incomplete: Option<Explanation>,
-    },
+    Polled(PollReport),
     /// The poll failed.
     Failed(Explanation),
     /// The tenant was not polled: the server has requested a pause.
@@ -51,27 +38,20 @@ impl PollOutcome {
     /// The result of a poll that was carried out.
     pub fn of(result: &Result<PollReport, PollError>) -> Self {
         match result {
-            Ok(report) => Self::Polled {
-                days: report.days,
-                revisions: report.revisions,
-                rejected: report.rejected,
-                held: report.held,
-                newest: report.newest,
-                incomplete: report.incomplete.clone(),
-            },
+            Ok(report) => Self::Polled(report.clone()),
             Err(error) => Self::Failed(Explanation::of(error)),
         }
     }
 
     /// Whether the tenant was polled and nothing is missing in the response.
     pub fn is_complete(&self) -> bool {
-        matches!(self, Self::Polled { incomplete: None, .. })
+        matches!(self, Self::Polled(report) if report.incomplete.is_none())
     }
 
     /// Why the tenant was not polled completely; `None` if it was.
     pub fn problem(&self) -> Option<Explanation> {
         match self {
-            Self::Polled { incomplete, .. } => incomplete.clone(),
+            Self::Polled(report) => report.incomplete.clone(),
             Self::Failed(error) => Some(error.clone()),
             Self::Paused { rest } => {
                 let rest = short_duration(*rest);
@@ -183,6 +163,16 @@ async fn poll_and_report(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outcomes_keep_their_form_in_json() {
+        let report = PollReport { days: 2, newest: Day::from_number(0), ..PollReport::default() };
+        let json = serde_json::to_string(&PollOutcome::Polled(report.clone())).unwrap();
+        let expected = r#"{"polled":{"days":2,"revisions":0,"rejected":0,"held":0,"newest":"1970-01-01","incomplete":null}}"#;
+        assert_eq!(json, expected);
+        let read: PollOutcome = serde_json::from_str(expected).unwrap();
+        assert_eq!(read, PollOutcome::Polled(report));
+    }
 
     #[test]
     fn every_incomplete_poll_has_a_reason() {

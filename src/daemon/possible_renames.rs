@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Estimate, ReplayExtent,
     apply::kept_sinks,
-    estimate, resolved_tenant,
+    estimate,
     sink_steps::{ConfiguredSink, Successor, possible_successors},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     clock,
     config::{Configuration, SinkPlan},
     error::Explanation,
-    model::{Day, Tenant},
+    model::Day,
     source::Clients,
     text::{count, size},
 };
@@ -86,9 +86,9 @@ pub fn possible_renames(
 
     let mut renames = Vec::new();
     for Successor { added, removed } in successors {
-        let plan = configuration.sinks.iter().find(|plan| plan.name == added);
+        let plan = configuration.sink_named(&added);
         let Some(plan) = plan.filter(has_history) else { continue };
-        let Estimate { extent, .. } = estimate_history(configuration, checkpoint, plan, clients)?;
+        let Estimate { extent, .. } = estimate(configuration, checkpoint, plan, clients)?;
         let ReplayExtent { records, bytes, .. } = extent;
         if records > 0 {
             let start_from = plan.start_from;
@@ -96,22 +96,6 @@ pub fn possible_renames(
         }
     }
     Ok(renames)
-}
-
-/// Estimates what a new sink will receive.
-fn estimate_history(
-    configuration: &Configuration,
-    checkpoint: &Checkpoint,
-    plan: &SinkPlan,
-    clients: &Arc<Clients>,
-) -> Result<Estimate, CheckpointError> {
-    let tenants: Vec<Tenant> = configuration
-        .tenants
-        .iter()
-        .filter(|tenant| plan.tenants.matches(tenant))
-        .filter_map(|tenant| resolved_tenant(tenant, checkpoint))
-        .collect();
-    estimate(checkpoint, plan, &tenants, clients)
 }
 
 /// The names in backticks, with `conjunction` before the last one.

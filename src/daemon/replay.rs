@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Deliverer, Engine, SinkReport, TenantState,
+    estimate::tenants_of_sink,
     once::finish,
     sampler::{SnapshotSpan, Volume, volume},
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, ReplayTenant},
     clock,
-    config::{SinkPlan, TenantPlan},
+    config::{Configuration, SinkPlan, TenantPlan},
     error::Hint,
     model::{Day, Tenant, TenantId},
     source::Clients,
@@ -77,8 +78,17 @@ impl Hint for ReplayError {
 
 impl ReplayRequest {
     /// Whether the request includes this tenant if the sink receives it.
-    pub fn selects(&self, tenant: &TenantPlan) -> bool {
+    fn selects(&self, tenant: &TenantPlan) -> bool {
         self.tenants.is_empty() || self.tenants.contains(&tenant.name)
+    }
+
+    /// Fails if the request names tenants, and the sink receives none of them. `tenants` are those
+    /// that it receives.
+    fn check(&self, tenants: &[Arc<Tenant>]) -> Result<(), ReplayError> {
+        if tenants.is_empty() && !self.tenants.is_empty() {
+            return Err(ReplayError::NoTenant(self.sink.clone()));
+        }
+        Ok(())
     }
 }
 
@@ -88,7 +98,7 @@ impl Engine {
     /// Fails if no such sink is configured, if the sink receives none of the tenants, or if the
     /// checkpoint cannot be written.
     pub fn replay(&self, request: &ReplayRequest) -> Result<ReplayExtent, ReplayError> {
-        let plan = self.sinks().find(|plan| plan.name == request.sink);
+        let plan = self.sink_named(&request.sink);
         let plan = plan.ok_or_else(|| ReplayError::NoSink(request.sink.clone()))?;
         let (first, last) = (request.first_day, request.last_day);
 
@@ -97,9 +107,7 @@ impl Engine {
         };
         let tenants: Vec<Arc<Tenant>> =
             self.tenants.iter().filter(selected).filter_map(TenantState::resolved).collect();
-        if tenants.is_empty() && !request.tenants.is_empty() {
-            return Err(ReplayError::NoTenant(request.sink.clone()));
-        }
+        request.check(&tenants)?;
 
         let extent = block_in_place(|| {
             let days = (first, last);
@@ -113,12 +121,30 @@ impl Engine {
     }
 }
 
-/// How much a replay of these days sends, which includes the first and the last one.
+/// How much a replay to the sink of this plan would send. Reads only the checkpoint.
 ///
 /// # Errors
 ///
-/// Fails if the checkpoint cannot be read.
-pub fn replay_extent(
+/// Fails if the sink receives none of the tenants, or if the checkpoint cannot be read.
+pub fn estimate_replay(
+    configuration: &Configuration,
+    checkpoint: &Checkpoint,
+    plan: &SinkPlan,
+    request: &ReplayRequest,
+    clients: &Arc<Clients>,
+) -> Result<ReplayExtent, ReplayError> {
+    let received = tenants_of_sink(configuration, checkpoint, plan);
+    let selected = received.filter(|(tenant, _)| request.selects(tenant));
+    let tenants: Vec<Arc<Tenant>> = selected.map(|(_, tenant)| Arc::new(tenant)).collect();
+    request.check(&tenants)?;
+
+    let days = (request.first_day, request.last_day);
+    Ok(replay_extent(checkpoint, plan, &tenants, days, clients)?)
+}
+
+/// How much a replay of these days sends, which includes the first and the last one. Fails if the
+/// checkpoint cannot be read.
+fn replay_extent(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenants: &[Arc<Tenant>],
@@ -158,7 +184,7 @@ pub fn replay_extent(
 /// Delivers everything that is queued for one sink, without a daemon. Delivers nothing if no such
 /// sink is configured.
 pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> SinkReport {
-    let Some(plan) = engine.sinks().find(|plan| plan.name == sink) else {
+    let Some(plan) = engine.sink_named(sink) else {
         return SinkReport { name: sink.to_owned(), ..SinkReport::default() };
     };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());

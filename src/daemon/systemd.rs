@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::block_in_place, time};
 
 use super::{CurrentStatus, DaemonState, Engine, self_report::ReportOutcome};
 use crate::{
-    checkpoint::{Checkpoint, CursorList},
+    checkpoint::{Checkpoint, StatusDetail},
     clock,
     conditions::{self, Counts},
     error::chain,
@@ -92,13 +92,8 @@ fn status_line(engine: &Engine) -> String {
     let read = block_in_place(|| {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let daemon = DaemonState::Here(engine);
-        CurrentStatus::read(
-            &engine.configuration,
-            &checkpoint,
-            CursorList::Omitted,
-            daemon,
-            clock::now(),
-        )
+        let detail = StatusDetail::Summary;
+        CurrentStatus::read(&engine.configuration, &checkpoint, detail, daemon, clock::now())
     });
     let CurrentStatus { facts, conditions, .. } = match read {
         Ok(current) => current,

@@ -45,12 +45,9 @@ const FIRST_BACKOFF: Duration = Duration::from_mins(5);
 /// How often the wait doubles at most.
 const MAX_DOUBLINGS: u32 = 5;
 
-/// The backoff of a domain that cannot be resolved. The number of failures is derived from the time
-/// since the first one, `failing`: after `n` failures, it is at least `2^(n - 1) - 1` times the
-/// first wait.
-pub(super) fn backoff_after(failing: Duration) -> Duration {
-    let waits = failing.as_secs() / FIRST_BACKOFF.as_secs() + 1;
-    FIRST_BACKOFF * (1 << waits.ilog2().min(MAX_DOUBLINGS))
+/// The wait after a failed attempt that follows this number of failures.
+fn backoff(earlier_failures: u32) -> Duration {
+    FIRST_BACKOFF * (1 << earlier_failures.min(MAX_DOUBLINGS))
 }
 
 impl TenantState {
@@ -72,11 +69,12 @@ impl TenantState {
     }
 
     /// Records a failure that the checkpoint cannot record, and delays the next poll; the delay
-    /// doubles with every failure.
-    pub(super) fn back_off(&self, now: Timestamp) {
-        let doublings = self.failed_attempts.fetch_add(1, Ordering::Relaxed).min(MAX_DOUBLINGS);
-        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
-            now.checked_add(FIRST_BACKOFF * (1 << doublings)).ok();
+    /// doubles with every failure. Returns the earliest time of the next poll.
+    pub(super) fn back_off(&self, now: Timestamp) -> Option<Timestamp> {
+        let earlier_failures = self.failed_attempts.fetch_add(1, Ordering::Relaxed);
+        let end = now.checked_add(backoff(earlier_failures)).ok();
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        end
     }
 
     /// Whether a poll must wait: because of this tenant's backoff, or because of `Retry-After`.
@@ -101,13 +99,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_depends_on_the_last_failure() {
-        let mut failing = Duration::ZERO;
-        for doublings in [0, 1, 2, 3, 4, 5, 5, 5] {
-            let wait = FIRST_BACKOFF * (1 << doublings);
-            assert_eq!(backoff_after(failing), wait, "{failing:?}");
-            // A poll starts up to a minute after its wait.
-            failing += wait + Duration::from_secs(59);
+    fn the_wait_doubles_up_to_a_limit() {
+        for (earlier_failures, minutes) in
+            [(0, 5), (1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 160), (u32::MAX, 160)]
+        {
+            assert_eq!(backoff(earlier_failures), Duration::from_mins(minutes));
         }
     }
 }

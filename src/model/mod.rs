@@ -14,6 +14,7 @@ mod number;
 mod observation;
 mod poll;
 mod record;
+mod rejected_configuration;
 mod snapshot;
 mod tenant;
 mod time;
@@ -29,12 +30,13 @@ pub use facts::{AverageFacts, ControlFacts, DayFacts, FactsComparison, KeptDay, 
 pub use identity::{EventId, EventIds, Field, Subject, day_hash};
 pub use number::Number;
 pub(crate) use number::write_integer;
-pub use observation::{Observation, ObservationKind, Phase};
+pub use observation::{Observation, ObservationKind, OpenObservation, Phase};
 pub use poll::{PollErrorClass, Polled};
 pub use record::{
     Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,
     SummaryRecord,
 };
+pub use rejected_configuration::RejectedConfiguration;
 pub use snapshot::{Additional, Average, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};
 pub use time::{UnixMillis, short_duration};

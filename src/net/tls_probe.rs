@@ -6,6 +6,7 @@
 //! it receives; the syslog sink examines the server first. Start reading at [`tls_support`].
 
 use std::{
+    error::Error,
     io,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -19,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{TlsFault, install_crypto_provider};
+use super::{TlsFault, failures::may_expect_tls, install_crypto_provider};
 
 /// The limit for a probe, from connecting to the first bytes of the reply.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -48,13 +49,12 @@ pub async fn tls_support(address: &str) -> TlsSupport {
     timeout(PROBE_TIMEOUT, probe).await.unwrap_or(TlsSupport::Unknown)
 }
 
-/// Whether the server of a URL without TLS expects TLS. A URL with another scheme than `http` is
-/// not probed.
-pub async fn url_expects_tls(url: &url::Url) -> bool {
-    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        return false;
-    };
-    url.scheme() == "http" && tls_support(&format!("{host}:{port}")).await == TlsSupport::Offered
+/// The `host:port` to probe after an exchange with the server of a URL has failed with this error;
+/// `None` if the error does not indicate that the server expects TLS, or if the scheme of the URL
+/// is not `http`.
+pub fn address_to_probe(url: &url::Url, error: &(dyn Error + 'static)) -> Option<String> {
+    let (host, port) = (url.host_str()?, url.port_or_known_default()?);
+    (url.scheme() == "http" && may_expect_tls(error)).then(|| format!("{host}:{port}"))
 }
 
 /// The first two bytes of the reply to a handshake: a TLS record begins with its type and the major
@@ -135,12 +135,17 @@ pub(crate) mod tests {
         assert_eq!(tls_support(&address).await, TlsSupport::Unknown);
     }
 
-    #[tokio::test]
-    async fn only_urls_without_tls_are_probed() {
-        let address = silent_tls_server().await;
-        for (scheme, expects_tls) in [("http", true), ("https", false), ("ftp", false)] {
-            let url = format!("{scheme}://{address}/x").parse().unwrap();
-            assert_eq!(url_expects_tls(&url).await, expects_tls, "{scheme}");
+    #[test]
+    fn only_urls_without_tls_are_probed() {
+        for (url, kind, expected) in [
+            ("http://h:8080/x", io::ErrorKind::ConnectionReset, Some("h:8080")),
+            ("http://h/x", io::ErrorKind::UnexpectedEof, Some("h:80")),
+            ("http://h/x", io::ErrorKind::ConnectionRefused, None),
+            ("https://h/x", io::ErrorKind::ConnectionReset, None),
+            ("ftp://h/x", io::ErrorKind::ConnectionReset, None),
+        ] {
+            let found = address_to_probe(&url.parse().unwrap(), &io::Error::from(kind));
+            assert_eq!(found.as_deref(), expected, "{url} {kind:?}");
         }
     }
 

@@ -15,10 +15,12 @@ pub mod common_keys;
 mod elasticsearch;
 #[cfg(feature = "email")]
 mod email;
+mod failure;
 mod file;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod kind;
 mod notification;
 #[cfg(feature = "object_store")]
 mod object_store;
@@ -32,55 +34,27 @@ mod syslog;
 mod template;
 mod web;
 
-use std::{borrow::Cow, error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Attachment, Batch, Item};
 pub use common_keys::{COMMON_KEYS, INHERITED_KEYS as INHERITED_COMMON_KEYS};
+pub use failure::Failure;
+pub use kind::{Guarantee, SinkKind};
 pub use notification::DIGEST;
 pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
 pub use shared_keys::INHERITED_KEYS;
 
 use crate::{
-    error::{Hint, chain},
+    error::chain,
     format::{FormatName, Formatter, Options, Texts},
     model::{Kind, Record},
-    net::{TlsFault, UnreachableCause},
-    settings::{KeyDefinition, Section, Variant},
-    text::count,
+    settings::Variant,
 };
 
 /// The future of a sink's operation, boxed so that [`Plan`] and [`Sink`] can be used as trait
 /// objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A type of sink: its name in the configuration, its keys, and the function that reads them.
-#[derive(Clone, Copy)]
-pub struct SinkKind {
-    /// The value of `type` in `[[sinks]]`.
-    pub name: &'static str,
-    /// The keys of a section of this type, besides the keys that all sinks have.
-    pub keys: &'static [KeyDefinition],
-    /// Reads a `[[sinks]]` section. If the section is not valid, adds the faults to it and returns
-    /// `None`.
-    pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,
-    /// What the sink guarantees, one row for each variant of its configuration.
-    pub guarantees: &'static [Guarantee],
-}
-
-/// What a sink guarantees, as `docs/reference/delivery-guarantees.md` shows it. The contract tests
-/// check each row.
-#[derive(Clone, Copy, Debug)]
-pub struct Guarantee {
-    /// The configuration that the row applies to, such as `tcp, tls`; empty for the default one.
-    pub variant: &'static str,
-    /// What confirms a batch, as a clause for the reference.
-    pub acknowledgement: &'static str,
-    /// When acknowledged records may be lost nevertheless, as a clause for the reference.
-    pub may_be_lost: &'static str,
-    /// When records may be sent twice, as a clause for the reference.
-    pub may_be_repeated: &'static str,
-}
 
 /// Every sink of this build.
 pub const KINDS: &[SinkKind] = &[
@@ -89,45 +63,87 @@ pub const KINDS: &[SinkKind] = &[
         keys: stdout::KEYS,
         read: stdout::read,
         guarantees: stdout::GUARANTEES,
+        examples: stdout::EXAMPLES,
     },
-    SinkKind { name: "file", keys: file::KEYS, read: file::read, guarantees: file::GUARANTEES },
+    SinkKind {
+        name: "file",
+        keys: file::KEYS,
+        read: file::read,
+        guarantees: file::GUARANTEES,
+        examples: file::EXAMPLES,
+    },
     SinkKind {
         name: "syslog",
         keys: syslog::KEYS,
         read: syslog::read,
         guarantees: syslog::GUARANTEES,
+        examples: syslog::EXAMPLES,
     },
     SinkKind {
         name: "splunk_hec",
         keys: splunk_hec::KEYS,
         read: splunk_hec::read,
         guarantees: splunk_hec::GUARANTEES,
+        examples: splunk_hec::EXAMPLES,
     },
     SinkKind {
         name: "elasticsearch",
         keys: elasticsearch::KEYS,
         read: elasticsearch::read,
         guarantees: elasticsearch::GUARANTEES,
+        examples: elasticsearch::EXAMPLES,
     },
-    SinkKind { name: "http", keys: http::KEYS, read: http::read, guarantees: http::GUARANTEES },
-    SinkKind { name: "chat", keys: chat::KEYS, read: chat::read, guarantees: chat::GUARANTEES },
+    SinkKind {
+        name: "http",
+        keys: http::KEYS,
+        read: http::read,
+        guarantees: http::GUARANTEES,
+        examples: http::EXAMPLES,
+    },
+    SinkKind {
+        name: "chat",
+        keys: chat::KEYS,
+        read: chat::read,
+        guarantees: chat::GUARANTEES,
+        examples: chat::EXAMPLES,
+    },
     #[cfg(feature = "email")]
-    SinkKind { name: "email", keys: email::KEYS, read: email::read, guarantees: email::GUARANTEES },
+    SinkKind {
+        name: "email",
+        keys: email::KEYS,
+        read: email::read,
+        guarantees: email::GUARANTEES,
+        examples: email::EXAMPLES,
+    },
     SinkKind {
         name: "sentinel",
         keys: sentinel::KEYS,
         read: sentinel::read,
         guarantees: sentinel::GUARANTEES,
+        examples: sentinel::EXAMPLES,
     },
-    SinkKind { name: "otlp", keys: otlp::KEYS, read: otlp::read, guarantees: otlp::GUARANTEES },
+    SinkKind {
+        name: "otlp",
+        keys: otlp::KEYS,
+        read: otlp::read,
+        guarantees: otlp::GUARANTEES,
+        examples: otlp::EXAMPLES,
+    },
     #[cfg(feature = "kafka")]
-    SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read, guarantees: kafka::GUARANTEES },
+    SinkKind {
+        name: "kafka",
+        keys: kafka::KEYS,
+        read: kafka::read,
+        guarantees: kafka::GUARANTEES,
+        examples: kafka::EXAMPLES,
+    },
     #[cfg(feature = "object_store")]
     SinkKind {
         name: "object_store",
         keys: object_store::KEYS,
         read: object_store::read,
         guarantees: object_store::GUARANTEES,
+        examples: object_store::EXAMPLES,
     },
 ];
 
@@ -306,42 +322,15 @@ pub struct Receipt {
 #[error("{0}")]
 pub struct EncodeError(pub String);
 
-/// Why a batch was not delivered. The variants differ in what happens next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// Clears without an operator. The batch is sent again; if the receiver requested a delay,
-    /// after at least `after`.
-    Retry { reason: String, after: Option<Duration>, hint: Option<Cow<'static, str>> },
-    /// Needs an operator. The sink parks: its backlog is kept, and delivery is tried again
-    /// periodically.
-    Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
-    /// The receiver rejected records permanently. `rejected` contains the index of each record and
-    /// the receiver's message. `rest_delivered` states whether all other records have arrived; if
-    /// not, they are sent again.
-    Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
-    /// The receiver requires smaller batches. `arrived` lists the indexes of records that have
-    /// arrived nevertheless.
-    TooLarge { reason: String, arrived: Vec<usize> },
-    /// The first `arrived` records have arrived, and `failure` applies to the rest.
-    Partial { arrived: usize, failure: Box<Failure> },
-    /// Not a fault: nothing was sent, and the sink must be closed and opened again before the batch
-    /// is sent.
-    Reopen,
-    /// The client can no longer be used. It is closed and replaced, and the batch is sent again.
-    Broken { reason: String },
-}
-
 /// The values of `type` in `[[sinks]]`, including the sinks that are not part of this build.
 pub fn variants() -> Vec<Variant> {
-    let included = KINDS.iter().map(|kind| Variant { name: kind.name, keys: Some(kind.keys) });
-    included.chain(NOT_IN_THIS_BUILD.iter().map(|name| Variant { name, keys: None })).collect()
-}
-
-impl SinkKind {
-    /// Whether this is a notification sink (`chat` or `email`), which can also send digests.
-    pub fn is_notification(&self) -> bool {
-        self.keys.iter().any(|key| key.name == DIGEST.name())
-    }
+    let included = KINDS.iter().map(|kind| Variant {
+        name: kind.name,
+        keys: Some(kind.keys),
+        examples: kind.examples,
+    });
+    let absent = NOT_IN_THIS_BUILD.iter().map(|name| Variant { name, keys: None, examples: &[] });
+    included.chain(absent).collect()
 }
 
 impl Acknowledgement {
@@ -359,69 +348,6 @@ impl Acknowledgement {
         match self {
             Self::Received(receipt) => Ok(receipt),
             Self::Pending(receipt) => receipt.await,
-        }
-    }
-}
-
-impl Failure {
-    /// A transient failure without a delay that the receiver requested.
-    pub fn retry(reason: impl Into<String>) -> Self {
-        Self::Retry { reason: reason.into(), after: None, hint: None }
-    }
-
-    /// A transient failure of a connection. It has a hint if `error` states that the receiver
-    /// cannot be reached.
-    fn unreachable(reason: impl Into<String>, error: &(dyn Error + 'static)) -> Self {
-        let hint = UnreachableCause::of(error).map(|cause| cause.remedy().into());
-        Self::Retry { reason: reason.into(), after: None, hint }
-    }
-
-    /// A failure of TLS, which parks the sink unless it can clear without an operator. `what` is
-    /// the operation that failed.
-    fn tls(what: &str, fault: &TlsFault) -> Self {
-        let (reason, hint) = (format!("{what}: {fault}"), fault.hint());
-        if fault.is_transient() {
-            Self::Retry { reason, after: None, hint }
-        } else {
-            Self::Misconfigured { reason, hint }
-        }
-    }
-
-    /// A failure after the first `arrived` records have arrived; `failure` itself if none have.
-    pub fn partial(arrived: usize, failure: Self) -> Self {
-        if arrived == 0 { failure } else { Self::Partial { arrived, failure: Box::new(failure) } }
-    }
-
-    /// A failure that needs an operator, without a hint.
-    pub fn misconfigured(reason: impl Into<String>) -> Self {
-        Self::Misconfigured { reason: reason.into(), hint: None }
-    }
-}
-
-impl Error for Failure {}
-
-impl Hint for Failure {
-    fn hint(&self) -> Option<Cow<'static, str>> {
-        match self {
-            Self::Retry { hint, .. } | Self::Misconfigured { hint, .. } => hint.clone(),
-            Self::Partial { failure, .. } => failure.hint(),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Retry { reason, .. }
-            | Self::Misconfigured { reason, .. }
-            | Self::TooLarge { reason, .. }
-            | Self::Broken { reason } => f.write_str(reason),
-            Self::Partial { failure, .. } => failure.fmt(f),
-            Self::Reopen => f.write_str("the sink must be reopened"),
-            Self::Poison { rejected, .. } => {
-                write!(f, "the receiver rejected {}", count(rejected.len(), "record"))
-            }
         }
     }
 }

@@ -130,13 +130,13 @@ pub(super) async fn send_request(
         Ok(response) => Ok(response),
         Err(error) => {
             let error = error.without_url();
-            let expects_tls = net::may_expect_tls(&error) && net::url_expects_tls(&url).await;
-            let fault =
-                if expects_tls { Some(TlsFault::TlsExpected) } else { TlsFault::of(&error) };
-            Err(match fault {
-                Some(fault) => Failure::tls("cannot connect to the receiver", &fault),
+            let what = "cannot connect to the receiver";
+            let failure = match TlsFault::of(&error) {
+                Some(fault) => Failure::tls(what, &fault),
                 None => Failure::unreachable(chain(&error), &error),
-            })
+            };
+            let address = net::address_to_probe(&url, &error);
+            Err(failure.unless_tls_expected(what, address.as_deref()).await)
         }
     }
 }

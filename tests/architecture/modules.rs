@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("compressed", &[]),
     ("text", &[]),
     ("net", &["error", "text"]),
-    ("model", &[]),
+    ("model", &["error"]),
     ("conditions", &["error", "model", "text"]),
     ("schedule", &["model"]),
     ("wire", &["model", "text"]),

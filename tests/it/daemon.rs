@@ -93,7 +93,7 @@ fn backfill_is_sent_to_the_daemon() {
 
     let run = workspace.run_ok(&["backfill", "--days", "20"]);
     assert!(run.stderr.contains("tenant `contoso`: 15 new days"), "{}", run.stderr);
-    eventually("twenty days are delivered", || summaries(&file) == 20);
+    eventually("twenty days are delivered", || summaries(&file) == 20 && workspace.is_delivered());
     assert!(
         workspace
             .run_ok(&["status"])

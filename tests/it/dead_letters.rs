@@ -49,6 +49,8 @@ fn dead_letters_are_listed_and_retried() {
     assert!(run.stderr.contains(" records delivered, 5 rejected (dead letters)"), "{}", run.stderr);
     assert!(run.stderr.contains("hint: run `dead-letters list`"), "{}", run.stderr);
     assert_eq!(phases(&workspace), ["begin"], "one observation, for the other sinks");
+    let observed = records_of_kinds(&workspace.path("other.jsonl"), &["quality"]).remove(0);
+    assert_eq!(observed["quality"]["hint"], "run `dead-letters list --sink splunk`");
     assert_eq!(stored(&workspace), 5);
     let shown = workspace.run(&["status"]).stdout;
     assert!(shown.contains("dead-letters retry"), "{shown}");

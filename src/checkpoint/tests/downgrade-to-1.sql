@@ -1,4 +1,7 @@
--- Converts a database of version 7 back to version 1, for the test of the migration.
+-- Converts a database of version 8 back to version 1, for the test of the migration.
+
+-- Version 8.
+ALTER TABLE unresolved_domain DROP COLUMN not_before;
 
 -- Version 7.
 ALTER TABLE open_observation DROP COLUMN expires;

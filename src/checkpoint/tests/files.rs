@@ -145,7 +145,7 @@ fn migrates_a_version_1_database_completely() {
     let pending = checkpoint.pending("s").unwrap();
     assert_eq!((pending[0].at, pending[0].entries), (at(2, 7), 1));
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
-    let status = checkpoint.status(CursorList::Included).unwrap();
+    let status = checkpoint.status(StatusDetail::Summary).unwrap();
     assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));
     let expires = UnixMillis::from("2026-12-20T00:00:00Z".parse::<jiff::Timestamp>().unwrap());
     let mut observations = status.tenants[0].observations.iter();

@@ -51,7 +51,7 @@ fn a_returning_sink_continues_where_it_stopped() {
     let (name, kind) = ("s".to_owned(), Some("file".to_owned()));
     let kept = StoredSink { name, kind, removed_at: Some(REMOVED) };
     assert_eq!(checkpoint.stored_sinks().unwrap(), [kept]);
-    assert!(checkpoint.status(CursorList::Included).unwrap().sinks.is_empty());
+    assert!(checkpoint.status(StatusDetail::Summary).unwrap().sinks.is_empty());
     assert_eq!(checkpoint.unsent_entries("s").unwrap(), 1);
 
     assert!(checkpoint.restore_sink("s", RESTORED).unwrap());
@@ -60,7 +60,7 @@ fn a_returning_sink_continues_where_it_stopped() {
     let pending = &checkpoint.pending("s").unwrap()[0];
     assert_eq!((pending.at, pending.entries), (at(3, 0), 1));
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"s"[..]));
-    assert_eq!(checkpoint.status(CursorList::Included).unwrap().sinks[0].sent, 10);
+    assert_eq!(checkpoint.status(StatusDetail::Summary).unwrap().sinks[0].sent, 10);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_late_rename_continues_at_the_later_cursor() {
 
         assert!(checkpoint.rename_sink("old", "new", RESTORED).unwrap());
         assert_eq!(names(&checkpoint), ["new"]);
-        let sink = &checkpoint.status(CursorList::Included).unwrap().sinks[0];
+        let sink = &checkpoint.status(StatusDetail::Items).unwrap().sinks[0];
         assert_eq!((sink.cursors[0].at, sink.sent), (expected, 20));
         assert_eq!(checkpoint.mark("new").unwrap().as_deref(), Some(&b"new"[..]));
     }
@@ -199,7 +199,7 @@ fn a_late_rename_keeps_every_dead_letter_once() {
 
     checkpoint.rename_sink("old", "new", RESTORED).unwrap();
     assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM dead_letter"), 1);
-    assert_eq!(checkpoint.status(CursorList::Included).unwrap().sinks[0].dead_letters, 1);
+    assert_eq!(checkpoint.status(StatusDetail::Summary).unwrap().sinks[0].dead_letters, 1);
     assert_eq!(open_observations(&checkpoint), 1);
 }
 

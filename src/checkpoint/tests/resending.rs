@@ -38,6 +38,44 @@ fn observations(checkpoint: &Checkpoint) -> Vec<(String, String)> {
     rows.map(Result::unwrap).collect()
 }
 
+/// Regression: the metrics read all groups of dead letters at every scrape, and showed none.
+#[test]
+fn a_status_reads_only_its_detail() {
+    let (_directory, checkpoint) = with_dead_letters();
+    for (detail, expected) in [
+        (StatusDetail::Summary, [0, 0, 0]),
+        (StatusDetail::Groups, [1, 0, 0]),
+        (StatusDetail::Items, [0, 3, 1]),
+    ] {
+        let status = checkpoint.status(detail).unwrap();
+        let sink = &status.sinks[0];
+        let (groups, letters) = (&status.dead_letter_groups, &status.dead_letters);
+        assert_eq!([groups.len(), letters.len(), sink.cursors.len()], expected, "{detail:?}");
+        assert_eq!(sink.dead_letters, 3, "{detail:?}");
+    }
+}
+
+#[test]
+fn groups_count_letters_retries_and_days() {
+    let (_directory, checkpoint) = with_dead_letters();
+    assert_eq!(checkpoint.retry_dead_letters(&[key(2)]).unwrap(), 1);
+
+    let groups = |filter: &DeadLetterFilter| checkpoint.dead_letter_groups(filter).unwrap();
+    let stored = day("2026-11-20");
+    let expected = DeadLetterGroup {
+        sink: "s".to_owned(),
+        tenant: tenant(),
+        reason: "no".to_owned(),
+        letters: 3,
+        queued: 1,
+        days: Some((stored, stored)),
+        newest_id: event_id(3),
+        newest_at: UnixMillis::default(),
+    };
+    assert_eq!(groups(&DeadLetterFilter::default()), [expected]);
+    assert!(groups(&DeadLetterFilter::of_sink("other")).is_empty());
+}
+
 #[test]
 fn every_discard_is_reported() {
     let (_directory, checkpoint) = with_dead_letters();

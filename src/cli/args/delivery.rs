@@ -46,10 +46,6 @@ const TEST_SINK_EXAMPLES: &str = "Examples:
   secure-score-forwarder test-sink splunk
   secure-score-forwarder test-sink splunk --json";
 
-const VERIFY_EXAMPLES: &str = "Examples:
-  secure-score-forwarder state verify
-  secure-score-forwarder state verify --json";
-
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(after_help = ONCE_EXAMPLES)]
 pub(in crate::cli) struct Once {
@@ -189,14 +185,6 @@ pub(in crate::cli) struct TestSink {
     /// The name of the sink
     #[arg(id = "sink", value_name = "NAME")]
     pub name: String,
-    /// Print a JSON document
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-#[command(after_help = VERIFY_EXAMPLES)]
-pub(in crate::cli) struct StateVerify {
     /// Print a JSON document
     #[arg(long)]
     pub json: bool,

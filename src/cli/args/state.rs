@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{StateVerify, day};
+use super::day;
 use crate::model::Day;
 
 const STATE_EXAMPLES: &str = "Examples:
   secure-score-forwarder state verify
   secure-score-forwarder state backup /var/backups/secure-score.db";
+
+const VERIFY_EXAMPLES: &str = "Examples:
+  secure-score-forwarder state verify
+  secure-score-forwarder state verify --json";
 
 const REPAIR_EXAMPLES: &str = "Examples:
   secure-score-forwarder state repair
@@ -54,6 +58,14 @@ pub(in crate::cli) enum StateCommand {
     Export(StateExport),
     /// Erase the data of a tenant that is no longer configured, and print a receipt
     Forget(StateForget),
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+pub(in crate::cli) struct StateVerify {
+    /// Print a JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]

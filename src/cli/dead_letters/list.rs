@@ -13,12 +13,11 @@ use super::super::{
     selection::{selected_sink, selected_tenants},
     table::{Column, Content, Terminal, TextTable, Tone},
 };
-use super::{
-    groups::{self, ListedLetter, grouped},
-    select,
-};
+use super::{groups, select};
 use crate::{
-    checkpoint::{Checkpoint, DeadLetterFilter, QueuedDeadLetter},
+    checkpoint::{
+        Checkpoint, DeadLetterFilter, DeadLetterGroup, DeadLetterReason, QueuedDeadLetter,
+    },
     config::{Configuration, TenantPlan},
     daemon::{self, DeadLetterRecord, DeliveryError},
     error::Explanation,
@@ -54,15 +53,14 @@ pub(super) fn list(
             selected_sink(&configuration, sink)?;
         }
 
-        let is_grouped = document == Document::Omitted && !args.ungrouped;
-        let limit = if is_grouped { u32::MAX } else { args.limit };
-        let letters = checkpoint.find_dead_letters(&filter, limit)?;
         let known = known_tenants(&configuration, &checkpoint);
-        if is_grouped {
-            print_explanation(&print_groups(&letters, &known, args.limit)?);
+        if document == Document::Omitted && !args.ungrouped {
+            let groups = checkpoint.dead_letter_groups(&filter)?;
+            print_explanation(&print_groups(&groups, &known, args.limit)?);
             return Ok(ExitCode::Done);
         }
 
+        let letters = checkpoint.find_dead_letters(&filter, args.limit)?;
         if document == Document::Printed {
             let letters: Vec<Value> = letters.iter().map(|l| as_json(l, &known)).collect();
             document.print(|| json!({ "total": total, "dead_letters": letters }))?;
@@ -141,20 +139,21 @@ fn configured_name<'k>(tenant: TenantId, known: &'k [KnownTenant<'_>]) -> Option
 
 /// Prints the newest groups of dead letters with the same message, and returns the summary.
 fn print_groups(
-    letters: &[QueuedDeadLetter],
+    groups: &[DeadLetterGroup],
     known: &[KnownTenant<'_>],
     limit: u32,
 ) -> Result<Explanation, CommandFailure> {
-    let mut groups = grouped(letters.iter().map(ListedLetter::from));
-    let total = groups.len();
-    groups.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let letters: u64 = groups.iter().map(|group| group.letters).sum();
+    let mut reasons = DeadLetterReason::newest_first(groups);
+    let total = reasons.len();
+    reasons.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
 
-    if !groups.is_empty() {
-        let table = groups::table(&groups, |tenant| tenant_name(tenant, known), LISTED_DIGITS);
+    if !reasons.is_empty() {
+        let table = groups::table(&reasons, |tenant| tenant_name(tenant, known), LISTED_DIGITS);
         let rendered = table.render(Terminal::of_stdout());
-        print(&with_messages(&rendered, groups.iter().map(|group| group.newest.reason)))?;
+        print(&with_messages(&rendered, reasons.iter().map(|reason| reason.reason)))?;
     }
-    Ok(summary_of_groups(letters.len(), total, groups.len()))
+    Ok(summary_of_groups(letters, total, reasons.len()))
 }
 
 /// A table, in which the receiver's message follows each row on a separate line. Empty if there
@@ -197,7 +196,7 @@ fn with_messages<'a>(table: &str, messages: impl Iterator<Item = &'a str>) -> St
 }
 
 /// The number of groups of dead letters, and what to do next.
-fn summary_of_groups(letters: usize, total: usize, listed: usize) -> Explanation {
+fn summary_of_groups(letters: u64, total: usize, listed: usize) -> Explanation {
     if letters == 0 {
         return Explanation::new("there are no dead letters");
     }
@@ -238,7 +237,7 @@ fn record(
     known: &[KnownTenant<'_>],
     letter: &QueuedDeadLetter,
 ) -> Result<DeadLetterRecord, CommandFailure> {
-    let Some(plan) = configuration.sinks.iter().find(|plan| plan.name == letter.sink) else {
+    let Some(plan) = configuration.sink_named(&letter.sink) else {
         return Ok(DeadLetterRecord::Absent("the sink is not configured"));
     };
     let Some(known) = known.iter().find(|known| known.tenant.id == letter.tenant) else {
@@ -256,8 +255,7 @@ fn record(
 
 /// The name of the format of the letter's sink; `None` if the sink is not configured.
 fn format_of(configuration: &Configuration, letter: &QueuedDeadLetter) -> Option<&'static str> {
-    let plan = configuration.sinks.iter().find(|plan| plan.name == letter.sink)?;
-    Some(plan.plan.format().as_str())
+    Some(configuration.sink_named(&letter.sink)?.plan.format().as_str())
 }
 
 fn details(

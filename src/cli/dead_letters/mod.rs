@@ -210,7 +210,7 @@ fn select_to_send(
 ) -> Result<Vec<QueuedDeadLetter>, CommandFailure> {
     let letters = select(checkpoint, configuration, &args.ids, args.sink.as_deref())?;
     let is_configured = |letter: &&QueuedDeadLetter| {
-        configuration.sinks.iter().any(|plan| plan.name == letter.sink && !plan.discarded)
+        configuration.sink_named(&letter.sink).is_some_and(|plan| !plan.discarded)
     };
     match letters.iter().find(|letter| !is_configured(letter)) {
         Some(letter) => Err(unknown_sink(configuration, &letter.sink)),

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     checkpoint::{
-        Checkpoint, CursorList, DeadLetterGroup, Holder, QueuedDeadLetter, ReplayStatus,
-        SinkStatus, TenantStatus,
+        Checkpoint, DeadLetterGroup, Holder, QueuedDeadLetter, ReplayStatus, SinkStatus,
+        StatusDetail, TenantStatus,
     },
     clock,
     conditions::{
@@ -88,8 +88,8 @@ fn with_configuration(
 
     let now = clock::now();
     let daemon = daemon_state(holder.as_ref(), now);
-    let cursors = cursors(args);
-    let current = CurrentStatus::read(configuration, &checkpoint, cursors, daemon, now)?;
+    let detail = detail(args);
+    let current = CurrentStatus::read(configuration, &checkpoint, detail, daemon, now)?;
     check_sinks(&current, &args.sink)?;
     let view = StatusView::new(&current, holder.as_ref(), args);
     show(&view, args)?;
@@ -118,7 +118,7 @@ fn without_configuration(
     let failure = CommandFailure::from(error);
     let invalid = first_fault(&failure.explanations);
     let current =
-        CurrentStatus::read_without_configuration(&checkpoint, cursors(args), daemon, invalid, now);
+        CurrentStatus::read_without_configuration(&checkpoint, detail(args), daemon, invalid, now);
     let Ok(current) = current else { return Err(failure) };
     show(&StatusView::new(&current, holder.as_ref(), args), args)?;
 
@@ -291,9 +291,9 @@ impl Selection<'_> {
     }
 }
 
-/// Only the JSON document contains the cursors.
-fn cursors(args: &args::StatusArgs) -> CursorList {
-    if args.json { CursorList::Included } else { CursorList::Omitted }
+/// The JSON document lists single dead letters and cursors, and the text groups of dead letters.
+fn detail(args: &args::StatusArgs) -> StatusDetail {
+    if args.json { StatusDetail::Items } else { StatusDetail::Groups }
 }
 
 /// Whether one of the patterns matches; without patterns, everything is selected.

@@ -8,7 +8,7 @@ use crate::{
         tests::fleet::{self, TENANTS},
     },
     config::TenantName,
-    model::{Day, UnixMillis},
+    model::{Day, EventId, UnixMillis},
 };
 
 /// A narrow terminal without colors.
@@ -68,6 +68,9 @@ fn group(sink: &str, tenant: usize, reason: &str, letters: u64) -> DeadLetterGro
         tenant: id(tenant),
         reason: reason.to_owned(),
         letters,
+        queued: 0,
+        days: None,
+        newest_id: EventId::from_bytes([7; 20]),
         newest_at: UnixMillis::new(0),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::task::block_in_place;
 
 use super::{CatalogRead, PollError, PollKind, PollReport, PollResponse, not_before};
@@ -17,6 +17,7 @@ use crate::{
     },
     clock,
     compressed::CompressedText,
+    conditions::is_near_expiry,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
     ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejected, Release, SnapshotOrigin},
@@ -45,9 +46,6 @@ struct Ingest<'a> {
     /// From the server's `Retry-After`: no request before this time.
     not_before: Option<UnixMillis>,
 }
-
-/// A credential that expires within this time is logged as an error instead of a warning.
-const EXPIRY_ERROR_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Engine {
     /// Ingests the response of a poll that requested all days back to `oldest`. Fails, and stores
@@ -342,7 +340,7 @@ fn credential_condition(
     });
 
     if let Some(Explanation { message: details, hint }) = &details {
-        let is_near = expires.is_some_and(|end| end.duration_since(now) < EXPIRY_ERROR_PERIOD);
+        let is_near = expires.is_some_and(|end| is_near_expiry(Day::of(end), Day::of(now)));
         if is_near {
             tracing::error!(
                 tenant = tenant.name,

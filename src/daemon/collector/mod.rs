@@ -9,6 +9,7 @@ mod response;
 use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::{task::block_in_place, time::Instant};
 
 pub(super) use self::response::{CatalogRead, PollResponse, read};
@@ -17,7 +18,7 @@ use super::{
     outage::{OutageSubject, Recovery},
 };
 use crate::{
-    checkpoint::{CheckpointError, PollFailure},
+    checkpoint::{CheckpointError, PollFailure, ResolutionFailure},
     clock,
     config::TenantName,
     error::{Explanation, Hint, chain},
@@ -29,8 +30,8 @@ use crate::{
     source::SourceError,
 };
 
-/// The result of a successful poll.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The result of a successful poll. The daemon also sends it over the control socket as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PollReport {
     /// Days that were released for the first time.
     pub days: usize,
@@ -40,7 +41,7 @@ pub struct PollReport {
     pub rejected: usize,
     /// Days that are held because their response or their catalog is partial.
     pub held: usize,
-    /// The newest day in the log.
+    /// The newest day in the log; `None` if it contains no day.
     pub newest: Option<Day>,
     /// Why the response is incomplete; `None` if it is complete.
     pub incomplete: Option<Explanation>,
@@ -237,11 +238,16 @@ impl Engine {
         );
 
         let now = clock::now();
+        let not_before = state.back_off(now).map(UnixMillis::from);
         if let TenantName::Domain(domain) = &state.plan.id {
-            let (at, class) = (now.into(), error.class());
-            let recorded = block_in_place(|| {
-                self.checkpoint.record_resolution_failure(domain, at, &reason, class)
-            });
+            let failure = ResolutionFailure {
+                at: now.into(),
+                reason: &reason,
+                class: error.class(),
+                not_before,
+            };
+            let recorded =
+                block_in_place(|| self.checkpoint.record_resolution_failure(domain, &failure));
             if let Err(error) = recorded {
                 let error = chain(&error);
                 tracing::warn!(
@@ -251,7 +257,6 @@ impl Engine {
                 );
             }
         }
-        state.back_off(now);
     }
 
     /// Logs a failed poll, and records it in the checkpoint together with an observation.

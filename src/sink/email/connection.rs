@@ -3,20 +3,19 @@
 //! The size of a reply is limited, and its texts are untrusted. Start reading at [`connect`]; the
 //! session in `session` sends the commands.
 
-use std::{io, sync::Arc};
+use std::io;
 
-use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
 use super::config::{EmailPlan, Encryption};
 use crate::{
-    net::{self, TlsFault, TlsSupport},
-    sink::{Failure, chain},
+    net::{self, ByteStream, TlsSettings},
+    sink::Failure,
     text::one_line,
 };
 
@@ -28,12 +27,8 @@ const MAX_MESSAGE_CHARS: usize = 300;
 /// What failed if the greeting is negative.
 const NOT_GREETED: &str = "the mail server rejected the connection";
 
-/// A byte stream, in clear text or over TLS.
-pub(super) trait SmtpStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> SmtpStream for T {}
-
 /// A connection on which commands can be sent.
-pub(super) struct SmtpConnection(Box<dyn SmtpStream>);
+pub(super) struct SmtpConnection(Box<dyn ByteStream>);
 
 /// A reply of the mail server (RFC 5321, section 4.2).
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +47,7 @@ pub(super) async fn connect(
     plan: &EmailPlan,
     hello: &str,
 ) -> Result<(SmtpConnection, Vec<String>), Failure> {
-    let mut tcp = connect_tcp(plan).await?;
+    let mut tcp = net::connect_tcp(&plan.server.address()).await?;
     let mut connection = match plan.encryption {
         Encryption::None => {
             plain_greeting(plan, &mut tcp).await?;
@@ -75,37 +70,18 @@ pub(super) async fn connect(
     Ok((connection, extensions))
 }
 
-async fn connect_tcp(plan: &EmailPlan) -> Result<TcpStream, Failure> {
-    let address = plan.server.address();
-    let connected = timeout(net::CONNECT_TIMEOUT, TcpStream::connect(&address)).await;
-    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    connected.map_err(|error| {
-        Failure::unreachable(format!("cannot connect to `{address}`: {error}"), &error)
-    })
-}
-
 async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
-    let config = net::tls_config(plan.ca_file.as_deref(), None)
-        .map_err(|error| Failure::misconfigured(chain(&error)))?;
-    let name = ServerName::try_from(plan.server_name.clone()).map_err(|_| {
-        Failure::misconfigured(format!("`{}` is not a valid server name", plan.server_name))
-    })?;
-
-    let what = format!("TLS with `{}` failed", plan.server.address());
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
-    match timeout(net::CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(match TlsFault::of_handshake(&error) {
-            Some(fault) => Failure::tls(&what, &fault),
-            None => Failure::retry(format!("{what}: {error}")),
-        }),
-        Err(_) => Err(Failure::tls(&what, &TlsFault::Unanswered)),
-    }
+    let settings = TlsSettings {
+        server_name: &plan.server_name,
+        ca_file: plan.ca_file.as_deref(),
+        client: None,
+    };
+    Ok(net::connect_tls(&plan.server.address(), settings, tcp).await?)
 }
 
 /// Requests TLS after the greeting (RFC 3207). Only the handshake may follow: if the server, or an
 /// attacker on the network, sends anything else in clear text, the handshake fails.
-async fn request_tls(stream: &mut impl SmtpStream, hello: &str) -> Result<(), Failure> {
+async fn request_tls(stream: &mut impl ByteStream, hello: &str) -> Result<(), Failure> {
     let extensions = exchange(stream, &format!("EHLO {hello}")).await?;
     let is_offered = extensions.lines.iter().any(|line| line.eq_ignore_ascii_case("STARTTLS"));
     if !is_offered {
@@ -128,16 +104,12 @@ async fn plain_greeting(plan: &EmailPlan, stream: &mut TcpStream) -> Result<(), 
         Ok(reply) => return reply.positive(NOT_GREETED).map(drop),
         Err(failure) => failure,
     };
-    Err(match net::tls_support(&plan.server.address()).await {
-        TlsSupport::Offered => {
-            Failure::tls("cannot connect to the mail server", &TlsFault::TlsExpected)
-        }
-        TlsSupport::Absent | TlsSupport::Unknown => failure,
-    })
+    let address = plan.server.address();
+    Err(failure.unless_tls_expected("cannot connect to the mail server", Some(&address)).await)
 }
 
 /// Reads the first reply of a server. A server that expects TLS sends none.
-async fn greeting(stream: &mut impl SmtpStream) -> Result<Reply, Failure> {
+async fn greeting(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
     match timeout(net::READ_TIMEOUT, read_reply(stream)).await {
         Ok(reply) => reply,
         Err(_) => Err(Failure::Retry {
@@ -148,12 +120,12 @@ async fn greeting(stream: &mut impl SmtpStream) -> Result<Reply, Failure> {
     }
 }
 
-async fn exchange(stream: &mut impl SmtpStream, command: &str) -> Result<Reply, Failure> {
+async fn exchange(stream: &mut impl ByteStream, command: &str) -> Result<Reply, Failure> {
     write(stream, format!("{command}\r\n").as_bytes()).await?;
     read_reply(stream).await
 }
 
-async fn write(stream: &mut impl SmtpStream, bytes: &[u8]) -> Result<(), Failure> {
+async fn write(stream: &mut impl ByteStream, bytes: &[u8]) -> Result<(), Failure> {
     let written = async {
         stream.write_all(bytes).await?;
         stream.flush().await
@@ -163,7 +135,7 @@ async fn write(stream: &mut impl SmtpStream, bytes: &[u8]) -> Result<(), Failure
 
 /// Reads a reply, which may have several lines. Reads single bytes, because the bytes after the
 /// reply to STARTTLS belong to TLS.
-async fn read_reply(stream: &mut impl SmtpStream) -> Result<Reply, Failure> {
+async fn read_reply(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
     let mut bytes = Vec::new();
     while !is_complete(&bytes) {
         if bytes.len() == MAX_REPLY_BYTES {
@@ -188,7 +160,7 @@ fn lost(error: &io::Error) -> Failure {
 }
 
 impl SmtpConnection {
-    pub(super) fn over(stream: impl SmtpStream + 'static) -> Self {
+    pub(super) fn over(stream: impl ByteStream + 'static) -> Self {
         Self(Box::new(stream))
     }
 

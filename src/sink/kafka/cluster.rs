@@ -12,10 +12,7 @@ use rdkafka::{
 use tokio::task::block_in_place;
 
 use super::{config::KafkaPlan, oauth::TokenContext, producer::Reports};
-use crate::{
-    net::{TlsFault, TlsSupport, tls_support},
-    sink::{Failure, chain},
-};
+use crate::sink::{Failure, chain};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_ATTEMPTS: u32 = 5;
@@ -56,13 +53,9 @@ pub(super) async fn check_cluster(
 /// has not responded in plain text. A broker without TLS rejects the beginning of a TLS handshake
 /// as an invalid request.
 async fn explained(plan: &KafkaPlan, failure: Failure) -> Failure {
-    if matches!(failure, Failure::Retry { .. })
-        && let Some(broker) = plan.first_plain_broker()
-        && tls_support(broker).await == TlsSupport::Offered
-    {
-        return Failure::tls("cannot connect to the cluster", &TlsFault::TlsExpected);
-    }
-    failure
+    let is_transient = matches!(failure, Failure::Retry { .. });
+    let broker = plan.first_plain_broker().filter(|_| is_transient);
+    failure.unless_tls_expected("cannot connect to the cluster", broker).await
 }
 
 /// The error of a topic in the metadata of the cluster; `None` if the topic exists or none is

@@ -146,13 +146,9 @@ impl CredentialProvider for EntraCredential {
 /// The fault that the endpoint expects TLS, if it closed a connection in plain text; otherwise
 /// `failure`, the one for `error`.
 pub(super) async fn explained(plan: &ObjectPlan, error: &Error, failure: Failure) -> Failure {
-    if net::may_expect_tls(error)
-        && let Some(endpoint) = &plan.endpoint
-        && net::url_expects_tls(endpoint).await
-    {
-        return Failure::tls("cannot connect to the store", &TlsFault::TlsExpected);
-    }
-    failure
+    let endpoint = plan.endpoint.as_ref();
+    let address = endpoint.and_then(|endpoint| net::address_to_probe(endpoint, error));
+    failure.unless_tls_expected("cannot connect to the store", address.as_deref()).await
 }
 
 /// The failure for an object that could not be written.

@@ -13,32 +13,26 @@ use std::{
     time::Duration,
 };
 
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
-    time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::{config::Tls, outq::SendQueue};
 use crate::{
-    net::{self, ClientCertificate, TlsFault},
-    sink::{Failure, chain},
+    net::{self, ByteStream, ClientCertificate, TlsFault, TlsSettings},
+    sink::Failure,
 };
 
 /// How long data may stay unacknowledged before the kernel aborts the connection
 /// (`TCP_USER_TIMEOUT`).
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A byte stream, in clear text or over TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
-
 /// An open TCP connection, with or without TLS.
 pub(super) struct Connected {
     /// The bytes to and from the receiver, before encryption.
-    pub stream: Box<dyn Stream>,
+    pub stream: Box<dyn ByteStream>,
     /// The bytes of the socket that are not acknowledged yet.
     pub queue: SendQueue,
     /// Bytes written to the socket so far, including TLS records.
@@ -66,7 +60,7 @@ pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connecte
     let written = Arc::new(AtomicU64::new(0));
     let counted = Counted { stream, written: Arc::clone(&written) };
 
-    let stream: Box<dyn Stream> = match tls {
+    let stream: Box<dyn ByteStream> = match tls {
         None => Box::new(counted),
         Some(tls) => Box::new(handshake(address, tls, counted).await?),
     };
@@ -78,34 +72,19 @@ async fn handshake(
     address: &str,
     tls: &Tls,
     stream: Counted,
-) -> Result<tokio_rustls::client::TlsStream<Counted>, Failure> {
-    let client =
-        tls.files.client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
-    let config = net::tls_config(tls.files.ca_file.as_deref(), client)
-        .map_err(|error| Failure::misconfigured(chain(&error)))?;
-    let connector = TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
-        Failure::misconfigured(format!("`{}` is not a valid server name", tls.server_name))
-    })?;
-
-    let what = format!("TLS with `{address}` failed");
-    match timeout(net::CONNECT_TIMEOUT, connector.connect(name, stream)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(match TlsFault::of_handshake(&error) {
-            Some(fault) => Failure::tls(&what, &fault),
-            None => Failure::retry(format!("{what}: {error}")),
-        }),
-        Err(_) => Err(Failure::tls(&what, &TlsFault::Unanswered)),
-    }
+) -> Result<TlsStream<Counted>, Failure> {
+    let client = tls.files.client.as_ref();
+    let settings = TlsSettings {
+        server_name: &tls.server_name,
+        ca_file: tls.files.ca_file.as_deref(),
+        client: client.map(|(certificate, key)| ClientCertificate { certificate, key }),
+    };
+    Ok(net::connect_tls(address, settings, stream).await?)
 }
 
+/// Connects, and sets the options with which the kernel recognizes a lost connection.
 async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
-    let connected = timeout(net::CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let stream = connected.map_err(|error| {
-        Failure::unreachable(format!("cannot connect to `{address}`: {error}"), &error)
-    })?;
-
+    let stream = net::connect_tcp(address).await?;
     let socket = socket2::SockRef::from(&stream);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_mins(1))

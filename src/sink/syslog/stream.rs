@@ -28,12 +28,12 @@ use tokio::{
 
 use super::{
     config::Tls,
-    connection::{Connected, Stream, USER_TIMEOUT, connect, lost},
+    connection::{Connected, USER_TIMEOUT, connect, lost},
     outq::SendQueue,
     tls_detection::{PlainProtocol, TlsDetection},
 };
 use crate::{
-    net::{self, TlsFault},
+    net::{self, ByteStream, TlsFault},
     sink::{Acknowledgement, Batch, Failure, Receipt},
 };
 
@@ -59,7 +59,7 @@ pub(super) struct StreamLink {
 /// One connection. A pending acknowledgement can hold it longer than the sink does.
 struct StreamConnection {
     address: String,
-    stream: Mutex<Box<dyn Stream>>,
+    stream: Mutex<Box<dyn ByteStream>>,
     queue: SendQueue,
     written: Arc<AtomicU64>,
     /// Whether the receiver has accepted the client certificate or plain text: the first batch was
@@ -232,7 +232,7 @@ impl StreamConnection {
 
 /// Fails if the receiver closes the connection within `wait`. Data from the receiver is ignored,
 /// except a TLS record in plain text, with which a receiver reports that it expects TLS.
-async fn check_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<()> {
+async fn check_open(stream: &mut Box<dyn ByteStream>, wait: Duration) -> io::Result<()> {
     let mut buffer = [0; 256];
     let read = if wait.is_zero() {
         // The runtime updates the readiness of the socket only when a task yields. A timer would

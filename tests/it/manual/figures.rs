@@ -198,9 +198,15 @@ pub(super) const FIGURES: &[Figure] = &[
     ),
     (
         NOTIFICATIONS,
-        "the ten largest changes",
+        "the ten most severe problems",
         "src/sink/notification/digest.rs",
-        "const MAX_ROWS: usize = 10;",
+        "const MAX_PROBLEMS: usize = 10;",
+    ),
+    (
+        NOTIFICATIONS,
+        "the five largest changes",
+        "src/sink/notification/digest.rs",
+        "const MAX_CHANGES: usize = 5;",
     ),
     (
         NOTIFICATIONS,
@@ -254,7 +260,7 @@ pub(super) const FIGURES: &[Figure] = &[
         DAYS,
         DAILY_REQUESTS,
     ),
-    (ARCHITECTURE, "The schema has version 7", "src/checkpoint/mod.rs", "const VERSION: i32 = 7;"),
+    (ARCHITECTURE, "The schema has version 8", "src/checkpoint/mod.rs", "const VERSION: i32 = 8;"),
     (
         "src/config/keys/tenant.rs",
         "at most 16, with",

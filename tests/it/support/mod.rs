@@ -478,3 +478,10 @@ pub fn counts<'a>(ids: impl Iterator<Item = &'a str>) -> HashMap<String, usize> 
 pub fn ids(records: &[serde_json::Value]) -> impl Iterator<Item = &str> {
     records.iter().map(|record| record["event_id"].as_str().unwrap())
 }
+
+/// The event IDs in alphabetical order. A message does not list records in the order of the log.
+pub fn sorted_ids(records: &[serde_json::Value]) -> Vec<String> {
+    let mut sorted: Vec<String> = ids(records).map(str::to_owned).collect();
+    sorted.sort();
+    sorted
+}

@@ -12,11 +12,8 @@ use tokio::{
 
 use super::frame::{self, FrameError, RelpReply};
 use crate::{
-    net::TlsFault,
-    sink::{
-        Batch, Failure,
-        syslog::connection::{Stream, lost},
-    },
+    net::{ByteStream, TlsFault},
+    sink::{Batch, Failure, syslog::connection::lost},
 };
 
 /// How long the receiver may take to reply, and to accept a chunk of frames.
@@ -36,7 +33,7 @@ const CHUNK: usize = 256 << 10;
 /// An open session. After a failure it is not alive and must be replaced.
 pub(super) struct RelpSession {
     address: String,
-    stream: Box<dyn Stream>,
+    stream: Box<dyn ByteStream>,
     window: usize,
     /// The last transaction number that was used.
     number: u32,
@@ -57,7 +54,7 @@ impl RelpSession {
     /// offers, and with `Retry` if the connection is lost.
     pub(super) async fn open(
         address: &str,
-        stream: Box<dyn Stream>,
+        stream: Box<dyn ByteStream>,
         window: usize,
     ) -> Result<Self, Failure> {
         let mut session = Self {
