@@ -22,6 +22,7 @@ use crate::{
 pub(super) const REDIRECT_URI: &str = "http://localhost";
 
 /// The ID of `SecurityEvents.Read.All` as an application permission (app role) of Microsoft Graph.
+/// It is the only one that the registration scripts request and grant. See decision 0061.
 const APP_ROLE: &str = "bf394140-e372-4bf9-a898-299cfc7564e5";
 
 /// Prints one link per tenant, after the name of the tenant if there are several. Returns `Usage`
