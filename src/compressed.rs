@@ -21,6 +21,11 @@ impl CompressedText {
         Ok(Self { bytes: zstd::bulk::compress(text.as_bytes(), 1)?, length: text.len() })
     }
 
+    /// The size of the compressed text in bytes.
+    pub fn compressed_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The text that was compressed.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ pub fn graph_page(data: &[u8]) {
             }
         }
     }
+    let _ = wire::token(data, jiff::Timestamp::UNIX_EPOCH);
+    let _ = wire::issuer_tenant(data);
     let _ = wire::EntraError::read(data);
     let _ = wire::GraphError::read(data);
 }

@@ -4,8 +4,8 @@
 use super::{AcceptedSnapshot, SnapshotOrigin};
 use crate::{
     compressed::CompressedText,
+    foreign_text::ForeignText,
     model::{Day, DayFacts, Observation, ObservationKind, Phase, Snapshot, TenantId, UnixMillis},
-    text::one_line,
 };
 
 /// The largest number of characters that an observation quotes from the snapshot.
@@ -54,7 +54,7 @@ pub fn accept(
     if !snapshot.belongs_to(tenant) {
         let details = match snapshot.tenant_id.as_deref() {
             Some(named) => {
-                let named = one_line(named, MAX_QUOTED_CHARS);
+                let named = ForeignText::new(named).for_message(MAX_QUOTED_CHARS);
                 format!("the snapshot names `{named}` as its tenant")
             }
             None => "the snapshot names no tenant".to_owned(),

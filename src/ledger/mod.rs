@@ -8,16 +8,18 @@
 mod accept;
 mod observations;
 mod plan;
+mod rejections;
 
 use std::{collections::BTreeMap, time::Duration};
 
 pub use accept::{Rejected, accept, unreadable};
 pub use observations::observations;
 pub use plan::{DAYS_AT_SOURCE, plan};
+pub use rejections::Rejections;
 
 use crate::{
     compressed::CompressedText,
-    model::{Day, DayFacts, UnixMillis},
+    model::{ControlFacts, Day, DayFacts, UnixMillis},
 };
 
 /// An accepted snapshot: decoded, plausible, and of the tenant that was polled.
@@ -116,6 +118,15 @@ pub struct Holding {
 /// The number of newest days that every poll reads again, because they can be published late or
 /// revised.
 pub const REREAD_DAYS: i32 = 3;
+
+impl AcceptedSnapshot {
+    /// The approximate number of bytes that the snapshot takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let controls = self.facts.controls.iter();
+        let facts = controls.map(|control| control.name.len() + size_of::<ControlFacts>());
+        facts.sum::<usize>().saturating_add(self.body.compressed_bytes())
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ impl Planner<'_> {
 
         let is_newest = self.newest == Some(day);
         let base = self.newest_complete.filter(|(base, _)| is_newest && *base < day);
-        let revision = stored.revision + 1;
+        let revision = stored.revision.saturating_add(1);
         self.release_revision(index, day, revision, base);
 
         if self.newest_complete.is_none_or(|(complete, _)| complete <= day) {
@@ -127,7 +127,7 @@ impl Planner<'_> {
             // A revision is released only together with the complete catalog of the same poll.
             FactsComparison::Revision if !self.is_complete(copy) => self.plan.unfinished.push(day),
             FactsComparison::Revision => {
-                let revision = stored.revision + 1;
+                let revision = stored.revision.saturating_add(1);
                 self.release_revision(index, day, revision, Some((day, stored.revision)));
                 if self.newest_complete.is_some_and(|(complete, _)| complete == day) {
                     self.newest_complete = Some((day, revision));

@@ -1,27 +1,31 @@
 //! Days: the UTC dates of snapshots. Microsoft computes one snapshot per UTC day, so a day never
-//! depends on the time zone of the host.
+//! depends on the time zone of the host. Days are read from Microsoft, from requests and from the
+//! checkpoint, so no number and no text may cause a panic.
 
-use std::fmt;
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+use std::{borrow::Cow, fmt};
 
 use jiff::{Span, civil::Date, tz::TimeZone};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::UnixMillis;
 
-/// A UTC calendar date; `YYYY-MM-DD` in JSON.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A UTC calendar date of the years 1 to 9999; `YYYY-MM-DD` in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Day(Date);
 
 impl Day {
-    /// The day on which an instant falls.
+    /// The day on which an instant falls; the first day of the year 1 for an earlier instant.
     pub fn of(instant: jiff::Timestamp) -> Self {
-        Self(instant.to_zoned(TimeZone::UTC).date())
+        Self(instant.to_zoned(TimeZone::UTC).date().max(FIRST))
     }
 
     /// Parses `YYYY-MM-DD`. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 10).then(|| text.parse().ok().map(Self)).flatten()
+        let date = text.parse::<Date>().ok().filter(|_| text.len() == 10)?;
+        Self::within_range(date)
     }
 
     /// The day of a `createdDateTime`, which is its date in UTC. Microsoft sends midnight, but any
@@ -43,12 +47,12 @@ impl Day {
     /// The day with this number of days since 1970-01-01. `None` if it is out of range.
     pub fn from_number(days: i32) -> Option<Self> {
         let span = Span::new().try_days(days).ok()?;
-        EPOCH.checked_add(span).ok().map(Self)
+        Self::within_range(EPOCH.checked_add(span).ok()?)
     }
 
     /// Midnight UTC at the start of the day.
     pub fn start(self) -> UnixMillis {
-        UnixMillis::new(i64::from(self.number()) * 86_400_000)
+        UnixMillis::new(i64::from(self.number()).saturating_mul(86_400_000))
     }
 
     /// The day that is this number of days later, or earlier if the number is negative. If the
@@ -65,9 +69,23 @@ impl Day {
             .to_zoned(TimeZone::UTC)
             .map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp())
     }
+
+    fn within_range(date: Date) -> Option<Self> {
+        (date >= FIRST).then_some(Self(date))
+    }
 }
 
 const EPOCH: Date = Date::constant(1970, 1, 1);
+/// The first day. The text of an earlier one does not have ten characters.
+const FIRST: Date = Date::constant(1, 1, 1);
+
+/// Fails for every text that [`Day::parse`] rejects.
+impl<'de> Deserialize<'de> for Day {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a day"))
+    }
+}
 
 impl fmt::Display for Day {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,6 +101,8 @@ impl fmt::Debug for Day {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -114,10 +134,40 @@ mod tests {
     /// Regression: a number outside the range of a time span caused a panic.
     #[test]
     fn numbers_out_of_range_are_not_days() {
-        for number in [i32::MIN, -8_000_000, 8_000_000, i32::MAX] {
+        for number in [i32::MIN, -8_000_000, -4_000_000, -719_163, 2_932_897, 8_000_000, i32::MAX] {
             assert_eq!(Day::from_number(number), None, "{number}");
         }
         let day = Day::parse("2026-11-22").unwrap();
         assert_eq!(day.plus(i32::MAX), day);
+        assert_eq!(day.plus(i32::MIN), day);
+    }
+
+    #[test]
+    fn texts_out_of_range_are_not_days() {
+        for text in ["0000-12-31", "-009999-01-01", "+002026-11-22", "10000-01-01", "2026-02-30"] {
+            assert_eq!(Day::parse(text), None, "{text}");
+            assert!(serde_json::from_str::<Day>(&format!("\"{text}\"")).is_err(), "{text}");
+        }
+        for json in ["20000", "-1", "9223372036854775807", "1e308", "null", "[]", "\"NaN\""] {
+            assert!(serde_json::from_str::<Day>(json).is_err(), "{json}");
+        }
+
+        for text in ["0001-01-01", "2026-11-22", "9999-12-31"] {
+            let day = Day::parse(text).unwrap();
+            assert_eq!(Day::from_number(day.number()), Some(day));
+            let json = serde_json::to_string(&day).unwrap();
+            assert_eq!(json, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<Day>(&json).unwrap(), day);
+        }
+        assert_eq!(UnixMillis::new(i64::MIN).day(), Day::parse("0001-01-01").unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_is_a_day_or_none(number: i32, days: i32, text: String) {
+            let day = Day::from_number(number).unwrap_or(Day(EPOCH));
+            prop_assert_eq!(Day::from_number(day.number()), Some(day));
+            let _ = (day.plus(days), day.start(), day.at(23), Day::parse(&text));
+        }
     }
 }

@@ -32,6 +32,10 @@ pub enum PollErrorClass {
     Disk,
     /// The poll succeeded, but a part of the response or the catalog is missing.
     Incomplete,
+    /// A fault in this program.
+    Internal,
+    /// The process was killed during the poll, for example because its memory was exhausted.
+    Interrupted,
     /// A provider behind Microsoft Graph did not respond, so nothing could be used.
     Partial,
     /// The app does not have the permission, or no administrator has consented.
@@ -46,12 +50,14 @@ pub enum PollErrorClass {
 
 impl PollErrorClass {
     /// All classes, ordered by name.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Checkpoint,
         Self::Configuration,
         Self::Credential,
         Self::Disk,
         Self::Incomplete,
+        Self::Internal,
+        Self::Interrupted,
         Self::Partial,
         Self::Permission,
         Self::Response,
@@ -72,6 +78,8 @@ impl PollErrorClass {
             Self::Credential => "credential",
             Self::Disk => "disk",
             Self::Incomplete => "incomplete",
+            Self::Internal => "internal",
+            Self::Interrupted => "interrupted",
             Self::Partial => "partial",
             Self::Permission => "permission",
             Self::Response => "response",

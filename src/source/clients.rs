@@ -8,12 +8,16 @@ use tokio::sync::Semaphore;
 
 use super::{SourceError, memory_budget::MemoryBudget, throttle::RateLimiter};
 use crate::{
-    net::{self, ClientError},
+    net::{self, ClientError, CredentialChannel},
     settings::SecretRef,
 };
 
 /// Concurrent token requests, over all tenants.
 const MAX_CONCURRENT_TOKEN_REQUESTS: usize = 8;
+
+/// The addresses to which [`net::is_safe_url`] permits plain HTTP, as a list of exceptions for a
+/// proxy.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 /// How HTTP requests to Microsoft are made: the `[source]` table of the configuration.
 #[derive(Clone, Debug)]
@@ -90,13 +94,65 @@ impl Clients {
     }
 }
 
+/// The proxy. Requests to loopback addresses, which may use plain HTTP, never leave this host: they
+/// use only a proxy on this host.
 fn proxy(options: &GraphHttpOptions) -> Result<Option<reqwest::Proxy>, SourceError> {
     let Some(url) = &options.proxy else { return Ok(None) };
 
     let mut proxy = reqwest::Proxy::all(url.clone()).map_err(ClientError::Build)?;
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    if !CredentialChannel::PlainText(host).is_confidential() {
+        proxy = proxy.no_proxy(reqwest::NoProxy::from_string(LOOPBACK));
+    }
     if let (Some(user), Some(password)) = (&options.proxy_user, &options.proxy_password) {
         let password = password.read().map_err(super::CredentialError::from)?;
         proxy = proxy.basic_auth(user, password.expose_secret());
     }
     Ok(Some(proxy))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// A server that responds to each connection with this status. Returns its URL.
+    async fn server(host: &str, status: u16) -> url::Url {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1_024];
+                if stream.read(&mut request).await.unwrap_or(0) == 0 {
+                    continue;
+                }
+                let response = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+                let _ = stream.write_all(response.as_bytes()).await;
+            }
+        });
+        format!("http://{host}:{port}").parse().unwrap()
+    }
+
+    /// Regression: a request to a loopback address was sent to the proxy, with its credential in
+    /// plain text.
+    #[tokio::test]
+    async fn loopback_requests_stay_on_this_host() {
+        let target = server("127.0.0.1", 204).await;
+        let through = async |proxy: url::Url| {
+            let options = GraphHttpOptions { proxy: Some(proxy), ..GraphHttpOptions::default() };
+            let clients = Clients::new(&options).unwrap();
+            let sent = clients.fresh.get(target.clone()).send().await;
+            sent.map(|response| response.status().as_u16())
+        };
+
+        // No host has an address of this network, so a request through the proxy would fail.
+        let remote = "http://192.0.2.1:3128".parse().unwrap();
+        assert_eq!(through(remote).await.unwrap(), 204);
+        let local = server("127.0.0.1", 418).await;
+        assert_eq!(through(local).await.unwrap(), 418);
+    }
 }

@@ -132,6 +132,7 @@ impl SourceError {
 impl Hint for SourceError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Client(error) => error.hint(),
             Self::Credential(error) => error.hint(),
             Self::Tls { source, .. } => source.hint(),
             Self::TokenRejected(error) => entra_hint(error),

@@ -2,7 +2,8 @@
 //!
 //! [`Graph`] adds a token to every request, obeys the throttle of the tenant, retries transient
 //! failures, and works around links to a next page that Graph rejects. It returns bodies as they
-//! were received; [`crate::wire`] parses them.
+//! were received; [`crate::wire`] parses them. The work on a large body must never delay the other
+//! tasks of the process; see `net::off_worker`. See decision 0063.
 
 use std::{
     collections::HashSet,
@@ -16,22 +17,21 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use backon::{ExponentialBuilder, Retryable};
 use jiff::Timestamp;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
     Clients, Cloud, Collection, Credential, SourceError, TokenRequestContext,
     auth::cache::TokenCache,
+    headers::{claims_challenge, header, is_json, request_headers},
     paging::{PAGING_METHODS, PagingMethod, next_page, skip_to},
     throttle::TenantThrottle,
 };
-use crate::{clock, model::TenantId, net, text::one_line, wire};
+use crate::{clock, model::TenantId, net, wire};
 
 /// The server's name in error messages.
 const WHAT: &str = "Graph";
-/// The maximum number of characters of a header in a message.
-const MAX_HEADER_CHARS: usize = 200;
 /// The maximum number of pages of one collection; a collection with more is rejected.
 const MAX_PAGES: usize = 200;
 /// The longest pause that a poll waits for; a longer one ends the poll.
@@ -193,8 +193,10 @@ impl Graph {
                 other => other?,
             };
             let warning = response.warning.as_deref();
-            let page = on_event(ReadEvent::Page { body: &response.body, warning })?;
-            item_count += page.item_count;
+            let page = net::off_worker(response.body.len(), || {
+                on_event(ReadEvent::Page { body: &response.body, warning })
+            })?;
+            item_count = page.item_count.saturating_add(item_count);
 
             let next = match (method, page.next_link) {
                 _ if page.done => return Ok(()),
@@ -389,7 +391,8 @@ impl Graph {
         body: &[u8],
         client_request_id: &str,
     ) -> SourceError {
-        let error = wire::GraphError::read(body).unwrap_or_default();
+        let error = net::off_worker(body.len(), || wire::GraphError::read(body));
+        let error = error.unwrap_or_default();
         log_failure(status, headers, client_request_id, &error.code);
 
         match status {
@@ -439,57 +442,6 @@ fn log_failure(status: u16, headers: &HeaderMap, client_request_id: &str, reason
 
     // Transient failures are retried; if they persist, the poll fails and logs the error.
     if matches!(status, 408 | 429 | 500..) { log_at!(debug) } else { log_at!(warn) }
-}
-
-/// The decoded claims of a challenge `WWW-Authenticate: Bearer …, claims="<base64>"`, as
-/// Microsoft's documentation of continuous access evaluation describes it.
-fn claims_challenge(headers: &HeaderMap) -> Option<String> {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-
-    let text = headers.get("WWW-Authenticate")?.to_str().ok()?;
-    if !text.contains("insufficient_claims") {
-        return None;
-    }
-    let (_, claims) = text.split_once("claims=\"")?;
-    let claims = STANDARD.decode(claims.split('"').next()?).ok()?;
-    let claims = String::from_utf8(claims).ok()?;
-
-    // The claims are sent to the token endpoint, so anything but a JSON object is dropped.
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&claims).ok()?;
-    Some(claims)
-}
-
-fn request_headers(
-    token: &SecretString,
-    client_request_id: &str,
-) -> Result<HeaderMap, SourceError> {
-    let invalid = |_| {
-        SourceError::TokenRejected(wire::EntraError {
-            error: "the token contains characters that a header must not contain".into(),
-            ..Default::default()
-        })
-    };
-    let mut bearer =
-        HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(invalid)?;
-    bearer.set_sensitive(true);
-
-    let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, bearer);
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    let client_request_id = HeaderValue::from_str(client_request_id).map_err(invalid)?;
-    headers.insert("client-request-id", client_request_id);
-    Ok(headers)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    header(headers, "Content-Type").to_ascii_lowercase().contains("json")
-}
-
-/// A header's text on one line; empty if it is absent.
-fn header(headers: &HeaderMap, name: &str) -> String {
-    let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    one_line(text, MAX_HEADER_CHARS)
 }
 
 /// When the credential expires, if that is less than 30 days away.

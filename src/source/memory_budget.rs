@@ -36,8 +36,9 @@ impl MemoryBudget {
     /// Creates a budget of this many bytes in total.
     pub(super) fn new(bytes: u64) -> Self {
         let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX).max(USUAL_BODY_BYTES);
+        let bodies = half.checked_div(USUAL_BODY_BYTES).unwrap_or(1);
         Self {
-            usual: Arc::new(Semaphore::new((half / USUAL_BODY_BYTES).min(1 << 16))),
+            usual: Arc::new(Semaphore::new(bodies.min(1 << 16))),
             large: Arc::default(),
             limit: half,
         }

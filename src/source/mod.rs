@@ -4,13 +4,17 @@
 //! checkpoint or on a sink. Start reading at [`Graph`], which reads one tenant; every way to sign
 //! in implements [`Credential`].
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod auth;
 mod clients;
 mod cloud;
 mod error;
 mod graph;
+mod headers;
 mod memory_budget;
 mod paging;
+#[allow(clippy::arithmetic_side_effects, reason = "it calculates only with its own numbers")]
 pub mod simulated;
 mod throttle;
 mod tokens;

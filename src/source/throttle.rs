@@ -22,6 +22,8 @@ const BURST: u32 = 20;
 const REQUESTS_PER_MINUTE: f64 = 100.0;
 /// Concurrent requests to one tenant.
 const MAX_CONCURRENT: usize = 2;
+/// The longest pause: one hour, to which `Retry-After` is limited, and its random share.
+const LONGEST_PAUSE: Duration = Duration::from_mins(72);
 
 /// A token bucket: an average rate, and a burst that may exceed it.
 #[derive(Debug)]
@@ -61,7 +63,8 @@ impl RateLimiter {
         let refilled = now.duration_since(level.1).as_secs_f64() * self.per_second;
         *level = ((level.0 + refilled).min(self.burst) - 1.0, now);
 
-        Duration::from_secs_f64((-level.0 / self.per_second).max(0.0))
+        // The number of callers that wait bounds the result; it is never close to an overflow.
+        Duration::try_from_secs_f64((-level.0 / self.per_second).max(0.0)).unwrap_or(LONGEST_PAUSE)
     }
 }
 
@@ -112,13 +115,15 @@ impl TenantThrottle {
     /// Pauses all requests for the time that a server demands, plus a random share of up to a
     /// fifth, so that the tenants do not resume at the same moment.
     pub(super) fn pause_for(&self, wait: Duration) {
-        self.restore_pause(wait + wait.mul_f64(fastrand::f64() / 5.0));
+        let fifth = u64::try_from(wait.as_millis() / 5).unwrap_or(u64::MAX);
+        self.restore_pause(wait.saturating_add(Duration::from_millis(fastrand::u64(..=fifth))));
     }
 
     /// Pauses for the rest of a pause that was stored before a restart. It includes its random
     /// share; adding another one at each start would lengthen it.
     pub(super) fn restore_pause(&self, wait: Duration) {
-        let until = Instant::now() + wait;
+        let until = Instant::now().checked_add(wait.min(LONGEST_PAUSE));
+        let Some(until) = until else { return };
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = paused.map_or(Some(until), |current| Some(current.max(until)));
     }
@@ -183,5 +188,16 @@ mod tests {
         throttle.restore_pause(Duration::from_secs(30));
         let remaining = throttle.remaining_pause();
         assert_eq!(remaining, Duration::from_secs(30), "a restart does not lengthen a pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_pause_is_longer_than_the_limit() {
+        for wait in [Duration::MAX, Duration::from_secs(1 << 62), Duration::from_hours(2)] {
+            let throttle = TenantThrottle::new();
+            throttle.restore_pause(wait);
+            assert_eq!(throttle.remaining_pause(), LONGEST_PAUSE, "{wait:?}");
+            throttle.pause_for(wait);
+            assert_eq!(throttle.remaining_pause(), LONGEST_PAUSE, "{wait:?}");
+        }
     }
 }

@@ -1,13 +1,20 @@
 //! Error bodies: `{"error":{…}}` of Graph, and `{"error":"…","error_codes":[…]}` of Entra. A body
 //! can also be HTML from a proxy, so it may not be an error of this form at all. All texts are cut
-//! to one line, because they are logged.
+//! to one line while they are read, because they are logged.
 
-use serde::Deserialize;
+use std::fmt;
 
-use crate::text::one_line;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
+
+use crate::foreign_text::ForeignText;
 
 /// The maximum number of characters of a text.
 const MAX_MESSAGE_CHARS: usize = 300;
+/// The maximum number of `AADSTS…` codes; the others are skipped.
+const MAX_CODES: usize = 16;
 
 /// The error of a failed request to Graph. Programs evaluate only `code`; `message` is only
 /// displayed.
@@ -42,14 +49,14 @@ impl GraphError {
         }
         #[derive(Deserialize)]
         struct Inner {
-            code: Option<String>,
-            message: Option<String>,
+            code: Option<FirstLine>,
+            message: Option<FirstLine>,
         }
 
         let ErrorEnvelope { error } = serde_json::from_slice(body).ok()?;
         Some(Self {
-            code: error.code.unwrap_or_default(),
-            message: first_line(&error.message.unwrap_or_default()),
+            code: error.code.unwrap_or_default().0,
+            message: error.message.unwrap_or_default().0,
         })
     }
 }
@@ -59,19 +66,20 @@ impl EntraError {
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct ErrorBody {
-            error: String,
+            error: FirstLine,
             #[serde(default)]
-            error_codes: Vec<u32>,
+            error_codes: ErrorCodes,
             #[serde(default)]
-            error_description: String,
+            error_description: FirstLine,
             #[serde(default)]
-            trace_id: String,
+            trace_id: FirstLine,
         }
 
         let body: ErrorBody = serde_json::from_slice(body).ok()?;
-        let described = Self::of(&body.error, &body.error_description);
-        let codes = if body.error_codes.is_empty() { described.codes } else { body.error_codes };
-        Some(Self { codes, trace_id: first_line(&body.trace_id), ..described })
+        let described = Self::of(&body.error.0, &body.error_description.0);
+        let ErrorCodes(codes) = body.error_codes;
+        let codes = if codes.is_empty() { described.codes } else { codes };
+        Some(Self { codes, trace_id: body.trace_id.0, ..described })
     }
 
     /// The error with the two fields that every OAuth error has.
@@ -94,7 +102,57 @@ fn code_in(description: &str) -> Option<u32> {
 
 /// The beginning of the first line of a text from a server, for messages.
 fn first_line(text: &str) -> String {
-    one_line(text.lines().next().unwrap_or_default(), MAX_MESSAGE_CHARS)
+    ForeignText::new(text.lines().next().unwrap_or_default()).for_message(MAX_MESSAGE_CHARS)
+}
+
+/// The beginning of a text; the rest of it is not stored.
+#[derive(Default)]
+struct FirstLine(String);
+
+impl<'de> Deserialize<'de> for FirstLine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LineVisitor;
+        impl Visitor<'_> for LineVisitor {
+            type Value = FirstLine;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<FirstLine, E> {
+                Ok(FirstLine(first_line(text)))
+            }
+        }
+        deserializer.deserialize_str(LineVisitor)
+    }
+}
+
+/// The first [`MAX_CODES`] codes of a list.
+#[derive(Default)]
+struct ErrorCodes(Vec<u32>);
+
+impl<'de> Deserialize<'de> for ErrorCodes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct CodesVisitor;
+        impl<'de> Visitor<'de> for CodesVisitor {
+            type Value = ErrorCodes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of numbers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ErrorCodes, A::Error> {
+                let mut codes = Vec::new();
+                while codes.len() < MAX_CODES {
+                    let Some(code) = seq.next_element()? else { return Ok(ErrorCodes(codes)) };
+                    codes.push(code);
+                }
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(ErrorCodes(codes))
+            }
+        }
+        deserializer.deserialize_seq(CodesVisitor)
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +175,16 @@ mod tests {
         .unwrap();
         assert_eq!(entra.codes, [7_000_215]);
         assert_eq!(entra.description, "AADSTS7000215: Invalid client secret provided.");
+
+        let long = "1".repeat(MAX_MESSAGE_CHARS * 2);
+        let graph = format!(r#"{{"error":{{"code":"{long}","message":"{long}"}}}}"#);
+        let graph = GraphError::read(graph.as_bytes()).unwrap();
+        let entra = format!(r#"{{"error":"{long}","error_codes":[{}0]}}"#, "1,".repeat(MAX_CODES));
+        let entra = EntraError::read(entra.as_bytes()).unwrap();
+        assert_eq!(entra.codes, [1; MAX_CODES]);
+        for text in [&graph.code, &graph.message, &entra.error] {
+            assert_eq!(text.chars().count(), MAX_MESSAGE_CHARS);
+        }
 
         assert_eq!(GraphError::read(b"<html>"), None);
         assert_eq!(EntraError::read(br#"{"error":{"code":"x"}}"#), None);

@@ -2,16 +2,19 @@
 //! string or null.
 //!
 //! A value of an unexpected shape must never be lost, and must never be mistaken for the field's
-//! value. Start reading at [`Fields`].
+//! value. What is kept is paid for from a [`DecodeBudget`]. Start reading at [`Fields`].
 
 use std::{borrow::Cow, fmt};
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
-    value::{MapAccessDeserializer, SeqAccessDeserializer},
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::{Value, value::RawValue};
 
+use super::{
+    budget::{DecodeBudget, DecodeLimit},
+    value::ValueSeed,
+};
 use crate::model::{Additional, Number};
 
 /// Any scalar, borrowed where possible; a list or an object as JSON text.
@@ -23,61 +26,65 @@ pub(super) enum JsonScalar<'a> {
     Other(String),
 }
 
-impl<'de> Deserialize<'de> for JsonScalar<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ScalarVisitor;
-        impl<'de> Visitor<'de> for ScalarVisitor {
-            type Value = JsonScalar<'de>;
+/// Deserializes any value as a [`JsonScalar`].
+#[derive(Clone, Copy)]
+pub(super) struct ScalarSeed<'b>(pub &'b DecodeBudget);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
+impl<'de> DeserializeSeed<'de> for ScalarSeed<'_> {
+    type Value = JsonScalar<'de>;
 
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(JsonScalar::Null)
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
-            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(JsonScalar::Bool(value))
-            }
+impl<'de> Visitor<'de> for ScalarSeed<'_> {
+    type Value = JsonScalar<'de>;
 
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-                Number::new(value)
-                    .map(JsonScalar::Number)
-                    .ok_or_else(|| E::custom("number out of range"))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
 
-            #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-                self.visit_f64(value as f64)
-            }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(JsonScalar::Null)
+    }
 
-            #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-                self.visit_f64(value as f64)
-            }
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(JsonScalar::Bool(value))
+    }
 
-            fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-                bounded(value)?;
-                Ok(JsonScalar::Text(Cow::Borrowed(value)))
-            }
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        Number::new(value).map(JsonScalar::Number).ok_or_else(|| E::custom("number out of range"))
+    }
 
-            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-                bounded(value)?;
-                Ok(JsonScalar::Text(Cow::Owned(value.to_owned())))
-            }
+    #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        self.visit_f64(value as f64)
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                let value = Value::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(JsonScalar::Other(value.to_string()))
-            }
+    #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        self.visit_f64(value as f64)
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-                let value = Value::deserialize(SeqAccessDeserializer::new(seq))?;
-                Ok(JsonScalar::Other(value.to_string()))
-            }
-        }
-        deserializer.deserialize_any(ScalarVisitor)
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
+        self.0.fit(value.len(), DecodeLimit::TEXT)?;
+        Ok(JsonScalar::Text(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        self.0.fit(value.len(), DecodeLimit::TEXT)?;
+        Ok(JsonScalar::Text(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let value = ValueSeed::new(self.0).visit_map(map)?;
+        Ok(JsonScalar::Other(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        let value = ValueSeed::new(self.0).visit_seq(seq)?;
+        Ok(JsonScalar::Other(value.to_string()))
     }
 }
 
@@ -99,6 +106,8 @@ impl JsonScalar<'_> {
 pub(super) struct Fields<'a, 'de> {
     /// The fields that are unknown, or whose value has an unexpected shape.
     pub additional: &'a mut Additional<'de>,
+    /// The budget of the document.
+    pub budget: &'a DecodeBudget,
 }
 
 impl<'de> Fields<'_, 'de> {
@@ -111,13 +120,13 @@ impl<'de> Fields<'_, 'de> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
-        match map.next_value()? {
+        match map.next_value_seed(ScalarSeed(self.budget))? {
             JsonScalar::Number(number) => *slot = Some(number),
             JsonScalar::Text(text) => match Number::parse(&text) {
                 Some(number) => *slot = Some(number),
-                None => self.keep(key, JsonScalar::Text(text)),
+                None => self.keep(key, JsonScalar::Text(text))?,
             },
-            other => self.keep(key, other),
+            other => self.keep(key, other)?,
         }
         Ok(())
     }
@@ -131,17 +140,17 @@ impl<'de> Fields<'_, 'de> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
-        match map.next_value()? {
+        match map.next_value_seed(ScalarSeed(self.budget))? {
             JsonScalar::Bool(value) => *slot = Some(value),
             JsonScalar::Text(text) if text.eq_ignore_ascii_case("true") => *slot = Some(true),
             JsonScalar::Text(text) if text.eq_ignore_ascii_case("false") => *slot = Some(false),
-            other => self.keep(key, other),
+            other => self.keep(key, other)?,
         }
         Ok(())
     }
 
-    /// Reads a string. Fails if the field is a duplicate, if the string is longer than 1 MiB, or if
-    /// the JSON is not valid.
+    /// Reads a string. Fails if the field is a duplicate, if the string is longer than
+    /// [`DecodeLimit::TEXT`], or if the JSON is not valid.
     pub(super) fn text<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -149,9 +158,9 @@ impl<'de> Fields<'_, 'de> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
-        match map.next_value()? {
+        match map.next_value_seed(ScalarSeed(self.budget))? {
             JsonScalar::Text(text) => *slot = Some(text),
-            other => self.keep(key, other),
+            other => self.keep(key, other)?,
         }
         Ok(())
     }
@@ -165,39 +174,47 @@ impl<'de> Fields<'_, 'de> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
-        match map.next_value()? {
+        match map.next_value_seed(ScalarSeed(self.budget))? {
             JsonScalar::Text(text) if text.len() == 10 => {
                 *slot = Some(Cow::Owned(format!("{text}T00:00:00Z")));
             }
             JsonScalar::Text(text) => *slot = Some(text),
             JsonScalar::Other(json) => match date_of(&json) {
                 Some(date) => *slot = Some(Cow::Owned(date)),
-                None => self.keep(key, JsonScalar::Other(json)),
+                None => self.keep(key, JsonScalar::Other(json))?,
             },
-            other => self.keep(key, other),
+            other => self.keep(key, other)?,
         }
         Ok(())
     }
 
-    /// An unknown field. Its JSON text is kept as sent. Fails if it is nested more than 64 levels
-    /// deep.
+    /// An unknown field. Its JSON text is kept as sent. Fails if it is longer than
+    /// [`DecodeLimit::TEXT`] or nested more deeply than [`DecodeLimit::DEPTH`], or if there are too
+    /// many such fields.
     pub(super) fn unknown<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
         map: &mut A,
     ) -> Result<(), A::Error> {
-        let raw: &'de RawValue = map.next_value()?;
-        if is_too_deep(raw.get()) {
-            return Err(A::Error::custom(format_args!("`{key}` is nested too deeply")));
-        }
-        self.additional.push((key, Cow::Borrowed(raw.get())));
-        Ok(())
+        let json = map.next_value::<&'de RawValue>()?.get();
+        self.budget.fit(json.len(), DecodeLimit::TEXT)?;
+        self.budget.check_depth(json)?;
+        self.push(key, Cow::Borrowed(json))
     }
 
-    fn keep(&mut self, key: Cow<'de, str>, value: JsonScalar<'de>) {
-        if let Some(json) = value.into_json() {
-            self.additional.push((key, Cow::Owned(json)));
+    /// Keeps a value of an unexpected shape; null is omitted.
+    fn keep<E: Error>(&mut self, key: Cow<'de, str>, value: JsonScalar<'de>) -> Result<(), E> {
+        match value.into_json() {
+            Some(json) => self.push(key, Cow::Owned(json)),
+            None => Ok(()),
         }
+    }
+
+    fn push<E: Error>(&mut self, key: Cow<'de, str>, json: Cow<'de, str>) -> Result<(), E> {
+        self.budget.admit(self.additional.len(), DecodeLimit::FIELDS)?;
+        self.budget.pay()?;
+        self.additional.push((key, json));
+        Ok(())
     }
 }
 
@@ -208,68 +225,62 @@ fn date_of(json: &str) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02}T00:00:00Z"))
 }
 
-/// Whether a value is nested more deeply than a receiver can be expected to parse. Brackets inside
-/// strings count too, so the result is an approximation; no known field is close to the limit.
-fn is_too_deep(raw: &str) -> bool {
-    const MAX_DEPTH: usize = 64;
-    raw.starts_with(['[', '{'])
-        && raw.bytes().filter(|b| matches!(b, b'[' | b'{')).count() > MAX_DEPTH
-        && {
-            let mut depth = 0_usize;
-            raw.bytes().any(|byte| {
-                match byte {
-                    b'[' | b'{' => depth += 1,
-                    b']' | b'}' => depth = depth.saturating_sub(1),
-                    _ => {}
-                }
-                depth > MAX_DEPTH
-            })
-        }
-}
-
-/// Rejects a string that is longer than a receiver can be expected to accept.
-fn bounded<E: Error>(text: &str) -> Result<(), E> {
-    const MAX_TEXT: usize = 1 << 20;
-    if text.len() > MAX_TEXT { Err(E::custom("a string is longer than 1 MiB")) } else { Ok(()) }
-}
-
 /// Rejects a duplicate field, because it is unclear which of the two values is correct. Fails if
 /// `seen` is `true`.
 pub(super) fn reject_duplicate<E: Error>(key: &str, seen: bool) -> Result<(), E> {
     if seen { Err(E::custom(format_args!("duplicate `{key}`"))) } else { Ok(()) }
 }
 
-/// A key or a string, borrowed if the JSON text has no escapes.
-pub(super) struct JsonText<'a>(pub Cow<'a, str>);
+/// Deserializes a string, borrowed if the JSON text has no escapes.
+#[derive(Clone, Copy)]
+pub(super) struct TextSeed<'b> {
+    budget: &'b DecodeBudget,
+    limit: DecodeLimit,
+}
 
-impl<'de> Deserialize<'de> for JsonText<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = JsonText<'de>;
+impl<'b> TextSeed<'b> {
+    /// A key, or a name such as the ID of a control.
+    pub(super) fn name(budget: &'b DecodeBudget) -> Self {
+        Self { budget, limit: DecodeLimit::NAME }
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
+impl<'de> DeserializeSeed<'de> for TextSeed<'_> {
+    type Value = Cow<'de, str>;
 
-            fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
-                bounded(value)?;
-                Ok(JsonText(Cow::Borrowed(value)))
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
 
-            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-                bounded(value)?;
-                Ok(JsonText(Cow::Owned(value.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor)
+impl<'de> Visitor<'de> for TextSeed<'_> {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
+        self.budget.fit(value.len(), self.limit)?;
+        Ok(Cow::Borrowed(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        self.budget.fit(value.len(), self.limit)?;
+        Ok(Cow::Owned(value.to_owned()))
     }
 }
 
 /// A list whose elements are deserialized by the seed; null is an empty list.
-pub(super) struct List<S>(pub S);
+#[derive(Clone, Copy)]
+pub(super) struct List<'b, S> {
+    pub seed: S,
+    /// The largest number of elements.
+    pub limit: DecodeLimit,
+    pub budget: &'b DecodeBudget,
+}
 
-impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for List<S> {
+impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for List<'_, S> {
     type Value = Vec<S::Value>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -277,7 +288,7 @@ impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for List<S> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
+impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<'_, S> {
     type Value = Vec<S::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -290,9 +301,101 @@ impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(self.0)? {
+        while let Some(item) = seq.next_element_seed(self.seed)? {
+            self.budget.admit(items.len(), self.limit)?;
             items.push(item);
         }
         Ok(items)
+    }
+}
+
+/// A number, or a short text. Any other value is skipped, however large it is.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum NumberOrText {
+    Number(Number),
+    Text(String),
+    /// Also the absence of a value.
+    #[default]
+    Other,
+}
+
+impl NumberOrText {
+    /// The number, also if it was sent as text.
+    pub(super) fn number(&self) -> Option<Number> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => Number::parse(text),
+            Self::Other => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NumberOrText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrTextVisitor;
+        impl<'de> Visitor<'de> for NumberOrTextVisitor {
+            type Value = NumberOrText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or a text")
+            }
+
+            fn visit_unit<E>(self) -> Result<NumberOrText, E> {
+                Ok(NumberOrText::Other)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<NumberOrText, E> {
+                Ok(NumberOrText::Other)
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<NumberOrText, E> {
+                Ok(Number::new(number).map_or(NumberOrText::Other, NumberOrText::Number))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "large numbers are only compared")]
+            fn visit_i64<E: Error>(self, number: i64) -> Result<NumberOrText, E> {
+                self.visit_f64(number as f64)
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "large numbers are only compared")]
+            fn visit_u64<E: Error>(self, number: u64) -> Result<NumberOrText, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<NumberOrText, E> {
+                let is_short = text.len() <= DecodeLimit::NAME.max;
+                Ok(if is_short { NumberOrText::Text(text.to_owned()) } else { NumberOrText::Other })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<NumberOrText, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(NumberOrText::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NumberOrText, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(NumberOrText::Other)
+            }
+        }
+        deserializer.deserialize_any(NumberOrTextVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_other_shapes_are_skipped() {
+        let read = |json: &str| serde_json::from_str::<NumberOrText>(json).unwrap();
+        for (json, number) in [("3599", 3_599.0), ("-1", -1.0), ("1.5", 1.5), ("1e308", 1e308)] {
+            assert_eq!(read(json).number(), Number::new(number), "{json}");
+        }
+        assert_eq!(read(r#""60""#), NumberOrText::Text("60".to_owned()));
+        for other in ["null", "true", "[[0],{}]", r#"{"a":[1],"b":{}}"#] {
+            assert_eq!(read(other), NumberOrText::Other, "{other}");
+        }
+        let long = format!("\"{}\"", "9".repeat(DecodeLimit::NAME.max + 1));
+        assert_eq!(read(&long), NumberOrText::Other);
     }
 }

@@ -2,12 +2,16 @@
 //! be changed here, because it is stored exactly as Microsoft sent it. Start reading at [`page`].
 //! Source: Microsoft Graph, "Paging Microsoft Graph data in your app".
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
-use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::WireError;
+use super::{
+    WireError,
+    budget::{DecodeBudget, DecodeLimit},
+    lenient::{JsonScalar, ScalarSeed, TextSeed, reject_duplicate},
+};
 
 /// One page. The items are JSON text that is not parsed yet, so that each can be stored as sent.
 #[derive(Debug)]
@@ -18,53 +22,145 @@ pub struct Page<'a> {
     pub next_link: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-struct PageEnvelope<'a> {
-    #[serde(borrow)]
-    value: Vec<&'a RawValue>,
-    #[serde(borrow, rename = "@odata.nextLink")]
-    next_link: Option<Cow<'a, str>>,
-}
-
 /// Parses the envelope of a page. A page may have no items and still link to a next page.
 ///
 /// # Errors
 ///
-/// Fails if the body is not a JSON object with a list `value`.
+/// Fails if the body is not a JSON object with a list `value`, or with [`WireError::Exceeds`] if
+/// the list has more items than [`DecodeLimit::ITEMS`].
 pub fn page(body: &[u8]) -> Result<Page<'_>, WireError> {
-    let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
-    let envelope: PageEnvelope<'_> = serde_json::from_str(text).map_err(WireError::NotJson)?;
-    let items = envelope.value.into_iter().map(RawValue::get).collect();
-    Ok(Page { items, next_link: envelope.next_link.filter(|link| !link.is_empty()) })
+    envelope(text(body)?, DecodeLimit::ITEMS)
 }
 
 /// Parses a JSON list, which is the response of the original API. It has no further pages.
 ///
 /// # Errors
 ///
-/// Fails if the body is not a JSON list.
+/// Fails if the body is not a JSON list, or with [`WireError::Exceeds`] if it has more items than
+/// [`DecodeLimit::ITEMS`].
 pub fn bare_list(body: &[u8]) -> Result<Page<'_>, WireError> {
-    let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(WireError::NotJson)?;
-    Ok(Page { items: items.into_iter().map(RawValue::get).collect(), next_link: None })
+    Ok(Page { items: items(text(body)?, DecodeLimit::ITEMS)?, next_link: None })
 }
 
 /// The items of saved responses: pages, lists, single items, or a sequence of these.
 ///
 /// # Errors
 ///
-/// Fails if the text is not a sequence of JSON values.
+/// Fails if the text is not a sequence of JSON values, or with [`WireError::Exceeds`] if a page or
+/// a list has more items than [`DecodeLimit::SAVED_ITEMS`].
 pub fn saved_items(text: &str) -> Result<Vec<&str>, WireError> {
-    let mut items = Vec::new();
+    let limit = DecodeLimit::SAVED_ITEMS;
+    let mut found = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let json = value.map_err(WireError::NotJson)?.get();
-        match serde_json::from_str::<PageEnvelope<'_>>(json) {
-            Ok(envelope) => items.extend(envelope.value.into_iter().map(RawValue::get)),
-            Err(_) if json.starts_with('[') => items.extend(bare_list(json.as_bytes())?.items),
-            Err(_) => items.push(json),
+        if json.starts_with('[') {
+            found.extend(items(json, limit)?);
+            continue;
+        }
+        match envelope(json, limit) {
+            Ok(page) => found.extend(page.items),
+            Err(error @ WireError::Exceeds(_)) => return Err(error),
+            // A single item.
+            Err(_) => found.push(json),
         }
     }
-    Ok(items)
+    Ok(found)
+}
+
+fn text(body: &[u8]) -> Result<&str, WireError> {
+    std::str::from_utf8(body).map_err(|_| WireError::NotText)
+}
+
+fn envelope(json: &str, limit: DecodeLimit) -> Result<Page<'_>, WireError> {
+    let budget = DecodeBudget::new();
+    budget.decode(json, EnvelopeSeed { budget: &budget, limit })
+}
+
+fn items(json: &str, limit: DecodeLimit) -> Result<Vec<&str>, WireError> {
+    let budget = DecodeBudget::new();
+    budget.decode(json, ItemsSeed { budget: &budget, limit })
+}
+
+/// Deserializes the envelope of a page, of which only two fields are kept.
+struct EnvelopeSeed<'b> {
+    budget: &'b DecodeBudget,
+    /// The largest number of items.
+    limit: DecodeLimit,
+}
+
+impl<'de> DeserializeSeed<'de> for EnvelopeSeed<'_> {
+    type Value = Page<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Page<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
+    type Value = Page<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a page")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Page<'de>, A::Error> {
+        let Self { budget, limit } = self;
+        let (mut items, mut next_link) = (None, None);
+        while let Some(key) = map.next_key_seed(TextSeed::name(budget))? {
+            match key.as_ref() {
+                "value" => {
+                    reject_duplicate(&key, items.is_some())?;
+                    items = Some(map.next_value_seed(ItemsSeed { budget, limit })?);
+                }
+                "@odata.nextLink" => {
+                    reject_duplicate(&key, next_link.is_some())?;
+                    next_link = match map.next_value_seed(ScalarSeed(budget))? {
+                        JsonScalar::Text(link) => Some(link),
+                        JsonScalar::Null => None,
+                        _ => return Err(A::Error::custom("the next link is not a text")),
+                    };
+                }
+                _ => {
+                    budget.pay()?;
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+
+        let items = items.ok_or_else(|| A::Error::missing_field("value"))?;
+        Ok(Page { items, next_link: next_link.filter(|link: &Cow<'_, str>| !link.is_empty()) })
+    }
+}
+
+/// Deserializes a list whose elements are kept as JSON text.
+struct ItemsSeed<'b> {
+    budget: &'b DecodeBudget,
+    limit: DecodeLimit,
+}
+
+impl<'de> DeserializeSeed<'de> for ItemsSeed<'_> {
+    type Value = Vec<&'de str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemsSeed<'_> {
+    type Value = Vec<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<&'de RawValue>()? {
+            self.budget.admit(items.len(), self.limit)?;
+            items.push(item.get());
+        }
+        Ok(items)
+    }
 }
 
 #[cfg(test)]
@@ -94,13 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn pages_have_a_limited_number_of_items() {
+        let list = |items: usize| format!("[{}0]", "0,".repeat(items - 1));
+        let max = DecodeLimit::ITEMS.max;
+        let (full, larger) = (list(max), list(max + 1));
+        assert_eq!(bare_list(full.as_bytes()).unwrap().items.len(), max);
+
+        let larger_page = format!(r#"{{"value":{larger}}}"#);
+        for result in [bare_list(larger.as_bytes()), page(larger_page.as_bytes())] {
+            assert!(matches!(result, Err(WireError::Exceeds(DecodeLimit::ITEMS))));
+        }
+        assert_eq!(saved_items(&larger).unwrap().len(), max + 1);
+    }
+
+    #[test]
     fn rejects_bodies_that_are_not_pages() {
         for bad in [
             &b"<!doctype html><title>Sign in</title>"[..],
             b"",
             b"{}",
             b"{\"value\":{}}",
+            b"{\"value\":null}",
             b"{\"value\":[1",
+            b"{\"value\":[],\"value\":[]}",
+            b"{\"value\":[],\"@odata.nextLink\":1}",
             b"\xff\xfe",
         ] {
             assert!(page(bad).is_err(), "{bad:?}");

@@ -3,12 +3,19 @@
 //! The description is the same for every tenant. [`split_profile`] separates it from the fields of
 //! the tenant (`azureTenantId`, `controlStateUpdates`), so that it is stored once for all tenants.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
-use super::WireError;
+use super::{
+    WireError,
+    budget::{DecodeBudget, DecodeLimit},
+    lenient::{List, TextSeed},
+};
 use crate::model::{Number, Profile, StateUpdate};
 
 /// A profile, divided into the description and the tenant's decisions.
@@ -23,20 +30,30 @@ pub struct ProfileParts {
     pub decisions: String,
 }
 
+/// The fields of a JSON object with the JSON text of their values, sorted by key.
+type RawFields<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
 /// Divides one item of a catalog page. Everything that was sent is kept except the tenant's GUID.
 ///
 /// # Errors
 ///
-/// Fails if the item is not a JSON object with a non-empty `id`.
+/// Fails if the item is not a JSON object with a non-empty `id`, or with [`WireError::Exceeds`] if
+/// it exceeds a [`DecodeLimit`].
 pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
-    let mut fields: BTreeMap<&str, &RawValue> =
-        serde_json::from_str(json).map_err(WireError::NotJson)?;
+    let mut fields = raw_fields(json)?;
     fields.remove("azureTenantId");
     let decisions = fields.remove("controlStateUpdates").map_or("[]", RawValue::get);
     let id: Option<String> = fields.get("id").and_then(|raw| serde_json::from_str(raw.get()).ok());
     let id = id.filter(|id| !id.is_empty()).ok_or(WireError::NoProfileId)?;
+    if id.len() > DecodeLimit::NAME.max {
+        return Err(WireError::Exceeds(DecodeLimit::NAME));
+    }
 
-    let is_undecided = state_updates(decisions).iter().all(|update| *update == default_update());
+    let updates = match parsed_updates(decisions) {
+        Err(error @ WireError::Exceeds(_)) => return Err(error),
+        other => other.unwrap_or_default(),
+    };
+    let is_undecided = updates.iter().all(|update| *update == default_update());
     Ok(ProfileParts {
         id,
         shared: serde_json::to_string(&fields).map_err(WireError::NotJson)?,
@@ -48,13 +65,12 @@ pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
 ///
 /// # Errors
 ///
-/// Fails if the text is not a JSON object.
+/// Fails if the text is not a JSON object, or with [`WireError::Exceeds`] if it exceeds a
+/// [`DecodeLimit`].
 pub fn profile(shared: &str) -> Result<Profile, WireError> {
-    let fields: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_str(shared).map_err(WireError::NotJson)?;
     let mut profile = Profile::default();
-    for (key, raw) in fields {
-        set_field(&mut profile, key, raw.get());
+    for (key, raw) in raw_fields(shared)? {
+        set_field(&mut profile, key.into_owned(), raw.get());
     }
     Ok(profile)
 }
@@ -66,6 +82,70 @@ pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
     if decisions.is_empty() {
         return vec![default_update()];
     }
+    parsed_updates(decisions).unwrap_or_default()
+}
+
+/// The decisions in a JSON list. Fails if the text is not a list, or if the list is too long.
+fn parsed_updates(json: &str) -> Result<Vec<StateUpdate>, WireError> {
+    let budget = DecodeBudget::new();
+    let list = List { seed: UpdateSeed, limit: DecodeLimit::DECISIONS, budget: &budget };
+    let updates = budget.decode(json, list)?;
+    Ok(updates.into_iter().flatten().collect())
+}
+
+fn raw_fields(json: &str) -> Result<RawFields<'_>, WireError> {
+    let budget = DecodeBudget::of(json, DecodeLimit::PROFILE)?;
+    budget.decode(json, RawFieldsSeed(&budget))
+}
+
+/// Deserializes the fields of an object without parsing their values.
+struct RawFieldsSeed<'b>(&'b DecodeBudget);
+
+impl<'de> DeserializeSeed<'de> for RawFieldsSeed<'_> {
+    type Value = RawFields<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RawFieldsSeed<'_> {
+    type Value = RawFields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a control profile")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let budget = self.0;
+        let mut fields = RawFields::new();
+        while let Some(key) = map.next_key_seed(TextSeed::name(budget))? {
+            budget.admit(fields.len(), DecodeLimit::FIELDS)?;
+            // A key may occur any number of times.
+            budget.pay()?;
+            let raw = map.next_value::<&'de RawValue>()?;
+            budget.check_depth(raw.get())?;
+            fields.insert(key, raw);
+        }
+        Ok(fields)
+    }
+}
+
+/// Deserializes one decision; `None` if it cannot be parsed.
+#[derive(Clone, Copy)]
+struct UpdateSeed;
+
+impl<'de> DeserializeSeed<'de> for UpdateSeed {
+    type Value = Option<StateUpdate>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(state_update(raw.get()))
+    }
+}
+
+/// One decision; `None` if it cannot be parsed.
+fn state_update(json: &str) -> Option<StateUpdate> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Update {
@@ -76,18 +156,15 @@ pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
         updated_date_time: Option<String>,
     }
 
-    let entries: Vec<Box<RawValue>> = serde_json::from_str(decisions).unwrap_or_default();
-    let updates = entries.iter().filter_map(|raw| serde_json::from_str::<Update>(raw.get()).ok());
-    updates
-        .map(|u| StateUpdate {
-            state: u.state,
-            assigned_to: u.assigned_to,
-            comment: u.comment,
-            updated_by: u.updated_by,
-            // .NET serializes an absent time as the year 1.
-            updated: u.updated_date_time.filter(|t| !t.starts_with("0001-")),
-        })
-        .collect()
+    let update: Update = serde_json::from_str(json).ok()?;
+    Some(StateUpdate {
+        state: update.state,
+        assigned_to: update.assigned_to,
+        comment: update.comment,
+        updated_by: update.updated_by,
+        // .NET serializes an absent time as the year 1.
+        updated: update.updated_date_time.filter(|time| !time.starts_with("0001-")),
+    })
 }
 
 /// The entry that Microsoft sends for a control without any decision.
@@ -113,7 +190,7 @@ fn set_field(profile: &mut Profile, key: String, raw: &str) {
         "maxScore" => number(raw, &mut profile.max_score),
         "rank" => number(raw, &mut profile.rank),
         "deprecated" => read(raw, |v| profile.deprecated = Some(v)),
-        "threats" => read(raw, |v| profile.threats = v),
+        "threats" => texts(raw, |v| profile.threats = v),
         // An empty list in every known response; any other value is forwarded.
         "complianceInformation" => raw == "[]",
         "vendorInformation" => true,
@@ -131,6 +208,14 @@ fn read<'a, T: Deserialize<'a>>(raw: &'a str, set: impl FnOnce(T)) -> bool {
 
 fn text(raw: &str, set: impl FnOnce(String)) -> bool {
     read(raw, set)
+}
+
+/// A list of names that is longer than any genuine one is not set.
+fn texts(raw: &str, set: impl FnOnce(Vec<String>)) -> bool {
+    let budget = DecodeBudget::new();
+    let (seed, limit) = (TextSeed::name(&budget), DecodeLimit::THREATS);
+    let list = budget.decode(raw, List { seed, limit, budget: &budget });
+    list.map(|texts| set(texts.into_iter().map(Cow::into_owned).collect())).is_ok()
 }
 
 fn number(raw: &str, slot: &mut Option<Number>) -> bool {

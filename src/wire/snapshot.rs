@@ -6,14 +6,13 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    MAX_CONTROLS, WireError,
-    lenient::{Fields, JsonText, List, reject_duplicate},
+    WireError,
+    budget::{DecodeBudget, DecodeLimit},
+    lenient::{Fields, List, TextSeed, reject_duplicate},
 };
 use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 
@@ -21,15 +20,11 @@ use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 ///
 /// # Errors
 ///
-/// Fails if the text is not a JSON object of the expected form, if a known field appears twice,
-/// if a string is too long, if a value is nested too deeply, or if there are more than
-/// [`MAX_CONTROLS`] controls.
+/// Fails if the text is not a JSON object of the expected form, if a known field appears twice, or
+/// with [`WireError::Exceeds`] if it exceeds a [`DecodeLimit`].
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let mut snapshot = ObjectSeed::<Snapshot<'_>>::new()
-        .deserialize(&mut deserializer)
-        .map_err(WireError::NotJson)?;
-    deserializer.end().map_err(WireError::NotJson)?;
+    let budget = DecodeBudget::of(json, DecodeLimit::SNAPSHOT)?;
+    let mut snapshot = budget.decode(json, ObjectSeed::<Snapshot<'_>>::new(&budget))?;
 
     // A snapshot of the original API has no ID; it is composed as in the current API.
     if snapshot.legacy
@@ -38,10 +33,6 @@ pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     {
         snapshot.id = Cow::Owned(format!("{tenant}_{day}"));
     }
-
-    if snapshot.controls.len() > MAX_CONTROLS {
-        return Err(WireError::TooManyControls(snapshot.controls.len()));
-    }
     Ok(snapshot)
 }
 
@@ -49,8 +40,12 @@ pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
 trait FromFields<'de>: Default {
     const NAME: &'static str;
 
-    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A)
-    -> Result<(), A::Error>;
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+        budget: &DecodeBudget,
+    ) -> Result<(), A::Error>;
 }
 
 impl<'de> FromFields<'de> for Snapshot<'de> {
@@ -60,8 +55,9 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
         &mut self,
         key: Cow<'de, str>,
         map: &mut A,
+        budget: &DecodeBudget,
     ) -> Result<(), A::Error> {
-        let mut fields = Fields { additional: &mut self.additional };
+        let mut fields = Fields { additional: &mut self.additional, budget };
 
         match key.as_ref() {
             "id" => {
@@ -91,6 +87,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
             }
 
             "averageSecureScore" => {
+                budget.admit(self.averages.len(), DecodeLimit::AVERAGES)?;
                 let mut average = Average { basis: "AllTenants".into(), ..Average::default() };
                 fields.number(key, &mut average.score, map)?;
                 self.averages.push(average);
@@ -99,17 +96,19 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
             "licensedUserCount" => fields.number(key, &mut self.licensed_users, map)?,
             "enabledServices" => {
                 reject_duplicate(&key, !self.enabled_services.is_empty())?;
-                let texts = map.next_value_seed(List(PhantomData::<JsonText<'de>>))?;
-                self.enabled_services = texts.into_iter().map(|text| text.0).collect();
+                let (seed, limit) = (TextSeed::name(budget), DecodeLimit::SERVICES);
+                self.enabled_services = map.next_value_seed(List { seed, limit, budget })?;
             }
 
             "averageComparativeScores" => {
                 reject_duplicate(&key, !self.averages.is_empty())?;
-                self.averages = map.next_value_seed(List(ObjectSeed::new()))?;
+                let (seed, limit) = (ObjectSeed::new(budget), DecodeLimit::AVERAGES);
+                self.averages = map.next_value_seed(List { seed, limit, budget })?;
             }
             "controlScores" => {
                 reject_duplicate(&key, !self.controls.is_empty())?;
-                self.controls = map.next_value_seed(List(ObjectSeed::new()))?;
+                let (seed, limit) = (ObjectSeed::new(budget), DecodeLimit::CONTROLS);
+                self.controls = map.next_value_seed(List { seed, limit, budget })?;
             }
 
             // In every known response, it contains only the name of the product.
@@ -127,20 +126,21 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
         &mut self,
         key: Cow<'de, str>,
         map: &mut A,
+        budget: &DecodeBudget,
     ) -> Result<(), A::Error> {
-        let mut fields = Fields { additional: &mut self.additional };
+        let mut fields = Fields { additional: &mut self.additional, budget };
 
         match key.as_ref() {
             "controlName" | "referenceId" => {
                 reject_duplicate(&key, !self.name.is_empty())?;
-                self.name = map.next_value::<JsonText<'de>>()?.0;
+                self.name = map.next_value_seed(TextSeed::name(budget))?;
                 Ok(())
             }
             "controlCategory" => fields.text(key, &mut self.category, map),
             "description" => fields.text(key, &mut self.description, map),
             "score" => fields.number(key, &mut self.score, map),
             "maxScore" => fields.number(key, &mut self.max_score, map),
-            "controlDetails" => self.details(map.next_value()?),
+            "controlDetails" => self.details(map.next_value()?, budget),
             "scoreInPercentage" => fields.number(key, &mut self.percentage, map),
             "implementationStatus" => fields.text(key, &mut self.implementation_status, map),
             "lastSynced" => fields.text(key, &mut self.last_synced, map),
@@ -155,16 +155,19 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
 impl<'de> ControlScore<'de> {
     /// Merges `controlDetails` of the original API: null, or an object whose fields differ from
     /// control to control.
-    fn details<E: Error>(&mut self, raw: &'de RawValue) -> Result<(), E> {
+    fn details<E: Error>(&mut self, raw: &'de RawValue, budget: &DecodeBudget) -> Result<(), E> {
         if raw.get() == "null" {
             return Ok(());
         }
 
-        let seed = ObjectSeed::<Details<'de>>::new();
+        let seed = ObjectSeed::<Details<'de>>::new(budget);
         let details = seed.deserialize(&mut serde_json::Deserializer::from_str(raw.get()));
         let details = details.map_err(E::custom)?;
         (self.count, self.total, self.on) = (details.count, details.total, details.on);
-        self.additional.extend(details.additional);
+        for field in details.additional {
+            budget.admit(self.additional.len(), DecodeLimit::FIELDS)?;
+            self.additional.push(field);
+        }
         Ok(())
     }
 }
@@ -184,8 +187,9 @@ impl<'de> FromFields<'de> for Details<'de> {
         &mut self,
         key: Cow<'de, str>,
         map: &mut A,
+        budget: &DecodeBudget,
     ) -> Result<(), A::Error> {
-        let mut fields = Fields { additional: &mut self.additional };
+        let mut fields = Fields { additional: &mut self.additional, budget };
         match key.as_ref() {
             "count" => fields.number(key, &mut self.count, map),
             "total" => fields.number(key, &mut self.total, map),
@@ -202,13 +206,14 @@ impl<'de> FromFields<'de> for Average<'de> {
         &mut self,
         key: Cow<'de, str>,
         map: &mut A,
+        budget: &DecodeBudget,
     ) -> Result<(), A::Error> {
-        let mut fields = Fields { additional: &mut self.additional };
+        let mut fields = Fields { additional: &mut self.additional, budget };
         match key.as_ref() {
             // The field was named `scope` in 2018.
             "basis" | "scope" => {
                 reject_duplicate(&key, !self.basis.is_empty())?;
-                self.basis = map.next_value::<JsonText<'de>>()?.0;
+                self.basis = map.next_value_seed(TextSeed::name(budget))?;
                 Ok(())
             }
             "averageScore" => fields.number(key, &mut self.score, map),
@@ -218,23 +223,26 @@ impl<'de> FromFields<'de> for Average<'de> {
 }
 
 /// Deserializes a `T` from a JSON object.
-struct ObjectSeed<T>(PhantomData<T>);
+struct ObjectSeed<'b, T> {
+    budget: &'b DecodeBudget,
+    object: PhantomData<T>,
+}
 
-impl<T> ObjectSeed<T> {
-    fn new() -> Self {
-        Self(PhantomData)
+impl<'b, T> ObjectSeed<'b, T> {
+    fn new(budget: &'b DecodeBudget) -> Self {
+        Self { budget, object: PhantomData }
     }
 }
 
-impl<T> Clone for ObjectSeed<T> {
+impl<T> Clone for ObjectSeed<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for ObjectSeed<T> {}
+impl<T> Copy for ObjectSeed<'_, T> {}
 
-impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for ObjectSeed<T> {
+impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for ObjectSeed<'_, T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
@@ -242,7 +250,7 @@ impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for ObjectSeed<T> {
     }
 }
 
-impl<'de, T: FromFields<'de>> Visitor<'de> for ObjectSeed<T> {
+impl<'de, T: FromFields<'de>> Visitor<'de> for ObjectSeed<'_, T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -251,16 +259,10 @@ impl<'de, T: FromFields<'de>> Visitor<'de> for ObjectSeed<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
-        while let Some(key) = map.next_key::<JsonText<'de>>()? {
-            object.field(key.0, &mut map)?;
+        while let Some(key) = map.next_key_seed(TextSeed::name(self.budget))? {
+            object.field(key, &mut map, self.budget)?;
         }
         Ok(object)
-    }
-}
-
-impl<'de> Deserialize<'de> for Snapshot<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        ObjectSeed::new().deserialize(deserializer)
     }
 }
 
@@ -384,7 +386,7 @@ mod tests {
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
         assert!(snapshot(&deep).is_err());
 
-        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat((1 << 20) + 1));
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(DecodeLimit::TEXT.max + 1));
         assert!(snapshot(&long).is_err());
     }
 }

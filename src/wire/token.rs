@@ -2,24 +2,22 @@
 //! token is a secret, and its claims are read only for diagnosis. Source: RFC 6749, section 5.1,
 //! and Microsoft identity platform, "Access tokens".
 
-use std::time::Duration;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{Timestamp, civil};
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::WireError;
-use crate::model::TenantId;
+use super::{DecodeLimit, TokenLifetime, WireError, lenient::NumberOrText};
+use crate::model::{Number, TenantId};
 
 /// The response of a token endpoint.
 #[derive(Debug)]
 pub struct Token {
     /// The bearer token; its content must not be interpreted.
     pub access_token: SecretString,
-    /// The time until the token expires, in whole seconds.
-    pub expires_in: Duration,
+    /// The time until the token expires.
+    pub expires_in: TokenLifetime,
     /// The refresh token of a signed-in user; it replaces the previous one.
     pub refresh_token: Option<SecretString>,
 }
@@ -40,50 +38,58 @@ pub struct TokenGrants {
 ///
 /// # Errors
 ///
-/// Returns [`WireError::NoToken`] if the response has no token or no valid lifetime. The message
-/// of the JSON parser is dropped, because it might quote the token.
+/// Returns [`WireError::NoToken`] if the response has no token or no valid lifetime, and
+/// [`WireError::Exceeds`] if a token is longer than [`DecodeLimit::TOKEN`]. The message of the JSON
+/// parser is dropped, because it might quote the token.
 pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
     #[derive(Deserialize)]
     struct TokenResponse {
         access_token: String,
         #[serde(default)]
-        expires_in: Value,
+        expires_in: NumberOrText,
         #[serde(default)]
-        expires_on: Value,
+        expires_on: NumberOrText,
         refresh_token: Option<String>,
     }
 
     let response: TokenResponse = serde_json::from_slice(body).map_err(|_| WireError::NoToken)?;
-    let until_expiry = || {
-        let seconds = timestamp(&response.expires_on)?.as_second() - now.as_second();
-        u64::try_from(seconds).ok()
-    };
-    let expires_in =
-        integer(&response.expires_in).or_else(until_expiry).ok_or(WireError::NoToken)?;
+    let expires_in = TokenLifetime::read(&response.expires_in)
+        .or_else(|| until(&response.expires_on, now))
+        .ok_or(WireError::NoToken)?;
 
     if response.access_token.is_empty() {
         return Err(WireError::NoToken);
     }
+    let tokens = [Some(&response.access_token), response.refresh_token.as_ref()];
+    if tokens.into_iter().flatten().any(|token| token.len() > DecodeLimit::TOKEN.max) {
+        return Err(WireError::Exceeds(DecodeLimit::TOKEN));
+    }
     Ok(Token {
         access_token: SecretString::from(response.access_token),
-        expires_in: Duration::from_secs(expires_in),
+        expires_in,
         refresh_token: response.refresh_token.filter(|t| !t.is_empty()).map(SecretString::from),
     })
 }
 
-/// An integer, as a number or as text.
-fn integer(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+/// The time until a token expires, from the time in UTC at which it does; zero if it has expired.
+/// The hosts of managed identities state seconds since 1970 as a number or as text, or one of
+/// several date formats. `None` for anything else.
+fn until(expires_on: &NumberOrText, now: Timestamp) -> Option<TokenLifetime> {
+    let seconds = match (expires_on.number(), expires_on) {
+        (Some(seconds), _) => {
+            #[expect(clippy::cast_precision_loss, reason = "a time of this century is exact")]
+            let now = now.as_second() as f64;
+            seconds.get() - now
+        }
+        (None, NumberOrText::Text(text)) => date(text)?.duration_since(now).as_secs_f64(),
+        (None, _) => return None,
+    };
+    Number::new(seconds).map(TokenLifetime::of)
 }
 
-/// A time in UTC in the forms that the hosts of managed identities use: seconds since 1970 as a
-/// number or as text, or one of several date formats.
-fn timestamp(value: &Value) -> Option<Timestamp> {
-    if let Some(seconds) = integer(value) {
-        return Timestamp::from_second(i64::try_from(seconds).ok()?).ok();
-    }
-
-    let text = value.as_str()?.trim();
+/// A date and time in UTC, in one of the formats of the hosts of managed identities.
+fn date(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
     if let Ok(timestamp) = text.parse() {
         return Some(timestamp);
     }
@@ -93,6 +99,11 @@ fn timestamp(value: &Value) -> Option<Timestamp> {
     let formats = ["%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S"];
     let read = formats.iter().find_map(|format| civil::DateTime::strptime(format, text).ok())?;
     Some(read.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+}
+
+/// Whether a text is a JSON object, such as the claims that Graph requires in the next token.
+pub fn is_object(json: &str) -> bool {
+    serde_json::from_str::<&RawValue>(json).is_ok_and(|value| value.get().starts_with('{'))
 }
 
 /// The permissions in a token, or `None` if the token is not a readable JWT.
@@ -138,7 +149,8 @@ mod tests {
     fn parses_every_form_of_expiry() {
         let check = |expiry: &str, expected: Option<u64>| {
             let body = format!(r#"{{"token_type":"Bearer","access_token":"a",{expiry}}}"#);
-            let expires_in = token(body.as_bytes(), now()).ok().map(|t| t.expires_in.as_secs());
+            let token = token(body.as_bytes(), now()).ok();
+            let expires_in = token.map(|token| token.expires_in.get().as_secs());
             assert_eq!(expires_in, expected, "{expiry}");
         };
         check(r#""expires_in":3599"#, Some(3_599));
@@ -153,9 +165,41 @@ mod tests {
         check(r#""expires_on":"2026-11-22 11:00:00+00:00""#, Some(3_600));
         check(r#""expires_on":"2026-11-22T11:00:00Z""#, Some(3_600));
         check(r#""expires_on":"soon""#, None);
+        check(r#""expires_in":"soon","expires_on":"2026-11-22T11:00:00Z""#, Some(3_600));
         check(r#""x":1"#, None);
         assert!(token(br#"{"expires_in":60,"access_token":""}"#, now()).is_err());
         assert!(token(br#"{"expires_in":60}"#, now()).is_err());
+    }
+
+    /// Regression: a lifetime near 2^63 seconds ended the process when it was added to a time.
+    #[test]
+    fn lifetimes_are_at_most_a_day() {
+        const DAY: u64 = 86_400;
+        for (number, expires_in, expires_on) in [
+            ("0", 0, 0),
+            ("-1", 0, 0),
+            ("-0.5", 0, 0),
+            ("2147483648", DAY, DAY),
+            ("9223372036854775807", DAY, DAY),
+            ("18446744073709551615", DAY, DAY),
+            ("1e308", DAY, DAY),
+            ("-1e308", 0, 0),
+        ] {
+            for (key, expected) in [("expires_in", expires_in), ("expires_on", expires_on)] {
+                for value in [number.to_owned(), format!("\"{number}\"")] {
+                    let body = format!(r#"{{"access_token":"a","{key}":{value}}}"#);
+                    let token = token(body.as_bytes(), now()).unwrap();
+                    assert_eq!(token.expires_in.get().as_secs(), expected, "{key} {value}");
+                }
+            }
+        }
+
+        for number in ["NaN", "\"NaN\"", "1e999", "\"1e999\"", "null", "[1]"] {
+            for key in ["expires_in", "expires_on"] {
+                let body = format!(r#"{{"access_token":"a","{key}":{number}}}"#);
+                assert!(token(body.as_bytes(), now()).is_err(), "{key} {number}");
+            }
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     conditions::is_near_expiry,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
-    ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejected, Release, SnapshotOrigin},
+    ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejections, Release, SnapshotOrigin},
     model::{Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis},
     source::expires_soon,
     wire,
@@ -31,7 +31,8 @@ use crate::{
 #[derive(Default)]
 struct Ingest<'a> {
     snapshots: Vec<AcceptedSnapshot>,
-    rejected: &'a [Rejected],
+    /// Empty for an import, which only logs them.
+    rejected: Rejections,
     catalog: &'a [wire::ProfileParts],
     is_catalog_complete: bool,
     /// The first day that was requested; `None` without a poll.
@@ -74,7 +75,7 @@ impl Engine {
 
         // A response that is empty, or has a rejected snapshot without a day, does not complete a
         // backfill.
-        let all_named = rejected.iter().all(|rejected| rejected.day.is_some());
+        let all_named = !rejected.has_unnamed();
         let is_backfilled =
             kind == PollKind::Backfill && complete && !snapshots.is_empty() && all_named;
 
@@ -83,6 +84,7 @@ impl Engine {
             condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
             credential_condition(expires, tenant, now),
         ];
+        observations.extend(rejected.observations(Day::of(now)));
         if end.is_ok() {
             observations.extend(PollErrorClass::OBSERVATION_SUBJECTS.map(|subject| {
                 let ended = condition(ObservationKind::PollFailed, None, now);
@@ -96,7 +98,7 @@ impl Engine {
         };
         let ingest = Ingest {
             snapshots,
-            rejected: &rejected,
+            rejected,
             catalog: parts,
             is_catalog_complete: catalog_error.is_none(),
             requested_from: Some(oldest),
@@ -131,7 +133,7 @@ impl Engine {
         let now = clock::now();
         let today = Day::of(now);
 
-        let (mut snapshots, mut rejected) = (Vec::new(), Vec::new());
+        let (mut snapshots, mut rejected) = (Vec::new(), Rejections::default());
         for item in items {
             let decoded = wire::snapshot(item)
                 .map_err(|error| ledger::unreadable(item, &chain(&error), today));
@@ -141,22 +143,20 @@ impl Engine {
             });
             match accepted {
                 Ok(snapshot) => snapshots.push(snapshot),
-                Err(error) => rejected.push(error),
+                // A fault in a saved file is not an observation about the tenant: it is only
+                // logged.
+                Err(error) => {
+                    if let Some(error) = rejected.push(error) {
+                        let details = &error.observation.details;
+                        tracing::warn!(tenant = tenant.name, details, "snapshot rejected");
+                    }
+                }
             }
-        }
-
-        // A fault in a saved file is not an observation about the tenant: it is only logged.
-        for rejected in &rejected {
-            tracing::warn!(
-                tenant = tenant.name,
-                details = rejected.observation.details,
-                "snapshot rejected"
-            );
         }
 
         let ingest = Ingest { snapshots, is_catalog_complete: true, ..Ingest::default() };
         let report = block_in_place(|| self.ingest(tenant, ingest, now))?;
-        Ok(PollReport { rejected: rejected.len(), ..report })
+        Ok(PollReport { rejected: rejected.count(), ..report })
     }
 
     /// Plans and commits. Held days are considered again by every call.
@@ -181,7 +181,6 @@ impl Engine {
         let newest = ingest.snapshots.iter().map(|s| s.facts.day).chain(newest_kept).max();
         let mut observations = ledger::observations(&ingest.snapshots, &plan, newest, today);
         observations.append(&mut ingest.observations);
-        observations.extend(ingest.rejected.iter().map(|rejected| rejected.observation.clone()));
 
         let commit = PollCommit {
             observed_at: now.into(),
@@ -218,7 +217,7 @@ impl Engine {
         Ok(PollReport {
             days,
             revisions: plan.releases.len() - days,
-            rejected: ingest.rejected.len(),
+            rejected: ingest.rejected.count(),
             held: plan.held.len(),
             newest: released.chain(newest_kept).max(),
             incomplete: ingest.end.and_then(Result::err),
@@ -299,7 +298,7 @@ fn newly_held<'a>(
 fn missing(plan: &PollPlan, ingest: &Ingest<'_>) -> Vec<Day> {
     let Some(from) = ingest.requested_from else { return Vec::new() };
 
-    let rejected = ingest.rejected.iter().filter_map(|rejected| rejected.day);
+    let rejected = ingest.rejected.days();
     let candidates = plan.missing.iter().chain(&plan.unfinished).copied().chain(rejected);
 
     let complete = plan.releases.iter().filter(|release| !release.partial);
@@ -317,13 +316,16 @@ fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp)
         ObservationKind::CredentialExpiring => "credential",
         _ => "poll",
     };
+    let phase = if error.is_some() { Phase::Begin } else { Phase::End };
+    let recovered = || Explanation::new("recovered");
+    let Explanation { message, hint } = error.map_or_else(recovered, Explanation::without_paths);
     Observation {
         what,
         subject: subject.to_owned(),
         first_day: Day::of(now),
-        phase: if error.is_some() { Phase::Begin } else { Phase::End },
-        details: error.map_or("recovered", |error| &error.message).to_owned(),
-        hint: error.and_then(|error| error.hint.clone()),
+        phase,
+        details: message,
+        hint,
     }
 }
 

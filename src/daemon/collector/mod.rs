@@ -14,8 +14,11 @@ use tokio::{task::block_in_place, time::Instant};
 
 pub(super) use self::response::{CatalogRead, PollResponse, read};
 use super::{
-    Engine, PERMITS_PER_BACKFILL, TenantState, has_free_space,
+    CaughtPanic, ContainedTask, Engine, PERMITS_PER_BACKFILL, TenantState, contain, contained,
+    has_free_space,
+    interrupted_polls::RunningPoll,
     outage::{OutageSubject, Recovery},
+    report_panic,
 };
 use crate::{
     checkpoint::{CheckpointError, PollFailure, ResolutionFailure},
@@ -78,6 +81,9 @@ pub enum PollError {
     /// The configured domain and the tenant ID that it resolved to.
     #[error("`{0}` resolves to `{1}`, the ID of another configured tenant")]
     SameTenant(String, String),
+    /// The poll was interrupted by a fault in this program.
+    #[error(transparent)]
+    Panicked(#[from] CaughtPanic),
 }
 
 impl Hint for PollError {
@@ -87,6 +93,7 @@ impl Hint for PollError {
             Self::Checkpoint(error) => error.hint(),
             Self::DiskFull => Some("free space on the disk of the state directory".into()),
             Self::SameTenant(..) => Some("remove one of the two from the configuration".into()),
+            Self::Panicked(panic) => panic.hint(),
         }
     }
 }
@@ -99,14 +106,15 @@ impl PollError {
             Self::Checkpoint(_) => PollErrorClass::Checkpoint,
             Self::DiskFull => PollErrorClass::Disk,
             Self::SameTenant(..) => PollErrorClass::Configuration,
+            Self::Panicked(_) => PollErrorClass::Internal,
         }
     }
 }
 
 impl Engine {
     /// Polls a tenant: the newest days, the missing days, and all days back to `back_to`. Logs the
-    /// result, and records a failure in the checkpoint. Fails if a request fails, or if the
-    /// response cannot be stored.
+    /// result, and records a failure in the checkpoint. Fails if a request fails, if the response
+    /// cannot be stored, or if a fault in this program interrupts the poll.
     #[tracing::instrument(level = "error", skip_all, fields(tenant = state.plan.name))]
     pub(super) async fn poll(
         &self,
@@ -114,18 +122,30 @@ impl Engine {
         back_to: Option<Day>,
     ) -> Result<PollReport, PollError> {
         let _polling = state.polling.lock().await;
-        let result = self.poll_unlocked(state, back_to).await;
+        let name = &state.plan.name;
+        let report = |panic: &CaughtPanic| {
+            report_panic(&self.meters, ContainedTask::Poll, name, panic);
+        };
 
+        let polled = contain(self.poll_unlocked(state, back_to)).await.inspect_err(report);
+        let result = polled.unwrap_or_else(|panic| Err(panic.into()));
+        let recorded = contained(|| self.record_result(state, &result)).inspect_err(report);
+        if recorded.is_err() {
+            // The checkpoint may have no time of this attempt.
+            state.back_off(clock::now());
+        }
+        result
+    }
+
+    /// Counts and logs the result of a poll, and records a failure in the checkpoint.
+    fn record_result(&self, state: &TenantState, result: &Result<PollReport, PollError>) {
         self.meters.poll(&state.plan.name, result.as_ref().err().map(PollError::class));
-        match (&result, state.resolved()) {
+        match (result, state.resolved()) {
             (Err(error), Some(tenant)) => self.record_failure(state, &tenant, error),
-            (Err(error), None) => {
-                self.record_resolution_failure(state, error);
-            }
+            (Err(error), None) => self.record_resolution_failure(state, error),
             (Ok(report), _) => log_report(&state.plan.name, report),
         }
-        self.track_outage(&state.plan.name, &result);
-        result
+        self.track_outage(&state.plan.name, result);
     }
 
     /// Tracks how long polls of a tenant have failed, and logs the end. An incomplete poll is
@@ -167,8 +187,12 @@ impl Engine {
         // The time of reading is determined after the wait for permits. The future is boxed to keep
         // the future of a waiting poll small: a thousand tenants may wait while eight are polled.
         let observed = clock::now();
+        let running = RunningPoll::begin(&self.checkpoint, tenant.id);
         let response = Box::pin(read(&state.graph, &tenant, oldest, observed)).await?;
-        Ok(block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?)
+        let report =
+            block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?;
+        running.committed();
+        Ok(report)
     }
 
     /// The tenant of a poll. The first poll resolves its domain and stores the ID.
@@ -278,14 +302,14 @@ impl Engine {
             );
         }
 
-        let now = clock::now();
+        let (now, sent) = (clock::now(), reason.without_paths());
         let observation = Observation {
             what: ObservationKind::PollFailed,
             subject: error.class().observation_subject().to_owned(),
             first_day: Day::of(now),
             phase: Phase::Begin,
-            details: reason.message.clone(),
-            hint: reason.hint.clone(),
+            details: sent.message,
+            hint: sent.hint,
         };
         // Stored so that a restart does not shorten the pause.
         let not_before = not_before(state, now);

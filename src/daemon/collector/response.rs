@@ -1,27 +1,29 @@
 //! Reads both collections of a tenant, the scores and the control profiles, page by page.
 //!
 //! This module decides which snapshots and profiles are acceptable; the ledger decides which days
-//! are new. Start reading at [`read`].
+//! are new. What it keeps must never grow with the number of pages or items that a server sends:
+//! one copy of each requested day, and the first rejected snapshots. Start reading at [`read`]. See
+//! decision 0063.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
 
 use crate::{
     error::chain,
-    ledger::{self, AcceptedSnapshot, Rejected, SnapshotOrigin},
+    ledger::{self, AcceptedSnapshot, Rejected, Rejections, SnapshotOrigin},
     model::{Day, Tenant, UnixMillis},
     net::BodyError,
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
-    wire,
+    wire::{self, DecodeLimit, WireError},
 };
 
 /// Everything that a poll has read, before it is compared with the log.
 pub(in crate::daemon) struct PollResponse {
-    /// The accepted snapshots in the order of the response.
+    /// The accepted snapshots, one for each day, oldest first.
     pub snapshots: Vec<AcceptedSnapshot>,
     /// The snapshots that are unreadable, foreign or implausible.
-    pub rejected: Vec<Rejected>,
+    pub rejected: Rejections,
     /// The control profiles, which are read at the same time.
     pub catalog: CatalogRead,
     /// Whether the scores were read to their end, or past the oldest requested day.
@@ -42,6 +44,9 @@ pub(in crate::daemon) enum CatalogRead {
 
 /// The size of the largest accepted catalog in bytes; about thirty times the largest known one.
 const MAX_CATALOG_BYTES: usize = 32 << 20;
+/// The largest accepted size of the days of a poll in memory, in bytes: their facts and their
+/// compressed bodies.
+const MAX_DAYS_BYTES: usize = 64 << 20;
 
 /// Days per page of a poll that reads further back than the window; limits the size of a response.
 const DAYS_PER_PAGE: u32 = 10;
@@ -68,8 +73,9 @@ pub(in crate::daemon) async fn read(
         today,
         observed_at: now.into(),
         is_legacy: graph.access().api == Api::LegacyReports,
-        snapshots: Vec::new(),
-        rejected: Vec::new(),
+        snapshots: BTreeMap::new(),
+        memory_bytes: 0,
+        rejected: Rejections::default(),
         complete: false,
         warning: None,
     };
@@ -101,8 +107,11 @@ struct ScoresReader<'a> {
     today: Day,
     observed_at: UnixMillis,
     is_legacy: bool,
-    snapshots: Vec<AcceptedSnapshot>,
-    rejected: Vec<Rejected>,
+    /// The first accepted copy of each requested day.
+    snapshots: BTreeMap<Day, AcceptedSnapshot>,
+    /// The approximate memory that `snapshots` take, in bytes.
+    memory_bytes: usize,
+    rejected: Rejections,
     complete: bool,
     warning: Option<String>,
 }
@@ -113,7 +122,8 @@ impl ScoresReader<'_> {
             // The source may have started again at the first page.
             ReadEvent::Start => {
                 self.snapshots.clear();
-                self.rejected.clear();
+                self.memory_bytes = 0;
+                self.rejected = Rejections::default();
                 self.warning = None;
                 Ok(PageOutcome::default())
             }
@@ -127,31 +137,12 @@ impl ScoresReader<'_> {
 
         let mut last_day = None;
         for item in &page.items {
-            let decoded = wire::snapshot(item)
-                .map_err(|error| ledger::unreadable(item, &chain(&error), self.today));
-            let accepted = decoded.and_then(|snapshot| {
-                let (tenant, today, origin) = (self.tenant.id, self.today, SnapshotOrigin::Poll);
-                ledger::accept(&snapshot, item, tenant, today, origin, self.observed_at)
-            });
-
-            match accepted {
+            match self.accept(item) {
                 Ok(snapshot) => {
                     last_day = Some(snapshot.facts.day);
-                    // A page may contain older days than were requested.
-                    if snapshot.facts.day >= self.oldest {
-                        self.snapshots
-                            .push(AcceptedSnapshot { partial: warning.is_some(), ..snapshot });
-                    }
+                    self.keep(AcceptedSnapshot { partial: warning.is_some(), ..snapshot })?;
                 }
-                Err(rejected) => {
-                    tracing::warn!(
-                        tenant = self.tenant.name,
-                        what = rejected.observation.what.as_str(),
-                        details = rejected.observation.details,
-                        "snapshot rejected"
-                    );
-                    self.rejected.push(rejected);
-                }
+                Err(rejected) => self.reject(rejected),
             }
         }
         if let Some(warning) = warning {
@@ -168,8 +159,48 @@ impl ScoresReader<'_> {
         })
     }
 
+    fn accept(&self, item: &str) -> Result<AcceptedSnapshot, Rejected> {
+        let snapshot = wire::snapshot(item)
+            .map_err(|error| ledger::unreadable(item, &chain(&error), self.today))?;
+        let (tenant, today, origin) = (self.tenant.id, self.today, SnapshotOrigin::Poll);
+        ledger::accept(&snapshot, item, tenant, today, origin, self.observed_at)
+    }
+
+    /// Keeps the first copy of a requested day. Fails if all days together are too large.
+    fn keep(&mut self, snapshot: AcceptedSnapshot) -> Result<(), SourceError> {
+        let day = snapshot.facts.day;
+        // A page may contain older days than were requested.
+        if day < self.oldest || self.snapshots.contains_key(&day) {
+            return Ok(());
+        }
+
+        self.memory_bytes = self.memory_bytes.saturating_add(snapshot.memory_bytes());
+        if self.memory_bytes > MAX_DAYS_BYTES {
+            let source = BodyError::TooLarge(MAX_DAYS_BYTES);
+            return Err(SourceError::Body { what: SCORES, source });
+        }
+        self.snapshots.insert(day, snapshot);
+        Ok(())
+    }
+
+    fn reject(&mut self, rejected: Rejected) {
+        if let Some(Rejected { observation, .. }) = self.rejected.push(rejected) {
+            tracing::warn!(
+                tenant = self.tenant.name,
+                what = observation.what.as_str(),
+                details = observation.details,
+                "snapshot rejected"
+            );
+        }
+    }
+
     fn into_response(self, catalog: CatalogRead) -> PollResponse {
-        let Self { snapshots, rejected, complete, warning, .. } = self;
+        let Self { tenant, snapshots, rejected, complete, warning, .. } = self;
+        if rejected.further() > 0 {
+            let (tenant, count) = (&tenant.name, rejected.further());
+            tracing::warn!(tenant, count, "more snapshots rejected");
+        }
+        let snapshots = snapshots.into_values().collect();
         PollResponse { snapshots, rejected, catalog, complete, warning }
     }
 }
@@ -180,7 +211,7 @@ struct ProfilesReader {
     bytes: usize,
     warning: Option<String>,
     /// The error of the first profile that could not be decoded.
-    first_error: Option<wire::WireError>,
+    first_error: Option<WireError>,
 }
 
 impl ProfilesReader {
@@ -191,7 +222,7 @@ impl ProfilesReader {
             return Ok(PageOutcome::default());
         };
 
-        self.bytes += body.len();
+        self.bytes = self.bytes.saturating_add(body.len());
         if self.bytes > MAX_CATALOG_BYTES {
             let source = BodyError::TooLarge(MAX_CATALOG_BYTES);
             return Err(SourceError::Body { what: PROFILES, source });
@@ -200,6 +231,10 @@ impl ProfilesReader {
         let page =
             wire::page(body).map_err(|source| SourceError::Wire { what: PROFILES, source })?;
         for item in &page.items {
+            if self.parts.len() >= DecodeLimit::PROFILES.max {
+                let source = WireError::Exceeds(DecodeLimit::PROFILES);
+                return Err(SourceError::Wire { what: PROFILES, source });
+            }
             match wire::split_profile(item) {
                 Ok(parts) => self.parts.push(parts),
                 Err(error) => drop(self.first_error.get_or_insert(error)),

@@ -7,10 +7,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{Credential, TokenRequestContext};
-use crate::source::{
-    SourceError,
-    graph::{MAX_PAUSE, throttled},
-    throttle::TenantThrottle,
+use crate::{
+    source::{
+        SourceError,
+        graph::{MAX_PAUSE, throttled},
+        throttle::TenantThrottle,
+    },
+    wire::TokenLifetime,
 };
 
 /// A token is renewed this long before it expires.
@@ -55,8 +58,10 @@ impl TokenCache {
             }
         })?;
 
-        let renew_in = token.expires_in.saturating_sub(MARGIN).max(token.expires_in / 2);
-        let token = CachedToken { text: token.access_token, renew_at: Instant::now() + renew_in };
+        let renew_at = Instant::now().checked_add(renew_in(token.expires_in));
+        // A token that cannot be kept is used once.
+        let renew_at = renew_at.unwrap_or_else(Instant::now);
+        let token = CachedToken { text: token.access_token, renew_at };
         Ok(cached.insert(token).text.clone())
     }
 
@@ -66,6 +71,34 @@ impl TokenCache {
         let is_same = |token: &CachedToken| token.text.expose_secret() == rejected.expose_secret();
         if cached.as_ref().is_some_and(is_same) {
             *cached = None;
+        }
+    }
+}
+
+/// How long after it was issued a token is renewed.
+fn renew_in(lifetime: TokenLifetime) -> Duration {
+    let lifetime = lifetime.get();
+    let half = lifetime.checked_div(2).unwrap_or_default();
+    lifetime.saturating_sub(MARGIN).max(half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_renewed_before_they_expire() {
+        for (expires_in, renewed_in) in [
+            ("0", 0),
+            ("-1", 0),
+            ("60", 30),
+            ("600", 300),
+            ("3600", 3_300),
+            ("9223372036854775807", 86_100),
+            ("1e308", 86_100),
+        ] {
+            let lifetime = serde_json::from_str(expires_in).unwrap();
+            assert_eq!(renew_in(lifetime), Duration::from_secs(renewed_in), "{expires_in}");
         }
     }
 }

@@ -14,7 +14,16 @@ use super::{
     BoxFuture, CertificateChain, Credential, CredentialError, KeyPairError, TokenRequestContext,
     key_pair::KeyPair,
 };
-use crate::{clock, settings::SecretRef, source::SourceError, wire::Token};
+use crate::{
+    clock,
+    files::{self, FileError},
+    settings::SecretRef,
+    source::SourceError,
+    wire::Token,
+};
+
+/// The maximum size of each file in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The client credentials grant with an assertion that the app signs itself (RFC 7523).
 #[derive(Debug)]
@@ -48,11 +57,9 @@ impl Certificate {
     }
 
     /// The key pair, re-read when a file has changed.
-    #[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
     fn key_pair(&self) -> Result<Arc<KeyPair>, CredentialError> {
-        let files: Vec<&Path> =
-            std::iter::once(self.file.as_path()).chain(self.key_file.as_deref()).collect();
-        let versions = files.iter().map(|file| version(file)).collect::<Result<Vec<_>, _>>()?;
+        let paths = std::iter::once(self.file.as_path()).chain(self.key_file.as_deref());
+        let versions = paths.map(version).collect::<Result<Vec<_>, _>>()?;
 
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, pair)) = loaded.as_ref()
@@ -61,13 +68,15 @@ impl Certificate {
             return Ok(pair.clone());
         }
 
-        let mut bytes = Vec::new();
-        for file in files {
-            bytes.extend(std::fs::read(file).map_err(|error| read_error(file, error))?);
-            bytes.push(b'\n');
-        }
-        // The line break separates two PEM files; a PFX must not have trailing bytes.
-        bytes.truncate(bytes.len() - usize::from(self.key_file.is_none()));
+        let bytes = match &self.key_file {
+            None => files::read_secret(&self.file, MAX_FILE_BYTES)?,
+            Some(key_file) => {
+                // The line break separates two PEM files.
+                let certificate = files::read_limited(&self.file, MAX_FILE_BYTES)?;
+                let key = files::read_secret(key_file, MAX_FILE_BYTES)?;
+                [certificate, key].join(&b'\n')
+            }
+        };
 
         let password = self.password.as_ref().map(SecretRef::read).transpose()?;
         let password = password.as_ref().map_or("", |password| password.expose_secret());
@@ -115,12 +124,11 @@ impl Credential for Certificate {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
-fn version(file: &Path) -> Result<(Option<SystemTime>, u64), CredentialError> {
-    let metadata = std::fs::metadata(file).map_err(|error| read_error(file, error))?;
+fn version(file: &Path) -> Result<(Option<SystemTime>, u64), FileError> {
+    let metadata = match files::opened_by_root(file) {
+        Some(opened) => opened.file().metadata(),
+        None => file.metadata(),
+    };
+    let metadata = metadata.map_err(FileError::io("open", file))?;
     Ok((metadata.modified().ok(), metadata.len()))
-}
-
-fn read_error(file: &Path, error: std::io::Error) -> CredentialError {
-    CredentialError::Read(file.display().to_string(), error)
 }

@@ -122,8 +122,8 @@ impl KeyPair {
             header["x5c"] = self.chain.iter().map(|der| STANDARD.encode(der)).collect();
         }
 
-        let not_before = now.as_second() - BACK_DATED.as_secs();
-        let expires = now.as_second() + VALID_FOR.as_secs();
+        let not_before = now.as_second().saturating_sub(BACK_DATED.as_secs());
+        let expires = now.as_second().saturating_add(VALID_FOR.as_secs());
         let claims = json!({
             "aud": audience, "iss": client_id, "sub": client_id, "jti": uuid::Uuid::new_v4().to_string(),
             "iat": not_before, "nbf": not_before, "exp": expires,

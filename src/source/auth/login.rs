@@ -31,15 +31,20 @@ use url::Url;
 use super::{TokenRequestContext, send, token_error};
 use crate::{
     error::Hint,
+    foreign_text::ForeignText,
     source::SourceError,
-    text::{html_escaped, one_line},
-    wire,
+    text::html_escaped,
+    wire::{self, StatedSeconds},
 };
 
 /// The maximum number of characters of a text in the page that the browser shows at the end.
 const MAX_PAGE_CHARS: usize = 1_000;
 /// How long a user has to complete the sign-in in the browser.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_mins(10);
+/// The time between two token requests if the server states none, and by which a server extends it
+/// (RFC 8628, sections 3.2 and 3.5).
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a user could not be signed in.
 #[derive(Debug, thiserror::Error)]
@@ -243,7 +248,8 @@ async fn handle_redirect(
 
 /// A page that loads no resources from any server and that must not be cached.
 fn page(status: StatusCode, title: &str, text: &str) -> Response {
-    let [title, text] = [title, text].map(|text| html_escaped(&one_line(text, MAX_PAGE_CHARS)));
+    let shown = |text| html_escaped(&ForeignText::new(text).for_message(MAX_PAGE_CHARS));
+    let [title, text] = [title, text].map(shown);
     let body = format!(
         r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · secure-score-forwarder</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -273,10 +279,10 @@ pub struct DeviceLogin {
     pub user_code: String,
     /// The URL at which the user enters it.
     pub verification_uri: String,
-    /// Seconds until the code expires.
-    expires_in: u64,
-    /// The minimum number of seconds between two token requests.
-    interval: Option<u64>,
+    /// The time until the code expires.
+    expires_in: StatedSeconds<{ 20 * 60 }>,
+    /// The minimum time between two token requests.
+    interval: Option<StatedSeconds<60>>,
 }
 
 impl DeviceLogin {
@@ -307,9 +313,9 @@ impl DeviceLogin {
         self,
         request: AuthorizationRequest<'_>,
     ) -> Result<SecretString, LoginError> {
-        let lifetime = Duration::from_secs(self.expires_in).min(SIGN_IN_TIMEOUT * 2);
-        let deadline = tokio::time::Instant::now() + lifetime;
-        let mut interval = Duration::from_secs(self.interval.unwrap_or(5).max(1));
+        let began = tokio::time::Instant::now();
+        let interval = self.interval.map_or(DEFAULT_INTERVAL, StatedSeconds::get);
+        let mut interval = interval.max(MIN_INTERVAL);
         let scope = request.scope();
         let form = [
             ("scope", scope.as_str()),
@@ -318,18 +324,20 @@ impl DeviceLogin {
             ("device_code", self.device_code.as_str()),
         ];
 
-        while tokio::time::Instant::now() < deadline {
+        while began.elapsed() < self.expires_in.get() {
             tokio::time::sleep(interval).await;
             // RFC 8628, section 3.5, defines these errors.
             match request.context.request_token(&form).await {
                 Ok(token) => return token.refresh_token.ok_or(LoginError::NoRefreshToken),
                 Err(SourceError::TokenRejected(error)) => match error.error.as_str() {
                     "authorization_pending" => {}
-                    "slow_down" => interval += Duration::from_secs(5),
+                    "slow_down" => interval = interval.saturating_add(DEFAULT_INTERVAL),
                     "expired_token" => return Err(LoginError::Expired),
                     _ => return Err(LoginError::Rejected(error)),
                 },
-                Err(error) if error.is_transient() => interval += Duration::from_secs(5),
+                Err(error) if error.is_transient() => {
+                    interval = interval.saturating_add(DEFAULT_INTERVAL);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

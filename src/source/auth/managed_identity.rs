@@ -15,7 +15,12 @@ use super::{
     BoxFuture, Credential, CredentialError, TokenRequestContext, send, send_token_request,
     token_error,
 };
-use crate::{source::SourceError, wire::Token};
+use crate::{
+    files::{self, FileError},
+    net,
+    source::SourceError,
+    wire::Token,
+};
 
 const IMDS: &str = "http://169.254.169.254";
 const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
@@ -72,33 +77,27 @@ impl ManagedIdentity {
     ///
     /// # Errors
     ///
-    /// Returns [`CredentialError::Environment`] if a variable is not a valid URL.
+    /// Returns [`CredentialError::Environment`] if a variable is not a valid URL, or if a request
+    /// to it would send a credential over the network in plain text.
     pub fn detect(
         identity: ManagedIdentityId,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, CredentialError> {
-        let url = |name: &str, text: &str| {
-            Url::parse(text).map_err(|_| {
-                CredentialError::Environment(format!(
-                    "environment variable `{name}` is not a valid URL"
-                ))
-            })
-        };
-
         let host = match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
             (Some(endpoint), Some(header)) => ManagedIdentityHost::AppService {
-                endpoint: url("IDENTITY_ENDPOINT", &endpoint)?,
+                endpoint: local_url("IDENTITY_ENDPOINT", &endpoint)?,
                 header: SecretString::from(header),
             },
             (Some(endpoint), None) if variable("IMDS_ENDPOINT").is_some() => {
-                ManagedIdentityHost::Arc(url("IDENTITY_ENDPOINT", &endpoint)?)
+                ManagedIdentityHost::Arc(local_url("IDENTITY_ENDPOINT", &endpoint)?)
             }
             _ if Path::new(ARC_AGENT).exists() => {
-                ManagedIdentityHost::Arc(url("IDENTITY_ENDPOINT", ARC)?)
+                ManagedIdentityHost::Arc(local_url("IDENTITY_ENDPOINT", ARC)?)
             }
             _ => {
                 let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-                ManagedIdentityHost::Imds(url(name, variable(name).as_deref().unwrap_or(IMDS))?)
+                let base = variable(name);
+                ManagedIdentityHost::Imds(local_url(name, base.as_deref().unwrap_or(IMDS))?)
             }
         };
         Ok(Self { identity, host, key_directory: PathBuf::from(ARC_KEY_DIRECTORY) })
@@ -194,11 +193,23 @@ impl Credential for ManagedIdentity {
     }
 }
 
+/// The URL in an environment variable. A request to it contains a secret, or its response does.
+fn local_url(name: &str, text: &str) -> Result<Url, CredentialError> {
+    let rejected = |reason: &str| {
+        CredentialError::Environment(format!("environment variable `{name}` {reason}"))
+    };
+    let url = Url::parse(text).map_err(|_| rejected("is not a valid URL"))?;
+    if net::is_safe_platform_url(&url) {
+        Ok(url)
+    } else {
+        Err(rejected("must be https, or http to a loopback or link-local address"))
+    }
+}
+
 /// Reads the key file that the challenge of Azure Arc names.
 ///
 /// The path is checked first: a process that impersonates the agent must not be able to make the
 /// daemon read and send an arbitrary file.
-#[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
 fn read_challenge_key(headers: &HeaderMap, directory: &Path) -> Result<String, CredentialError> {
     let rejected = |reason: &str| CredentialError::KeyFile(reason.to_owned());
 
@@ -210,14 +221,12 @@ fn read_challenge_key(headers: &HeaderMap, directory: &Path) -> Result<String, C
         return Err(rejected("it is not a `.key` file in the key directory of the agent"));
     }
 
-    let metadata = std::fs::symlink_metadata(&path)
-        .map_err(|error| CredentialError::Read(path.display().to_string(), error))?;
+    let metadata = path.symlink_metadata().map_err(FileError::io("open", &path))?;
     if !metadata.is_file() || metadata.len() > MAX_KEY_BYTES {
         return Err(rejected("it is not a regular file of at most 4096 bytes"));
     }
 
-    let key = std::fs::read_to_string(&path)
-        .map_err(|error| CredentialError::Read(path.display().to_string(), error))?;
+    let key = String::from_utf8(files::read_secret(&path, MAX_KEY_BYTES)?).unwrap_or_default();
     let key = key.trim().to_owned();
     if key.is_empty() || key.chars().any(|c| c.is_control() || !c.is_ascii()) {
         return Err(rejected("it does not contain a key"));
@@ -254,6 +263,43 @@ mod tests {
         let header = ("IDENTITY_HEADER", "h");
         assert_eq!(detect(&[endpoint, header, pod]), "app service http://127.0.0.1:2/msi");
         assert_eq!(detect(&[endpoint, ("IMDS_ENDPOINT", "y")]), "arc http://127.0.0.1:2/msi");
+    }
+
+    /// Regression: the secret header was sent in plain text to any host that a variable named.
+    #[test]
+    fn endpoints_in_plain_text_must_be_local() {
+        let detect = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            ManagedIdentity::detect(ManagedIdentityId::System, variable)
+        };
+
+        let header = ("IDENTITY_HEADER", "canary");
+        for (endpoint, is_accepted) in [
+            ("https://identity.example.com/msi", true),
+            ("http://localhost:42356/msi/token", true),
+            ("http://169.254.129.3:8081/msi/token", true),
+            ("http://identity.example.com/msi", false),
+            ("http://10.0.0.1/msi", false),
+            ("http://canary@127.0.0.1/msi", false),
+            ("msi", false),
+        ] {
+            for variables in [
+                &[("IDENTITY_ENDPOINT", endpoint), header][..],
+                &[("IDENTITY_ENDPOINT", endpoint), ("IMDS_ENDPOINT", "x")],
+            ] {
+                let detected = detect(variables);
+                assert_eq!(detected.is_ok(), is_accepted, "{endpoint}");
+                let message = detected.err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(!message.contains("canary"), "{message}");
+                assert_eq!(message.contains("`IDENTITY_ENDPOINT`"), !is_accepted, "{message}");
+            }
+        }
+
+        let pod = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://metadata.example.com");
+        assert!(detect(&[pod]).is_err());
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use workload_identity::WorkloadIdentity;
 use super::{Clients, Cloud, SourceError};
 use crate::{
     error::Hint,
+    files::FileError,
     net,
     settings::SecretError,
     wire::{self, Token},
@@ -93,8 +94,8 @@ pub struct TokenRequestContext<'a> {
 pub enum CredentialError {
     #[error("cannot read the secret")]
     Secret(#[from] SecretError),
-    #[error("cannot read `{0}`")]
-    Read(String, #[source] std::io::Error),
+    #[error(transparent)]
+    Read(#[from] FileError),
     #[error("cannot use the certificate in `{0}`")]
     Certificate(String, #[source] KeyPairError),
     #[error("the certificate in `{0}` expired on `{1}`")]
@@ -124,6 +125,8 @@ impl CredentialError {
 impl Hint for CredentialError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
+            Self::Secret(error) => error.hint(),
+            Self::Read(error) => error.hint(),
             Self::Certificate(_, error) => error.hint(),
             Self::Expired(..) => {
                 Some("create a new certificate and upload it to the app registration".into())

@@ -3,12 +3,12 @@
 //! The first line of the file names the format, and the second line is the content. An encrypted
 //! token is the base64 encoding of nonce, AES-256-GCM ciphertext and tag. HKDF-SHA-256 derives the
 //! key from `token_key`; the name of the credential is additional authenticated data, so that the
-//! file of one credential cannot be used for another. The file is always replaced as a whole.
+//! file of one credential cannot be used for another. The file is always replaced as a whole. With
+//! a key, a plaintext token is never used before it is encrypted.
 
 use std::{
     borrow::Cow,
-    io::Write,
-    os::unix::fs::DirBuilderExt,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -17,13 +17,13 @@ use aws_lc_rs::{
     hkdf::{HKDF_SHA256, Salt},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Hint,
-    settings::{SecretError, SecretRef},
+    files::{FileError, NewFileMode, OwnedDirectory},
+    settings::{GENERATE_KEY, SecretError, SecretRef, check_key},
 };
 
 /// The first line of a file with an encrypted token.
@@ -32,11 +32,15 @@ const SEALED_FORMAT: &str = "secure-score-forwarder sealed token 1";
 const PLAIN_FORMAT: &str = "secure-score-forwarder plain token 1";
 /// The size of an AES-GCM nonce (NIST SP 800-38D).
 const NONCE_BYTES: usize = 12;
+/// The maximum size of a file. Refresh tokens have a few thousand characters.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The file of one credential's refresh token, and the key that encrypts it.
 #[derive(Debug)]
 pub struct RefreshTokenStore {
-    path: PathBuf,
+    directory: PathBuf,
+    /// The name of the file in the directory.
+    file: String,
     name: String,
     key: Option<SecretRef>,
 }
@@ -55,12 +59,15 @@ pub enum PlaintextPolicy {
 /// Why a refresh token cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshTokenError {
-    #[error("cannot write the refresh token to `{0}`")]
-    Write(String, #[source] std::io::Error),
-    #[error("cannot read the refresh token from `{0}`")]
-    Read(String, #[source] std::io::Error),
+    #[error("cannot write the refresh token")]
+    Write(#[source] FileError),
+    #[error("cannot read the refresh token")]
+    Read(#[source] FileError),
     #[error("cannot read `token_key`")]
     Key(#[source] SecretError),
+    /// The text is the reason, as a predicate.
+    #[error("cannot use `token_key`: it {0}")]
+    WeakKey(String),
     #[error(
         "cannot decrypt the refresh token in `{0}`: `token_key` differs or the file is damaged"
     )]
@@ -75,8 +82,11 @@ impl Hint for RefreshTokenError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Decrypt(_) => Some("run `login` again".into()),
+            Self::WeakKey(_) => Some(format!("{GENERATE_KEY}, and run `login` again").into()),
             Self::NoKey => Some("set `token_key`, or pass --plaintext".into()),
-            Self::Write(..) | Self::Read(..) | Self::Key(_) | Self::Encrypt(_) => None,
+            Self::Write(error) | Self::Read(error) => error.hint(),
+            Self::Key(error) => error.hint(),
+            Self::Encrypt(_) => None,
         }
     }
 }
@@ -100,7 +110,8 @@ impl RefreshTokenStore {
                 other => format!("%{other:02x}"),
             })
             .collect();
-        Self { path: directory.join(format!("{file}.token")), name: name.to_owned(), key }
+        let (directory, file) = (directory.to_owned(), format!("{file}.token"));
+        Self { directory, file, name: name.to_owned(), key }
     }
 
     /// The reference to the encryption key; `None` if tokens are stored in plaintext.
@@ -108,28 +119,39 @@ impl RefreshTokenStore {
         self.key.as_ref()
     }
 
-    /// The stored token, or `None` if no file exists.
+    /// The stored token, or `None` if no file exists. If a key is configured and the token is
+    /// stored in plaintext, it is first replaced with the encrypted token.
     ///
     /// # Errors
     ///
-    /// Fails if the file or the key cannot be read, or with [`RefreshTokenError::Decrypt`] if the
-    /// content is damaged or was encrypted with another key.
-    #[expect(clippy::disallowed_methods, reason = "`RefreshTokenError` names the file")]
+    /// Fails if the file or the key cannot be read, with [`RefreshTokenError::Decrypt`] if the
+    /// content is damaged or was encrypted with another key, or if a plaintext token cannot be
+    /// replaced.
     pub fn read(&self) -> Result<Option<SecretString>, RefreshTokenError> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RefreshTokenError::Read(self.path_text(), error)),
+        let directory = OwnedDirectory::open(&self.directory);
+        let bytes = match directory.and_then(|opened| opened.read(&self.file, MAX_FILE_BYTES)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(RefreshTokenError::Read)?,
         };
 
         let invalid = || RefreshTokenError::Decrypt(self.path_text());
+        let text = String::from_utf8(bytes).map_err(|_| invalid())?;
         let (format, content) = text.trim_end().split_once('\n').ok_or_else(invalid)?;
         let token = match format {
-            PLAIN_FORMAT => content.to_owned(),
-            SEALED_FORMAT => self.decrypt(content)?,
+            PLAIN_FORMAT => SecretString::from(content),
+            SEALED_FORMAT => SecretString::from(self.decrypt(content)?),
             _ => return Err(invalid()),
         };
-        Ok(Some(SecretString::from(token)))
+
+        if format == PLAIN_FORMAT && self.key.is_some() {
+            self.write(&token, PlaintextPolicy::Forbid)?;
+            tracing::warn!(
+                credential = self.name,
+                hint = "run `login` again if another person could read the file or a copy of it",
+                "encrypted a refresh token that was stored in plaintext"
+            );
+        }
+        Ok(Some(token))
     }
 
     /// Replaces the stored token durably.
@@ -150,25 +172,11 @@ impl RefreshTokenStore {
             }
             (None, PlaintextPolicy::Forbid) => return Err(RefreshTokenError::NoKey),
         };
-        self.replace(&text).map_err(|error| RefreshTokenError::Write(self.path_text(), error))
-    }
-
-    fn replace(&self, text: &str) -> std::io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
-        if !directory.exists() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-
-        let temporary = self.path.with_extension("new");
-        let mut options = fs_err::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-
-        // The rename is durable only when the directory is synced too.
-        fs_err::rename(&temporary, &self.path)?;
-        fs_err::File::open(directory)?.sync_all()
+        let directory = OwnedDirectory::prepare(&self.directory);
+        let replaced = directory.and_then(|directory| {
+            directory.replace(&self.file, text.as_bytes(), NewFileMode::Secret)
+        });
+        replaced.map_err(RefreshTokenError::Write)
     }
 
     fn encrypt(&self, token: &SecretString) -> Result<String, RefreshTokenError> {
@@ -198,6 +206,9 @@ impl RefreshTokenStore {
         let secret =
             self.key.as_ref().ok_or_else(|| RefreshTokenError::Decrypt(self.path_text()))?;
         let secret = secret.read().map_err(RefreshTokenError::Key)?;
+        // The secret may have been replaced since the configuration was loaded.
+        check_key(secret.expose_secret())
+            .map_err(|problem| RefreshTokenError::WeakKey(problem.message))?;
 
         let mut key = [0; 32];
         Salt::new(HKDF_SHA256, b"secure-score-forwarder")
@@ -209,13 +220,16 @@ impl RefreshTokenStore {
     }
 
     fn path_text(&self) -> String {
-        self.path.display().to_string()
+        self.directory.join(&self.file).display().to_string()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KEY: &str = "correct horse battery staple again";
+    const OTHER_KEY: &str = "3q2+7wABIjRWeJCrze8BIzRFVmeJmrvM";
 
     #[test]
     fn decrypts_only_with_same_key_and_name() {
@@ -225,7 +239,7 @@ mod tests {
             Some(SecretRef::File(directory.path().join(name)))
         };
         let tokens = directory.path().join("tokens");
-        let store = RefreshTokenStore::new(&tokens, "mssp/../x", key("a", "correct horse"));
+        let store = RefreshTokenStore::new(&tokens, "mssp/../x", key("a", KEY));
 
         assert!(store.read().unwrap().is_none());
         for token in ["first", "second"] {
@@ -236,12 +250,12 @@ mod tests {
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(!text.contains("second"));
 
-        let other = RefreshTokenStore::new(&tokens, "mssp/../x", key("b", "battery staple"));
+        let other = RefreshTokenStore::new(&tokens, "mssp/../x", key("b", OTHER_KEY));
         assert!(matches!(other.read(), Err(RefreshTokenError::Decrypt(_))));
 
         // The name is authenticated: the file of another credential is rejected.
         std::fs::copy(&file, tokens.join("other.token")).unwrap();
-        let moved = RefreshTokenStore::new(&tokens, "other", key("a", "correct horse"));
+        let moved = RefreshTokenStore::new(&tokens, "other", key("a", KEY));
         assert!(matches!(moved.read(), Err(RefreshTokenError::Decrypt(_))));
     }
 
@@ -255,5 +269,51 @@ mod tests {
         assert!(matches!(forbidden, Err(RefreshTokenError::NoKey)));
         store.write(&token, PlaintextPolicy::Allow).unwrap();
         assert_eq!(store.read().unwrap().unwrap().expose_secret(), "t");
+    }
+
+    /// Regression: a plaintext token was used, and remained in its file, although `token_key` was
+    /// configured.
+    #[test]
+    fn a_plaintext_token_is_encrypted_before_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        let plain = RefreshTokenStore::new(directory.path(), "x", None);
+        plain.write(&SecretString::from("canary"), PlaintextPolicy::Allow).unwrap();
+        let stored = || std::fs::read_to_string(directory.path().join("x.token")).unwrap();
+        assert!(stored().contains("canary"));
+
+        // Without a usable key, the token is not used.
+        let sealed =
+            RefreshTokenStore::new(directory.path(), "x", Some(SecretRef::File(key.clone())));
+        assert!(matches!(sealed.read(), Err(RefreshTokenError::Key(_))));
+        std::fs::write(&key, "short").unwrap();
+        assert!(matches!(sealed.read(), Err(RefreshTokenError::WeakKey(_))));
+        assert!(stored().contains("canary"));
+
+        std::fs::write(&key, KEY).unwrap();
+        assert_eq!(sealed.read().unwrap().unwrap().expose_secret(), "canary");
+        assert!(stored().starts_with(SEALED_FORMAT) && !stored().contains("canary"));
+        assert_eq!(sealed.read().unwrap().unwrap().expose_secret(), "canary");
+    }
+
+    /// Regression: every key was accepted, also one of a single character.
+    #[test]
+    fn weak_keys_neither_encrypt_nor_decrypt() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key");
+        let store =
+            RefreshTokenStore::new(directory.path(), "x", Some(SecretRef::File(key.clone())));
+        let token = SecretString::from("t");
+        for weak in ["k", "correct horse battery staple", &"a".repeat(64)] {
+            std::fs::write(&key, weak).unwrap();
+            let error = store.write(&token, PlaintextPolicy::Forbid).unwrap_err();
+            assert!(matches!(error, RefreshTokenError::WeakKey(_)), "{error}");
+            assert!(error.hint().unwrap().contains("openssl rand -base64 32"), "{error}");
+        }
+
+        std::fs::write(&key, KEY).unwrap();
+        store.write(&token, PlaintextPolicy::Forbid).unwrap();
+        std::fs::write(&key, "k").unwrap();
+        assert!(matches!(store.read(), Err(RefreshTokenError::WeakKey(_))));
     }
 }

@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
-use crate::{source::SourceError, wire::Token};
+use crate::{files, source::SourceError, wire::Token};
+
+/// The maximum size of a token file in bytes.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// The client credentials grant with a JWT from an external issuer as the assertion (RFC 7523).
 #[derive(Debug)]
@@ -36,17 +39,15 @@ impl Credential for WorkloadIdentity {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
 fn read(file: &Path) -> Result<String, CredentialError> {
-    let name = || file.display().to_string();
-
-    let text =
-        std::fs::read_to_string(file).map_err(|error| CredentialError::Read(name(), error))?;
+    let invalid = || CredentialError::TokenFile(file.display().to_string());
+    let text = String::from_utf8(files::read_secret(file, MAX_TOKEN_BYTES)?);
+    let text = text.map_err(|_| invalid())?;
     let token = text.trim();
 
     // A JWT has three parts (RFC 7519, section 3). Entra verifies the rest.
     if token.split('.').count() != 3 || token.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(CredentialError::TokenFile(name()));
+        return Err(invalid());
     }
     Ok(token.to_owned())
 }

@@ -1,0 +1,140 @@
+//! Polls during which the process was killed, for example because its memory was exhausted.
+//!
+//! The next process starts immediately, and the same response could exhaust its memory again, so
+//! that no other tenant would be polled. A scheduled poll of such a tenant therefore waits as after
+//! a failure, and its condition explains why; a poll that an operator requests does not wait. Start
+//! reading at [`RunningPoll`] and [`Engine::record_interrupted_polls`]. See decision 0063.
+
+use jiff::Timestamp;
+use tokio::{task::block_in_place, time::Instant};
+
+use super::{Engine, TenantState, outage::OutageSubject};
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError, PollFailure},
+    clock,
+    error::Explanation,
+    model::{Day, Observation, ObservationKind, Phase, PollErrorClass, TenantId},
+};
+
+/// A poll that the checkpoint lists as running. Dropping it removes it from the list, also if the
+/// poll is aborted or has failed; a process that is killed drops nothing.
+#[derive(Debug)]
+pub(super) struct RunningPoll<'a> {
+    checkpoint: &'a Checkpoint,
+    tenant: TenantId,
+    /// Whether the transaction with the result of the poll has removed it from the list.
+    is_committed: bool,
+}
+
+impl<'a> RunningPoll<'a> {
+    /// Lists a poll that begins. A failure is only logged: it does not prevent the poll.
+    pub(super) fn begin(checkpoint: &'a Checkpoint, tenant: TenantId) -> Self {
+        let now = clock::now();
+        log_failure(block_in_place(|| checkpoint.begin_poll(tenant, now.into())));
+        Self { checkpoint, tenant, is_committed: false }
+    }
+
+    /// The result of the poll is committed.
+    pub(super) fn committed(mut self) {
+        self.is_committed = true;
+    }
+}
+
+impl Drop for RunningPoll<'_> {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            log_failure(self.checkpoint.abandon_poll(self.tenant));
+        }
+    }
+}
+
+fn log_failure(stored: Result<(), CheckpointError>) {
+    if let Err(error) = stored {
+        let error = Explanation::of(&error);
+        tracing::warn!(
+            error = error.message,
+            hint = error.hint,
+            "cannot store in the checkpoint which tenant is being polled"
+        );
+    }
+}
+
+impl Engine {
+    /// Records a failure for each tenant during whose poll the previous process was killed, and
+    /// delays its next scheduled poll. Called when the daemon starts to poll; a process that ends
+    /// in order leaves no running polls.
+    pub(super) fn record_interrupted_polls(&self) {
+        let now = clock::now();
+        let recorded = block_in_place(|| {
+            for id in self.checkpoint.running_polls()? {
+                let mut states = self.tenants.iter();
+                let was_polled =
+                    |state: &&TenantState| state.resolved().is_some_and(|tenant| tenant.id == id);
+                match states.find(was_polled) {
+                    Some(state) => self.record_interrupted_poll(state, id, now)?,
+                    // The tenant is not configured anymore.
+                    None => self.checkpoint.abandon_poll(id)?,
+                }
+            }
+            Ok::<_, CheckpointError>(())
+        });
+
+        if let Err(error) = recorded {
+            let error = Explanation::of(&error);
+            tracing::warn!(
+                error = error.message,
+                hint = error.hint,
+                "cannot record in the checkpoint which polls were interrupted"
+            );
+        }
+    }
+
+    fn record_interrupted_poll(
+        &self,
+        state: &TenantState,
+        tenant: TenantId,
+        now: Timestamp,
+    ) -> Result<(), CheckpointError> {
+        let reason = reason();
+        let class = PollErrorClass::Interrupted;
+        let observation = Observation {
+            what: ObservationKind::PollFailed,
+            subject: class.observation_subject().to_owned(),
+            first_day: Day::of(now),
+            phase: Phase::Begin,
+            details: reason.message.clone(),
+            hint: reason.hint.clone(),
+        };
+        let failure = PollFailure {
+            at: now.into(),
+            reason: &reason,
+            class,
+            observation: &observation,
+            not_before: self.checkpoint.poll_state(tenant)?.not_before,
+        };
+        self.notify(self.checkpoint.record_poll_failure(tenant, &failure)?);
+
+        let polled = self.checkpoint.poll_state(tenant)?.polled;
+        let retry_at = self.configuration.schedule.retry_at(&polled);
+        if let Some(time) = retry_at {
+            state.wait_until(time);
+        }
+        let name = &state.plan.name;
+        self.meters.outages.begin(OutageSubject::Tenant(name.clone()), Instant::now());
+        tracing::warn!(
+            tenant = name,
+            error = reason.message,
+            hint = reason.hint,
+            retry_at = retry_at.map(tracing::field::display),
+            "the next poll of the tenant is delayed"
+        );
+        Ok(())
+    }
+}
+
+fn reason() -> Explanation {
+    let message =
+        "the process was killed during the last poll, possibly because its memory was exhausted";
+    let hint = "search the log of the kernel for `oom-kill`; if the data of the tenant is genuine, increase the memory limit of the service";
+    Explanation::new(message).with_hint(hint)
+}

@@ -1,0 +1,88 @@
+//! The headers of requests to Graph and of its responses.
+//!
+//! A token must never be visible in a log, so its header is marked as sensitive; a text from a
+//! response is cut to one short line. Start reading at [`request_headers`].
+
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::SourceError;
+use crate::{foreign_text::ForeignText, wire};
+
+/// The maximum number of characters of a header in a message.
+const MAX_HEADER_CHARS: usize = 200;
+
+/// The headers of a request. Fails if the token contains characters that no header may contain.
+pub(super) fn request_headers(
+    token: &SecretString,
+    client_request_id: &str,
+) -> Result<HeaderMap, SourceError> {
+    let invalid = |_| {
+        SourceError::TokenRejected(wire::EntraError {
+            error: "the token contains characters that a header must not contain".into(),
+            ..Default::default()
+        })
+    };
+    let mut bearer =
+        HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(invalid)?;
+    bearer.set_sensitive(true);
+
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, bearer);
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    let client_request_id = HeaderValue::from_str(client_request_id).map_err(invalid)?;
+    headers.insert("client-request-id", client_request_id);
+    Ok(headers)
+}
+
+/// The decoded claims of a challenge `WWW-Authenticate: Bearer …, claims="<base64>"`, as
+/// Microsoft's documentation of continuous access evaluation describes it.
+pub(super) fn claims_challenge(headers: &HeaderMap) -> Option<String> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    let text = headers.get("WWW-Authenticate")?.to_str().ok()?;
+    if !text.contains("insufficient_claims") {
+        return None;
+    }
+    let (_, claims) = text.split_once("claims=\"")?;
+    let claims = STANDARD.decode(claims.split('"').next()?).ok()?;
+    let claims = String::from_utf8(claims).ok()?;
+
+    // The claims are sent to the token endpoint, so anything but a JSON object is dropped.
+    wire::is_object(&claims).then_some(claims)
+}
+
+/// Whether the body of a response is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    header(headers, "Content-Type").to_ascii_lowercase().contains("json")
+}
+
+/// A header's text on one line; empty if it is absent.
+pub(super) fn header(headers: &HeaderMap, name: &str) -> String {
+    let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ForeignText::new(text).for_message(MAX_HEADER_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_objects_are_claims() {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+
+        let claims = |json: &str| {
+            let claims = STANDARD.encode(json);
+            let text = format!("Bearer error=\"insufficient_claims\", claims=\"{claims}\"");
+            let mut headers = HeaderMap::new();
+            headers.insert("WWW-Authenticate", text.parse().unwrap());
+            claims_challenge(&headers)
+        };
+        let object = r#"{"access_token":{"nbf":{"essential":true}}}"#;
+        assert_eq!(claims(object).as_deref(), Some(object));
+        for other in ["[1]", "1", "{", ""] {
+            assert_eq!(claims(other), None, "{other}");
+        }
+    }
+}
