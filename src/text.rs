@@ -1,5 +1,5 @@
-//! Numbers, sizes, times and lists as display text, and texts of other parties: on the command
-//! line, on the status page, in conditions, in reports and in messages.
+//! Numbers, sizes, times and lists as display text: on the command line, on the status page, in
+//! conditions, in reports and in messages.
 //!
 //! A number looks the same in all of these, because they format it here. Times are different: pages
 //! and reports show [`minute`], and commands print RFC 3339, which can be copied into other
@@ -113,13 +113,6 @@ pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     let mut kept: String = text.chars().take(max.saturating_sub(1)).collect();
     kept.push('…');
     Cow::Owned(kept)
-}
-
-/// The beginning of a text that another party determines, for a message: on one line, with spaces
-/// instead of control characters, and like [`cut`] at most `max` characters.
-pub fn one_line(text: &str, max: usize) -> String {
-    let kept = cut(text.trim(), max);
-    kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A text that is safe in the content and in the quoted attributes of an HTML page.
@@ -254,20 +247,6 @@ mod tests {
             (31_000_000_000, "31 GB"),
         ] {
             assert_eq!(size(bytes), text);
-        }
-    }
-
-    #[test]
-    fn texts_of_other_parties_are_one_short_line() {
-        for (text, line) in [
-            ("", ""),
-            (" no access\r\n", "no access"),
-            ("a\nb\u{1b}[31mc", "a b [31mc"),
-            ("0123456789", "0123456789"),
-            ("0123456789x", "012345678…"),
-            ("äöüäöüäöüäö", "äöüäöüäöü…"),
-        ] {
-            assert_eq!(one_line(text, 10), line);
         }
     }
 

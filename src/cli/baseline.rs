@@ -12,10 +12,12 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    CommandFailure, ExitCode, args, block_on,
+    caller::read_text,
+    count,
     daemon_client::{request, unexpected_response},
     json::Document,
-    load_with_secrets, lock_holder, print, print_explanation, print_message,
+    load_with_secrets, lock_holder, print_data, print_explanation, print_message,
     selection::selected_names,
 };
 use crate::{
@@ -184,8 +186,8 @@ fn name_of(args: &args::BaselineSet) -> String {
 }
 
 fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, CommandFailure> {
-    let text = fs_err::read_to_string(path)
-        .map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
+    let text =
+        read_text(path).map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
     let file = path.display();
     let targets = Baseline::parse_targets(&text).map_err(|line| {
         let message =
@@ -255,7 +257,6 @@ fn set_through_daemon(holder: &Holder, baselines: &[NewBaseline]) -> Result<(), 
 
 fn set_without_daemon(config: &Path, baselines: &[NewBaseline]) -> Result<(), CommandFailure> {
     let configuration = load_with_secrets(config)?;
-    act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
     block_on(async {
         for baseline in baselines {
@@ -284,8 +285,8 @@ fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailu
             for (tenant, baseline) in &tenants {
                 let Some(baseline) = baseline else { continue };
                 let day = baseline.day.map(|day| format!(", from {day}")).unwrap_or_default();
-                print(&format!("# tenant {tenant}: baseline {}{day}\n", baseline.name))?;
-                print(&baseline.to_text())?;
+                print_data(&format!("# tenant {tenant}: baseline {}{day}\n", baseline.name))?;
+                print_data(&baseline.to_text())?;
             }
         }
         Document::Printed => document.print(|| {

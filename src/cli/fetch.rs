@@ -4,11 +4,12 @@
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args,
+    CommandFailure, ExitCode, args,
     args::Output,
     backfill::progress_bar,
-    block_on, load_with_secrets, print, print_explanation,
+    block_on, load_with_secrets, print, print_data, print_explanation,
     selection::selected_tenants,
+    snapshot_line,
     table::{Column, Content, Terminal, TextTable, Tone},
 };
 use crate::{
@@ -17,7 +18,8 @@ use crate::{
     daemon::{FetchedTenant, PollError, fetch_tenant},
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::{Explanation, chain},
-    format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
+    foreign_text::ForeignText,
+    format::{FormatName, Formatter, Options, Texts, plain},
     ledger,
     model::{Body, Day, Number, Record, SnapshotRef, SummaryRecord},
     source::{Clients, SourceError},
@@ -29,10 +31,6 @@ use crate::{
 /// a pattern matches no tenant.
 pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
-    if configuration.has_user_credential() {
-        // A sign-in replaces the refresh token in the state directory.
-        act_as_owner(&configuration.state_directory)?;
-    }
     let plans = selected_tenants(&configuration, &args.tenant)?;
     let first = Day::of(clock::now()).plus(1 - args.days);
     let fetched = block_on(fetch_all(&configuration, &plans, first))??;
@@ -55,7 +53,10 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
             }
         }
     }
-    print(&printer.finish())?;
+    match args.output {
+        Output::Table => print(&printer.finish())?,
+        Output::Json | Output::Jsonl | Output::Raw | Output::Csv => print_data(&printer.finish())?,
+    }
     Ok(exit)
 }
 
@@ -114,7 +115,7 @@ impl Printer {
         for day in &fetched.days {
             let body = day.body.decompress()?;
             if self.output == Output::Raw {
-                self.text += &body.replace(['\n', '\r'], " ");
+                self.text += &snapshot_line(&body);
                 self.text.push('\n');
                 continue;
             }
@@ -194,7 +195,7 @@ impl Printer {
                 if index > 0 {
                     row.push(b',');
                 }
-                csv_cell(cell, &mut row);
+                ForeignText::new(cell).write_csv_cell(&mut row);
             }
             let _ = writeln!(self.text, "{}", String::from_utf8_lossy(&row));
         } else if let Body::Summary(summary) = &record.body {
@@ -239,9 +240,7 @@ impl DayTable {
     fn add_control(&mut self, cells: &[String; 10]) {
         let [_, _, control, category, score, max, percent, state, title, _] = cells;
         let shown = [control, category, score, max, percent, state, title];
-        // A line break would end the row.
-        let cell = |text: &String| (text.replace(char::is_control, " "), Tone::Plain);
-        self.controls.row(Vec::from(shown.map(cell)));
+        self.controls.row(Vec::from(shown.map(|text| (text.clone(), Tone::Plain))));
     }
 
     /// The lines, each with a line break. None is wider than the terminal, unless that is narrower

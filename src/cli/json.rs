@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CommandFailure, ExitCode, format_time, print};
+use super::{CommandFailure, ExitCode, format_time, print_json};
 use crate::{checkpoint::QueuedDeadLetter, config::SinkPlan, error::Explanation};
 
 /// Whether a command prints a document.
@@ -62,7 +62,7 @@ impl Document {
             && failure.code != ExitCode::Done
         {
             // If this fails, the caller still prints the failure to standard error.
-            let _ = print(&text(&failure_document(&failure.explanations)));
+            let _ = print_json(&text(&failure_document(&failure.explanations)));
         }
         result
     }
@@ -71,7 +71,7 @@ impl Document {
     pub(super) fn print(self, document: impl FnOnce() -> Value) -> Result<(), CommandFailure> {
         match self {
             Self::Omitted => Ok(()),
-            Self::Printed => print(&text(&document())),
+            Self::Printed => print_json(&text(&document())),
         }
     }
 

@@ -1,13 +1,14 @@
 //! Tables for the terminal: numbers are aligned to the right, and a narrow terminal shortens names
 //! and titles and hides the least important columns instead of wrapping every cell. The layout of a
-//! table is pure: it depends on its cells and on the width that the caller passes. Start reading at
+//! table is pure: it depends on its cells and on the width that the caller passes. A cell is one
+//! line, and foreign text in it cannot control the terminal. Start reading at
 //! [`TextTable::render`].
 
 use std::io::IsTerminal;
 
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::NOTHING};
 
-use crate::{telemetry::is_colored, text::cut};
+use crate::{foreign_text::ForeignText, telemetry::is_colored, text::cut};
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +99,9 @@ impl TextTable {
 
     /// Adds a row with one cell per column.
     pub(super) fn row(&mut self, cells: Vec<(String, Tone)>) {
-        self.rows.push(cells);
+        let escaped =
+            |(text, tone): (String, Tone)| (ForeignText::new(&text).escaped().into_owned(), tone);
+        self.rows.push(cells.into_iter().map(escaped).collect());
     }
 
     /// The table as lines without trailing spaces, each with a line break.
@@ -130,7 +133,11 @@ impl TextTable {
         // The style has one space on each side of a column.
         table
             .lines()
-            .map(|line| line.trim_end().strip_prefix(' ').unwrap_or_default().to_owned() + "\n")
+            .map(|line| {
+                let line = line.trim_end();
+                // The color of the first cell is before its space.
+                line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n"
+            })
             .collect()
     }
 
@@ -275,6 +282,19 @@ mod tests {
             let text = table.render(plain(width));
             assert_eq!(text.lines().nth(2), Some(second_row), "{width:?}\n{text}");
         }
+    }
+
+    /// Regression: cells could contain control characters, and a line break ended the row.
+    #[test]
+    fn cells_are_one_line_without_hidden_characters() {
+        let mut table = TextTable::new(vec![
+            Column::new("control", Content::Text, 0),
+            Column::new("title", Content::Text, 0),
+        ]);
+        let cells = ["\u{1b}[2J\u{202e}", "a\nb"].map(|text| (text.to_owned(), Tone::Plain));
+        table.row(cells.to_vec());
+        let expected = "control            title\n\\u{1b}[2J\\u{202e}  a\\nb\n";
+        assert_eq!(table.render(plain(None)), expected);
     }
 
     #[test]

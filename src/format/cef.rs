@@ -13,11 +13,14 @@ use super::{
     json::write_extra_fields,
     members::{boolean, close, end, open, text as json_text, write_additional},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, plain_run, points_unit, replacement, trim},
+    text::{cut, plain, plain_run, points_unit, trim},
 };
-use crate::model::{
-    Body, ChangeRecord, ControlOutcome, ControlRecord, Number, Profile, QualityRecord, Record,
-    StateUpdate, SummaryRecord, UnixMillis,
+use crate::{
+    foreign_text::{is_hidden, replacement},
+    model::{
+        Body, ChangeRecord, ControlOutcome, ControlRecord, Number, Profile, QualityRecord, Record,
+        StateUpdate, SummaryRecord, UnixMillis,
+    },
 };
 
 /// The six header fields between `CEF:Version` and the extension.
@@ -240,7 +243,7 @@ fn write_header_field(field: &str, out: &mut Vec<u8>) {
         match c {
             '\r' if chars.peek() == Some(&'\n') => {}
             '\\' | '|' => out.extend_from_slice(&[b'\\', c as u8]),
-            c => push(if is_unsafe(c) { replacement(c) } else { c }, out),
+            c => push(if is_hidden(c) { replacement(c) } else { c }, out),
         }
     }
 }
@@ -258,7 +261,7 @@ fn write_value(text: &str, max: usize, out: &mut Vec<u8>) {
             '\r' if rest.starts_with('\n') => {}
             '\n' | '\r' => out.extend_from_slice(b"\\n"),
             '\\' | '=' => out.extend_from_slice(&[b'\\', c as u8]),
-            c => push(if is_unsafe(c) { replacement(c) } else { c }, out),
+            c => push(if is_hidden(c) { replacement(c) } else { c }, out),
         }
     }
 }

@@ -1,18 +1,21 @@
 //! Comma-separated values according to RFC 4180, with a header line.
 //!
 //! Every record is one row, and all kinds of record share one set of columns. A line break in a
-//! text becomes a space, so that a row is always one line. A text that a spreadsheet would evaluate
-//! as a formula is preceded by an apostrophe.
+//! text becomes a space, so that a row is always one line. Text must be written through
+//! [`ForeignText`], because a spreadsheet would evaluate some texts as formulas.
 
 use super::{
     Options, SHORT_TEXT, Texts,
     change::{change_sentence, quality_sentence},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, replacement},
+    text::{cut, plain},
 };
-use crate::model::{
-    Body, Change, ChangeKind, ChangeRecord, ControlOutcome, ControlRecord, ControlState, Number,
-    QualityRecord, Record, SummaryRecord,
+use crate::{
+    foreign_text::ForeignText,
+    model::{
+        Body, Change, ChangeKind, ChangeRecord, ControlOutcome, ControlRecord, ControlState,
+        Number, QualityRecord, Record, SummaryRecord,
+    },
 };
 
 /// A formatter for CSV, one row per record. It does not write the header line; see [`COLUMNS`].
@@ -224,7 +227,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Writes a value that needs no quotes and contains no unsafe characters.
+    /// Writes a value of this program that needs no quotes.
     fn plain(&mut self, cell: &str) {
         if self.cells > 0 {
             self.out.push(b',');
@@ -262,53 +265,6 @@ impl Row<'_> {
 
     fn text(&mut self, text: Option<&str>) {
         self.plain("");
-        csv_cell(text.unwrap_or_default(), self.out);
-    }
-}
-
-/// Appends a text as one cell: trimmed, quoted if necessary, with unsafe characters replaced, and
-/// with an apostrophe before a formula.
-pub fn csv_cell(text: &str, out: &mut Vec<u8>) {
-    let text = text.trim();
-    let is_formula = text.starts_with(['=', '+', '-', '@']) && Number::parse(text).is_none();
-    let quote: &[u8] = if text.contains([',', '"']) { b"\"" } else { b"" };
-
-    out.extend_from_slice(quote);
-    if is_formula {
-        out.push(b'\'');
-    }
-    for c in text.chars() {
-        match c {
-            '"' => out.extend_from_slice(b"\"\""),
-            c => {
-                let c = if is_unsafe(c) { replacement(c) } else { c };
-                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-    }
-    out.extend_from_slice(quote);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quotes_cells_and_disarms_formulas() {
-        for (text, expected) in [
-            ("plain", "plain"),
-            ("a,b", "\"a,b\""),
-            ("a \"b\"", "\"a \"\"b\"\"\""),
-            ("-1.5", "-1.5"),
-            ("=1+1", "'=1+1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("-a,b", "\"'-a,b\""),
-            ("two\nlines\u{1b}[31m", "two lines\u{fffd}[31m"),
-            ("", ""),
-        ] {
-            let mut out = Vec::new();
-            csv_cell(text, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        }
+        ForeignText::new(text.unwrap_or_default()).write_csv_cell(self.out);
     }
 }

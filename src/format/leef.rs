@@ -11,10 +11,14 @@ use super::{
     change::object,
     class::{class, sentence},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, replacement},
+    text::{cut, plain},
 };
-use crate::model::{
-    Body, ChangeRecord, ControlOutcome, ControlRecord, Number, QualityRecord, Record, SummaryRecord,
+use crate::{
+    foreign_text::{is_hidden, replacement},
+    model::{
+        Body, ChangeRecord, ControlOutcome, ControlRecord, Number, QualityRecord, Record,
+        SummaryRecord,
+    },
 };
 
 /// A formatter for LEEF, one line per record.
@@ -280,14 +284,14 @@ pub fn write_leef_attribute(
     write_clean(value, delimiter, out);
 }
 
-/// Appends a text with `forbidden` and unsafe characters replaced.
+/// Appends a text with `forbidden` and hidden characters replaced.
 fn write_clean(text: &str, forbidden: char, out: &mut Vec<u8>) {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let clean = match c {
             '\r' if chars.peek() == Some(&'\n') => continue,
             c if c == forbidden => ' ',
-            c if is_unsafe(c) => replacement(c),
+            c if is_hidden(c) => replacement(c),
             c => c,
         };
         out.extend_from_slice(clean.encode_utf8(&mut [0; 4]).as_bytes());

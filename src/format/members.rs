@@ -1,8 +1,11 @@
 //! Writes JSON members directly into a buffer. Each function writes a comma after its member;
 //! [`close`] removes the last comma of an object or list.
 
-use super::text::json_string;
-use crate::model::Number;
+use super::text::{is_plain, json_string};
+use crate::{
+    foreign_text::{is_hidden, is_joiner, push_json_escape},
+    model::Number,
+};
 
 /// Writes an object of unknown fields. The values are the JSON that Microsoft sent, on one line and
 /// with every character escaped that could end a line.
@@ -21,7 +24,7 @@ pub(super) fn write_additional<'a>(
 pub(super) fn raw(key: &str, value: &str, out: &mut Vec<u8>) {
     json_string(key, out);
     out.push(b':');
-    if value.bytes().any(|b| !super::text::is_plain(b) && b != b'\\') {
+    if value.bytes().any(|b| !is_plain(b) && b != b'\\') {
         write_sanitized(value, out);
     } else {
         out.extend_from_slice(value.as_bytes());
@@ -29,15 +32,15 @@ pub(super) fn raw(key: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b',');
 }
 
-/// Writes JSON text: removes control characters between its tokens and escapes unsafe characters in
+/// Writes JSON text: removes control characters between its tokens and escapes hidden characters in
 /// its strings.
 fn write_sanitized(value: &str, out: &mut Vec<u8>) {
     let mut in_string = false;
     let mut escaped = false;
     for c in value.chars() {
-        if super::text::is_unsafe(c) {
+        if is_hidden(c) || is_joiner(c) {
             if in_string {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+                push_json_escape(c, out);
             }
         } else {
             out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());

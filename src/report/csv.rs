@@ -1,10 +1,10 @@
 //! The report as CSV: one line per day, for a spreadsheet. An absent number is an empty cell. Text
-//! must be written through [`csv_cell`], which also prevents it from becoming a formula.
+//! must be written through [`ForeignText`], which also prevents it from becoming a formula.
 
 use std::collections::BTreeMap;
 
 use super::{PointTotals, Report, text::display};
-use crate::{format::csv_cell, model::Day};
+use crate::{foreign_text::ForeignText, model::Day};
 
 const COLUMNS: &str = "tenant_id,tenant_name,date,score,max_score,percentage,sum_of_controls,controls,revision,partial,average_all_tenants,average_total_seats,average_industry_types,points_gained,points_lost,previous_score,previous_percentage";
 
@@ -56,7 +56,7 @@ pub(super) fn write_row(cells: &[String], out: &mut Vec<u8>) {
         if index > 0 {
             out.push(b',');
         }
-        csv_cell(cell, out);
+        ForeignText::new(cell).write_csv_cell(out);
     }
     out.push(b'\n');
 }

@@ -1,7 +1,8 @@
 //! The report as one HTML page.
 //!
 //! The page is self-contained: it has no scripts and loads no fonts, images or style sheets. Text
-//! from Microsoft and from administrators must be written through maud, which escapes it.
+//! from Microsoft and from administrators must be written through maud, which escapes it. Hidden
+//! characters are replaced in the complete page.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -12,7 +13,7 @@ use super::{
     svg::{Line, chart},
     text::{grouped, percent, points, rounded, shown},
 };
-use crate::{model::Day, text::with_separators};
+use crate::{foreign_text::ForeignText, model::Day, text::with_separators};
 
 /// The style sheet of all pages.
 const STYLE: &str = include_str!("style.css");
@@ -59,7 +60,7 @@ fn content(report: &Report) -> Markup {
     }
 }
 
-/// A complete HTML document with this title and body.
+/// A complete HTML document with this title and body, without hidden characters.
 pub fn document(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -76,7 +77,7 @@ pub fn document(title: &str, body: &Markup) -> String {
             body { (body) }
         }
     };
-    page.into_string()
+    ForeignText::new(&page.into_string()).visible().into_owned()
 }
 
 fn figures(report: &Report) -> Markup {

@@ -5,7 +5,10 @@
 use serde_json::{Value, json};
 
 use super::{DayTotals, PointTotals, Report, ReportedChange, Window, ranking::RankedChanges};
-use crate::model::{Day, Number};
+use crate::{
+    foreign_text::ForeignText,
+    model::{Day, Number},
+};
 
 /// The members of `period` and `previous_period`.
 struct Sums {
@@ -22,7 +25,12 @@ struct Sums {
 /// The report as one indented JSON object with a trailing newline. `generated` is the time at which
 /// it is generated, as text.
 pub(super) fn document(report: &Report, generated: &str) -> String {
-    format!("{:#}\n", value(report, generated))
+    indented(&value(report, generated))
+}
+
+/// An indented JSON document with a trailing newline. Hidden characters are escaped.
+pub(super) fn indented(document: &Value) -> String {
+    ForeignText::new(&format!("{document:#}\n")).escaped_json().into_owned()
 }
 
 /// A number, or null if it is absent.

@@ -1,6 +1,6 @@
 //! The report as Markdown, for tickets and wikis. Text from Microsoft and from administrators must
-//! be written through [`cell`], which escapes markup and limits the length. A long table ends with
-//! the number and the sum of the rows that are not listed.
+//! be written through [`cell`], which makes links, mentions and markup inert and limits the length.
+//! A long table ends with the number and the sum of the rows that are not listed.
 
 use std::fmt::Write as _;
 
@@ -11,10 +11,7 @@ use super::{
     summary::comparison,
     text::{grouped, shown, signed},
 };
-use crate::{
-    format::{cut, plain},
-    model::Number,
-};
+use crate::{foreign_text::ForeignText, format::plain, model::Number};
 
 /// The maximum number of rows of a table; further rows are counted and added up.
 const MAX_ROWS: usize = 30;
@@ -155,14 +152,5 @@ pub(super) fn cell(text: &str) -> String {
 }
 
 fn escaped(text: &str, max: usize) -> String {
-    let text = plain(text);
-    let text = cut(&text, max);
-    let mut out = String::new();
-    for c in text.chars() {
-        if matches!(c, '|' | '<' | '>' | '[' | ']' | '*' | '_' | '`' | '\\' | '#' | '!') {
-            out.push('\\');
-        }
-        out.push(if c.is_control() { ' ' } else { c });
-    }
-    out
+    ForeignText::new(&plain(text)).markdown(max)
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Format, PointTotals, Report, Window, csv, html,
-    json::number,
+    json::{indented, number},
     markdown, summary,
     svg::sparkline,
     text::{display, grouped, percent, rounded, shown, signed},
@@ -225,7 +225,7 @@ impl Overview {
             Format::Html => self.page(generated),
             Format::Csv => self.csv_lines(),
             Format::Markdown => self.markdown_page(generated),
-            Format::Json => format!("{:#}\n", self.value(generated)),
+            Format::Json => indented(&self.value(generated)),
         }
     }
 

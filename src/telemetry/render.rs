@@ -1,5 +1,5 @@
-//! Renders a line as text or as JSON. Control characters of a value are always escaped: text from
-//! other systems must not start a new line or send commands to a terminal.
+//! Renders a line as text or as JSON. All messages and values are foreign text: they must not start
+//! a new line, send commands to a terminal, or hide a part of the line.
 
 use std::io::Write as _;
 
@@ -7,11 +7,12 @@ use serde_json::json;
 use tracing::Level;
 
 use super::{FieldValue, LogLine};
+use crate::foreign_text::ForeignText;
 
 /// The form in which a line is rendered.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Render {
-    /// One line of text; control characters are escaped.
+    /// One line of text; hidden characters are escaped.
     Text(LevelColor),
     /// One JSON object.
     Json,
@@ -50,11 +51,13 @@ fn text(line: &LogLine, color: LevelColor, out: &mut Vec<u8>) {
 
 /// The message, followed by the fields as `name=value`.
 pub(super) fn message_and_fields(line: &LogLine, out: &mut Vec<u8>) {
-    out.extend_from_slice(escaped(&line.message).as_bytes());
+    out.extend_from_slice(ForeignText::new(&line.message).escaped().as_bytes());
     for (name, value) in &line.fields {
         let _ = match value {
             FieldValue::Formatted(text) if is_plain(text) => write!(out, " {name}={text}"),
-            FieldValue::Text(text) | FieldValue::Formatted(text) => write!(out, " {name}={text:?}"),
+            FieldValue::Text(text) | FieldValue::Formatted(text) => {
+                write!(out, " {name}={}", ForeignText::new(text).escaped_in_quotes())
+            }
             FieldValue::Bare(text) => write!(out, " {name}={text}"),
         };
     }
@@ -67,12 +70,6 @@ pub(super) fn message_and_fields(line: &LogLine, out: &mut Vec<u8>) {
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
-}
-
-fn escaped(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
 }
 
 fn color_code(level: Level) -> &'static str {
@@ -101,7 +98,8 @@ fn json(line: &LogLine, out: &mut Vec<u8>) {
     if line.repeated > 0 {
         object.insert("repeated".to_owned(), json!(line.repeated));
     }
-    let _ = serde_json::to_writer(out, &object);
+    let document = serde_json::Value::Object(object).to_string();
+    out.extend_from_slice(ForeignText::new(&document).escaped_json().as_bytes());
 }
 
 #[cfg(test)]
@@ -151,5 +149,35 @@ mod tests {
         assert_eq!(value["records"], 3);
         assert_eq!(value["error"], "line one\nline \"two\"");
         assert_eq!(value["repeated"], 7);
+    }
+
+    /// Regression: DEL, C1, and characters that are invisible or reorder text were not escaped.
+    #[test]
+    fn hidden_characters_are_escaped_in_all_forms() {
+        let hidden = "\u{1b}\u{7f}\u{9b}31m\u{202e}\u{200d}\u{e0041}";
+        let line = LogLine {
+            time: Timestamp::UNIX_EPOCH,
+            level: Level::ERROR,
+            message: format!("failed {hidden}"),
+            fields: vec![
+                ("error", FieldValue::Text(hidden.to_owned())),
+                ("details", FieldValue::Formatted(hidden.to_owned())),
+            ],
+            is_uncollapsed: false,
+            repeated: 0,
+        };
+
+        let escapes = "\\u{1b}\\u{7f}\\u{9b}31m\\u{202e}\\u{200d}\\u{e0041}";
+        let mut text = Vec::new();
+        Render::Text(LevelColor::Plain).line(&line, &mut text);
+        let expected = format!("failed {escapes} error=\"{escapes}\" details=\"{escapes}\"\n");
+        assert!(String::from_utf8(text).unwrap().ends_with(&expected));
+
+        let mut json = Vec::new();
+        Render::Json.line(&line, &mut json);
+        let json = String::from_utf8(json).unwrap();
+        assert!(json.is_ascii(), "{json}");
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&value["error"], &value["details"]), (&json!(hidden), &json!(hidden)));
     }
 }

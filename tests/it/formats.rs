@@ -197,7 +197,7 @@ fn observations_equal_the_reference_byte_for_byte() {
     let mut json = Formatter::new(FormatName::Json, options.clone());
     let mut cef = Formatter::new(FormatName::Cef, options.clone());
 
-    let unusual = "a=b | \"c\" \\ d\u{2028}e\tf\ng";
+    let unusual = "a=b | \"c\" \\ d\u{2028}e\tf\ng\u{e0041}h\u{200d}i\u{9b}";
     let mut seq = 0;
     for what in ObservationKind::ALL {
         for (phase, hint) in [

@@ -185,7 +185,7 @@ fn cells(tenant: &str, drift: &Drift) -> Vec<(String, Tone)> {
         drift.control.clone(),
         drift.target.clone(),
         actual.unwrap_or_else(|| "unknown".to_owned()),
-        drift.title.replace(char::is_control, " "),
+        drift.title.clone(),
     ];
     cells.map(|text| (text, Tone::Plain)).to_vec()
 }

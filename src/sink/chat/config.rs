@@ -12,7 +12,7 @@ use crate::{
     format::FormatName,
     model::Kind,
     settings::{
-        ExampleSection, Key, OneOf, SECRET, Secret, Section, TEXT, Text, Timespan, choices,
+        ExampleSection, Key, OneOf, Secret, Section, TEXT, Text, Timespan, checked_secret, choices,
         duration, keys, one_of, optional, required,
     },
     sink::{
@@ -20,7 +20,7 @@ use crate::{
         common_keys::CHANGES,
         notification::{DIGEST_KEYS, Mode, RECORDS},
         shared_keys::{TLS_KEYS, TlsFiles},
-        web::{HttpReceiverOptions, ReceiverUrl},
+        web::{HttpReceiverOptions, ReceiverUrl, check_secret_url},
     },
 };
 
@@ -36,7 +36,7 @@ keys! {
     );
     URL: Key<Secret> = required(
         "url",
-        SECRET,
+        checked_secret(check_secret_url),
         "The URL of the webhook, as a reference to a secret, because every person who knows it can post messages.",
     )
     .example("{ credential = \"teams-webhook\" }");

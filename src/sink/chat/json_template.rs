@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::Explanation,
-    format::inert,
+    foreign_text::ForeignText,
     model::{Body, Record},
     sink::notification::{EventIdLines, Message, Mode, Notice},
 };
@@ -127,7 +127,7 @@ impl JsonTemplate {
                     let value = record.tenant.labels.get(label).ok_or_else(|| {
                         format!("tenant `{}` has no label `{label}`", record.tenant.name)
                     })?;
-                    inert(value, MAX_VALUE)
+                    ForeignText::new(value).chat(MAX_VALUE)
                 }
             })
         };
@@ -199,9 +199,9 @@ fn field(name: &str, record: &Record<'_>, notice: &Notice) -> String {
         "time" => record.time_text(),
         "tenant.id" => record.tenant.id.to_string(),
         "tenant.name" => notice.tenant.clone(),
-        "control.id" => inert(record.control_id(), MAX_VALUE),
-        "control.title" => inert(title, MAX_VALUE),
-        "control.category" => inert(category.unwrap_or_default(), MAX_VALUE),
+        "control.id" => ForeignText::new(record.control_id()).chat(MAX_VALUE),
+        "control.title" => ForeignText::new(title).chat(MAX_VALUE),
+        "control.category" => ForeignText::new(category.unwrap_or_default()).chat(MAX_VALUE),
         "cause" => change.map_or("", |record| record.change.cause.as_str()).to_owned(),
         "points" => notice.points.map(|points| points.to_string()).unwrap_or_default(),
         "hint" => notice.hint.clone().unwrap_or_default(),

@@ -5,6 +5,8 @@
 //! workflow has accepted a message, before it appears in the channel. Start reading in `service`;
 //! `teams` and `slack` build the messages. See decision 0052.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod config;
 mod json_template;
 mod service;

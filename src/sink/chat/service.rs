@@ -124,7 +124,8 @@ impl Chat {
     /// request.
     async fn wait_for_interval(&mut self) {
         tokio::time::sleep_until(self.next).await;
-        self.next = Instant::now() + self.plan.interval;
+        let now = Instant::now();
+        self.next = now.checked_add(self.plan.interval).unwrap_or(now);
     }
 }
 
@@ -294,7 +295,7 @@ mod tests {
         let outcome = |status: u16, mode: Mode| {
             let mut headers = HeaderMap::new();
             headers.insert("Retry-After", HeaderValue::from_static("17"));
-            let response = HttpResponse { status, headers, body: b"invalid_blocks".to_vec() };
+            let response = HttpResponse { status, headers, body: Ok(b"invalid_blocks".to_vec()) };
             interpret(&plan(Service::Slack, mode), &response)
         };
 

@@ -14,6 +14,8 @@ use crate::{
 
 /// The maximum number of blocks of a message.
 pub(super) const MAX_BLOCKS: usize = 50;
+/// The maximum number of parts; the header is another block.
+const MAX_WRITTEN_PARTS: usize = MAX_BLOCKS - 1;
 /// The maximum number of characters of a header.
 const MAX_HEADER: usize = 150;
 /// The maximum number of characters of a section, without the mark of a cut text.
@@ -25,7 +27,7 @@ pub(super) fn body(message: &Message) -> Vec<u8> {
         "type": "header",
         "text": { "type": "plain_text", "text": cut(&message.title, MAX_HEADER), "emoji": false },
     })];
-    blocks.extend(message.parts.iter().take(MAX_BLOCKS - 1).map(section));
+    blocks.extend(message.parts.iter().take(MAX_WRITTEN_PARTS).map(section));
 
     // The text is shown in notifications, and by clients that do not support blocks.
     let body = json!({
@@ -46,7 +48,7 @@ fn section(part: &Part) -> Value {
     let mut written = format!("*{}*", escaped(&part.heading));
     let mut length = written.chars().count();
     for line in text.into_iter().chain(facts) {
-        length += line.chars().count() + 1;
+        length = length.saturating_add(line.chars().count()).saturating_add(1);
         if length > MAX_TEXT {
             written.push_str("\n…");
             break;

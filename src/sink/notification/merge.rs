@@ -12,7 +12,7 @@ use super::{
     notice::{MAX_NAME, Notice, NoticeKind, severity_name},
 };
 use crate::{
-    format::inert,
+    foreign_text::ForeignText,
     sink::Batch,
     text::{count, listed, signed},
 };
@@ -146,9 +146,8 @@ impl<'n> MergedNotice<'n> {
         if let Some(hint) = &notice.hint {
             fact(Part::HINT, hint.clone());
         }
-        let inert_field =
-            |(name, value): &(String, String)| (inert(name, MAX_NAME), inert(value, MAX_NAME));
-        facts.extend(fields.iter().map(inert_field));
+        let inert = |text: &str| ForeignText::new(text).chat(MAX_NAME);
+        facts.extend(fields.iter().map(|(name, value)| (inert(name), inert(value))));
 
         Part {
             event_id: Some(notice.event_id.clone()),

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    format::{cef_severity, inert, sentence},
+    foreign_text::ForeignText,
+    format::{cef_severity, sentence},
     model::{Body, Number, Phase, Record, Severity},
     text::{count, minute, plural},
 };
@@ -79,12 +80,12 @@ impl Notice {
             kind,
             what: what.to_owned(),
             severity: cef_severity(record),
-            tenant: inert(&record.tenant.name, MAX_NAME),
-            subject: inert(subject, MAX_NAME),
+            tenant: ForeignText::new(&record.tenant.name).chat(MAX_NAME),
+            subject: ForeignText::new(subject).chat(MAX_NAME),
             time: minute(record.time),
-            sentence: inert(&sentence(record), MAX_SENTENCE),
+            sentence: ForeignText::new(&sentence(record)).chat(MAX_SENTENCE),
             points,
-            hint: hint.map(|hint| inert(hint, MAX_HINT)),
+            hint: hint.map(|hint| ForeignText::new(hint).chat(MAX_HINT)),
             replayed: record.replayed,
         }
     }

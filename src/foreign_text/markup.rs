@@ -1,0 +1,280 @@
+//! Markdown, and the markup of chats and mail clients: foreign text must not become a link, a
+//! mention or formatting.
+//!
+//! A backslash is not enough for links and mentions: many programs search for them in the rendered
+//! text, and each chat has its own way to escape markup, which not every client implements. This
+//! module therefore changes the few characters that begin a link, a mention or a reference; the
+//! text stays readable. Start reading at [`markdown`] and [`chat`].
+
+use super::characters::visible;
+use crate::text::cut;
+
+/// A character with its neighbors in the text.
+#[derive(Clone, Copy)]
+struct CharInText<'t> {
+    before: &'t [char],
+    c: char,
+    after: &'t [char],
+}
+
+/// What the text is written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Markup {
+    /// Markdown with the extensions of GitHub and GitLab.
+    Markdown,
+    /// Any chat or mail client, whose markup may differ.
+    Chat,
+}
+
+/// The characters that Markdown interprets anywhere in a text, except those of links.
+const MARKUP: [char; 14] = ['\\', '`', '*', '_', '[', ']', '<', '>', '#', '!', '|', '~', '$', '^'];
+/// The maximum number of characters of an HTML entity between `&` and `;`.
+const MAX_ENTITY_CHARS: usize = 32;
+
+/// The text on one line in which nothing is markup:
+///
+/// - Links, mentions and references are changed as by [`chat`], and every `@` becomes `＠`, because
+///   `anna@contoso.example` would be a link too.
+/// - Every other character that begins markup is escaped with a backslash.
+pub(super) fn markdown(text: &str, max: usize) -> String {
+    rendered(&cut(&one_line(text), max), Markup::Markdown)
+}
+
+/// The text on one line in which nothing is markup:
+///
+/// - An `@` at the start of a word, which could mention a person or a channel, becomes `＠`.
+/// - The brackets of a Markdown link are separated: `[text] (target)`.
+/// - A URL is broken by a space, so that no client makes it a link: `https: //example.com`.
+/// - A `<` before a word or a sign, such as in Slack's `<!here>`, becomes `‹`.
+/// - A `#` before a number or a word becomes `＃`.
+/// - `*`, `` ` ``, and `_` and `~` at the edge of a word, become similar characters, and so do
+///   characters at the beginning that would make the text a heading, a quotation or a list.
+pub(super) fn chat(text: &str, max: usize) -> String {
+    cut(&rendered(&one_line(text), Markup::Chat), max).into_owned()
+}
+
+/// The text without hidden characters, and with one space for each run of whitespace.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars().map(visible) {
+        match c {
+            c if !c.is_whitespace() => out.push(c),
+            _ if out.is_empty() || out.ends_with(' ') => {}
+            _ => out.push(' '),
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn rendered(text: &str, markup: Markup) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len() + text.len() / 8);
+    for (index, &c) in chars.iter().enumerate() {
+        let place = CharInText { before: &chars[..index], c, after: &chars[index + 1..] };
+        if place.push_without_link(markup, &mut out) {
+            continue;
+        }
+        match markup {
+            Markup::Markdown => place.push_escaped(&mut out),
+            Markup::Chat => place.push_similar(&mut out),
+        }
+    }
+    out
+}
+
+impl CharInText<'_> {
+    /// Appends a character that begins a link, a mention or a reference in another form. Returns
+    /// `false`, and appends nothing, for any other character.
+    fn push_without_link(self, markup: Markup, out: &mut String) -> bool {
+        let is_mention = markup == Markup::Markdown || !is_word(self.before.last());
+        let written = match self.c {
+            '@' if is_mention => "＠",
+            ':' if self.after.starts_with(&['/', '/']) => ": ",
+            '.' if ends_with_www(self.before) => " .",
+            '#' if is_word(self.after.first()) && !is_word(self.before.last()) => "＃",
+            _ => return false,
+        };
+        out.push_str(written);
+        true
+    }
+
+    /// Appends a character with a backslash if Markdown would interpret it.
+    fn push_escaped(self, out: &mut String) {
+        let is_entity = self.c == '&' && is_entity(self.after);
+        if MARKUP.contains(&self.c) || is_entity || self.begins_block() {
+            out.push('\\');
+        }
+        out.push(self.c);
+    }
+
+    /// Appends a character that is similar to one that a chat would interpret.
+    fn push_similar(self, out: &mut String) {
+        let in_word = is_word(self.before.last()) && is_word(self.after.first());
+        let is_first = self.before.is_empty();
+        match self.c {
+            '*' => out.push('∗'),
+            '`' => out.push('\''),
+            '_' if !in_word => out.push('＿'),
+            '~' if !in_word => out.push('∼'),
+            '<' if self.begins_tag() => out.push('‹'),
+            ']' if matches!(self.after.first(), Some('(' | '[' | ':')) => out.push_str("] "),
+            '#' if is_first => out.push('＃'),
+            '>' if is_first => out.push('›'),
+            '-' if self.begins_block() => out.push('–'),
+            '+' if self.begins_block() => out.push('＋'),
+            c => out.push(c),
+        }
+    }
+
+    /// Whether a `<` could begin a tag, a link or a mention. In `5 < 6` and `<5%`, it does not.
+    fn begins_tag(self) -> bool {
+        let next = self.after.first();
+        next.is_some_and(|c| !c.is_whitespace() && !c.is_numeric() && !matches!(c, '=' | '-'))
+    }
+
+    /// Whether the character would make the text an item of a list, a rule or the line below a
+    /// heading: `- `, `1. `, `---`, `==`. The sign and the point of a number do not.
+    fn begins_block(self) -> bool {
+        let is_first = self.before.is_empty();
+        let is_marker = match self.c {
+            '-' | '+' | '=' => is_first,
+            '.' | ')' => !is_first && self.before.iter().all(char::is_ascii_digit),
+            _ => false,
+        };
+        let next = self.after.first();
+        is_marker && next.is_none_or(|next| *next == ' ' || *next == self.c)
+    }
+}
+
+fn is_word(c: Option<&char>) -> bool {
+    c.is_some_and(|c| c.is_alphanumeric())
+}
+
+/// Whether the text ends with the word `www`, in any case.
+fn ends_with_www(text: &[char]) -> bool {
+    let (rest, end) = text.split_at(text.len().saturating_sub(3));
+    end.len() == 3 && end.iter().all(|c| c.eq_ignore_ascii_case(&'w')) && !is_word(rest.last())
+}
+
+/// Whether the text after an `&` is the rest of an HTML entity, such as `lt;` and `#60;`.
+fn is_entity(after: &[char]) -> bool {
+    let mut name = after.iter().take(MAX_ENTITY_CHARS);
+    let end = name.find(|c| !c.is_ascii_alphanumeric() && **c != '#');
+    end == Some(&';')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::foreign_text::is_hidden;
+
+    #[test]
+    fn markup_in_a_chat_becomes_inert() {
+        let cases = [
+            ("Require MFA for administrative roles", "Require MFA for administrative roles"),
+            ("aad_mfa_all, 5 < 6 & 7 > 3, <5%", "aad_mfa_all, 5 < 6 & 7 > 3, <5%"),
+            ("by anna@contoso.example", "by anna@contoso.example"),
+            ("@channel look", "＠channel look"),
+            ("(@here)", "(＠here)"),
+            ("<!here> <@U123> <users/all>", "‹!here> ‹＠U123> ‹users/all>"),
+            ("[x](http://evil.example)", "[x] (http: //evil.example)"),
+            ("[x][y] [y]: https://evil.example", "[x] [y] [y] : https: //evil.example"),
+            ("<https://evil.example|x>", "‹https: //evil.example|x>"),
+            ("see www.evil.example", "see www .evil.example"),
+            ("WWW.evil.example, awww.example", "WWW .evil.example, awww.example"),
+            ("*bold* _italic_ ~gone~ `code`", "∗bold∗ ＿italic＿ ∼gone∼ 'code'"),
+            ("a*b*c, C#, see #12", "a∗b∗c, C#, see ＃12"),
+            ("# heading", "＃ heading"),
+            ("> quotation", "› quotation"),
+            ("- item", "– item"),
+            ("+ item", "＋ item"),
+            ("-10.5, +1", "-10.5, +1"),
+            ("line one\nline two\r\n\tthree", "line one line two three"),
+            ("\u{202e}gnp.exe\u{200f} \u{7}beep", "\u{fffd}gnp.exe\u{fffd} \u{fffd}beep"),
+            ("  \u{2028} ", ""),
+            ("東京 @here", "東京 ＠here"),
+        ];
+
+        for (text, expected) in cases {
+            assert_eq!(chat(text, 100), expected, "{text}");
+        }
+        assert_eq!(chat("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn markup_in_markdown_is_escaped() {
+        let cases = [
+            ("Require MFA (R&D, 71.2%)", "Require MFA (R&D, 71.2%)"),
+            ("-10.5 points, +1, 10.25", "-10.5 points, +1, 10.25"),
+            ("- item", "\\- item"),
+            ("---", "\\---"),
+            ("==", "\\=="),
+            ("1. first", "1\\. first"),
+            ("1) first", "1\\) first"),
+            ("# heading, C#, see #12", "\\# heading, C\\#, see ＃12"),
+            ("a | b", "a \\| b"),
+            ("[x](http://evil.example)", "\\[x\\](http: //evil.example)"),
+            ("![x](//evil.example/a.png)", "\\!\\[x\\](//evil.example/a.png)"),
+            ("<https://evil.example>", "\\<https: //evil.example\\>"),
+            ("<img src=x> &lt;b&#62; &", "\\<img src=x\\> \\&lt;b\\&＃62; &"),
+            ("www.evil.example", "www .evil.example"),
+            (
+                "@channel @org/team anna@contoso.example",
+                "＠channel ＠org/team anna＠contoso.example",
+            ),
+            ("```sh\nrm\n```", "\\`\\`\\`sh rm \\`\\`\\`"),
+            ("~~gone~~ $x$ x^2", "\\~\\~gone\\~\\~ \\$x\\$ x\\^2"),
+            ("a\\|b", "a\\\\\\|b"),
+            ("\u{1b}[31m\u{202e}", "\u{fffd}\\[31m\u{fffd}"),
+        ];
+
+        for (text, expected) in cases {
+            assert_eq!(markdown(text, 100), expected, "{text}");
+        }
+        assert_eq!(markdown("||||", 3), "\\|\\|…", "no escape is cut");
+    }
+
+    /// The text with an `x` in place of each character that a backslash escapes.
+    fn interpreted(markdown: &str) -> String {
+        let (mut rest, mut is_escaped) = (String::new(), false);
+        for c in markdown.chars() {
+            match (is_escaped, c) {
+                (true, _) => rest.push('x'),
+                (false, '\\') => {}
+                (false, c) => rest.push(c),
+            }
+            is_escaped = !is_escaped && c == '\\';
+        }
+        rest
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_in_a_chat_contains_markup(text in ".*", max in 1_usize..200) {
+            let written = chat(&text, max);
+            prop_assert!(written.chars().count() <= max);
+            prop_assert!(!written.chars().any(is_hidden));
+            for markup in ["](", "][", "]:", "://", "*", "`", "<!", "<@", "<#", "<a"] {
+                prop_assert!(!written.contains(markup), "{written}");
+            }
+            prop_assert!(!written.starts_with(['@', '#', '>']) && !written.contains(" @"));
+        }
+
+        #[test]
+        fn no_text_in_markdown_contains_markup(text in "[ -~\\p{L}\u{1b}\u{202e}\n]*") {
+            let written = markdown(&text, 200);
+            prop_assert!(!written.chars().any(is_hidden));
+            let interpreted = interpreted(&written);
+            prop_assert!(!interpreted.contains(MARKUP) && !interpreted.contains('@'), "{written}");
+            for link in ["://", "www."] {
+                prop_assert!(!interpreted.contains(link), "{written}");
+            }
+            for block in ["- ", "+ ", "--", "==", "1. "] {
+                prop_assert!(!interpreted.starts_with(block), "{written}");
+            }
+        }
+    }
+}
