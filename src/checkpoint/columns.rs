@@ -1,6 +1,8 @@
 //! Reads columns by name, and converts the types of the model and of the schema. SQLite stores
 //! numbers, days and times as signed integers. A list is passed to a statement as a JSON array.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::cell::Cell;
 
 use rusqlite::{
@@ -72,13 +74,13 @@ impl<'a, 'statement> InOrder<'a, 'statement> {
         let is_next = statement.column_name(next).is_ok_and(|name| name == column);
         let index = if is_next { next } else { statement.column_index(column)? };
 
-        self.next.set(index + 1);
+        self.next.set(index.saturating_add(1));
         self.row.get(index)
     }
 
     /// As the function [`unsigned`].
     pub(super) fn unsigned(&self, column: &str) -> rusqlite::Result<u64> {
-        Ok(self.get::<i64>(column)?.cast_unsigned())
+        not_negative(self.get(column)?)
     }
 
     /// As the function [`day`].
@@ -87,9 +89,15 @@ impl<'a, 'statement> InOrder<'a, 'statement> {
     }
 }
 
-/// A number that is never negative. Fails if the column does not exist or is not an integer.
+/// A number that is never negative. Fails if the column does not exist, is not an integer, or is
+/// negative, which only damage can cause.
 pub(super) fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+    not_negative(row.get(column)?)
+}
+
+fn not_negative(number: i64) -> rusqlite::Result<u64> {
+    // SQLite's numbers of columns begin at 0, and the caller does not need one.
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, number))
 }
 
 /// A day; `None` if the column is NULL or is not the number of a day. Fails if the column does not

@@ -12,7 +12,7 @@ use super::{
     columns::{self, EntryKind},
     pack, retention,
     row_ids::{BodyId, CatalogVersion, TenantRow},
-    tenant_row,
+    running_polls, tenant_row,
 };
 use crate::{
     compressed::CompressedText,
@@ -111,6 +111,9 @@ pub enum PollEnd {
 
 /// Microsoft keeps this many days; an older missing day is absent at the source.
 const DAYS_KEPT_AT_SOURCE: i32 = 90;
+/// The number of open observations of one kind about rejected snapshots, whose subjects a server
+/// chooses. Further ones are not appended.
+const MAX_OPEN_REJECTIONS: u32 = 128;
 
 impl Checkpoint {
     /// Commits a poll. If this returns `Ok`, all of it is on disk; otherwise nothing is.
@@ -126,13 +129,16 @@ impl Checkpoint {
         commit: &PollCommit<'_>,
     ) -> Result<LogGrowth, CheckpointError> {
         let mut connection = self.connection();
-        let mut names = self.control_names();
+        let mut names = self.control_names(&connection)?;
         let transaction = connection.transaction()?;
         let row = tenant_row(&transaction, &tenant.to_string())?;
 
         let mut writer = PollWriter { transaction: &transaction, tenant: row, names: &mut names };
         let written = writer.write(commit);
         let committed = written.and_then(|growth| {
+            if commit.end != PollEnd::NoPoll {
+                running_polls::finish(&transaction, tenant)?;
+            }
             transaction.commit()?;
             Ok(growth)
         });
@@ -372,6 +378,10 @@ pub(super) fn append_observation(
 
     let first_day = match (phase, open_since) {
         (Phase::Begin, None) => {
+            if has_too_many_open(connection, tenant, *what)? {
+                return Ok(LogGrowth::Unchanged);
+            }
+
             connection
                 .prepare_cached(
                     "INSERT INTO open_observation (tenant, what, subject, first_day, details, hint, since)
@@ -420,6 +430,23 @@ pub(super) fn append_observation(
     Ok(LogGrowth::Grown)
 }
 
+/// Whether a server could fill the log with further observations of this kind.
+fn has_too_many_open(
+    connection: &Connection,
+    tenant: TenantRow,
+    what: ObservationKind,
+) -> Result<bool, CheckpointError> {
+    if !matches!(what, ObservationKind::Implausible | ObservationKind::ForeignTenant) {
+        return Ok(false);
+    }
+    let open: u32 = connection
+        .prepare_cached(
+            "SELECT count(*) AS open FROM open_observation WHERE tenant = ?1 AND what = ?2",
+        )?
+        .query_row(params![tenant, what.as_str()], |row| row.get("open"))?;
+    Ok(open >= MAX_OPEN_REJECTIONS)
+}
+
 /// Assigns the next `seq` of a tenant's log.
 fn next_seq(connection: &Connection, tenant: TenantRow) -> Result<i64, CheckpointError> {
     let seq = connection
@@ -437,8 +464,8 @@ pub(super) fn control_id(
     names: &mut ControlNames,
     name: &str,
 ) -> Result<u32, CheckpointError> {
-    if let Some(id) = names.by_name.get(name) {
-        return Ok(*id);
+    if let Some(id) = names.id_of(name) {
+        return Ok(id);
     }
 
     connection.prepare_cached("INSERT INTO control (name) VALUES (?1)")?.execute([name])?;

@@ -1,20 +1,30 @@
 //! Copies of the whole database: `state backup`, `state restore`, and setting a damaged database
 //! aside. A copy is complete before it replaces anything, and a replaced database is renamed, never
-//! deleted. Start reading at [`Checkpoint::backup`] and [`Checkpoint::restore`]. See decision 0018.
+//! deleted. Nothing of a backup is used before its schema has been compared with that of this
+//! program. Start reading at [`Checkpoint::backup`] and [`Checkpoint::restore`]. See decision 0018.
 
 use std::{
+    io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use fs_err::os::unix::fs::OpenOptionsExt;
+use fs_err::{File, os::unix::fs::OpenOptionsExt};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, DATABASE, check_database, configure, lock::Lock,
-    migrate, prepare_directory,
+    Checkpoint, CheckpointError, CursorFile, DATABASE, VERSION, check_database, check_identity,
+    configure, connect, directory, lock::Lock, migrate, running_polls, schema,
 };
-use crate::error::chain;
+use crate::{
+    error::chain,
+    files::{self, FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory},
+};
+
+/// The copy that becomes the database.
+const RESTORED: &str = "checkpoint.db.restored";
+/// The copy of a backup that only root can read, with its write-ahead log.
+const RECEIVED: &str = "checkpoint.db.received";
 
 /// The result of [`Checkpoint::restore`].
 #[derive(Debug)]
@@ -50,19 +60,37 @@ impl Checkpoint {
         copied
     }
 
-    fn copy_into(&self, to: &Path) -> Result<u64, CheckpointError> {
-        self.connection().execute("VACUUM INTO ?1", [utf8_path(to)?])?;
-        fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
+    /// Like [`Self::backup`], for a process that cannot create the file: returns an open copy that
+    /// has no name and can be copied to it.
+    pub fn backup_without_name(&self) -> Result<File, CheckpointError> {
+        let directory = OwnedDirectory::open(&self.directory)?;
+        let name = format!("{DATABASE}.backup-{}", uuid::Uuid::new_v4().simple());
+        let path = directory.real_path()?.join(&name);
+        let file = directory.open_file(&name, FileAccess::CreateNew(NewFileMode::Secret))?;
 
-        let connection = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check_database(&connection, to)?;
-        drop(connection);
+        let copied = self.vacuum_into(&path);
+        directory.remove(&name)?;
+        copied?;
+        Ok(file)
+    }
+
+    fn copy_into(&self, to: &Path) -> Result<u64, CheckpointError> {
+        // Connections follow no links.
+        self.vacuum_into(&fs_err::canonicalize(to)?)?;
+        fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
 
         // A new file survives a power failure only after its directory has been synced too.
         fs_err::File::open(to)?.sync_all()?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
         fs_err::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(fs_err::metadata(to)?.len())
+    }
+
+    /// Copies the database into an empty file, and checks the copy.
+    fn vacuum_into(&self, to: &Path) -> Result<(), CheckpointError> {
+        self.connection().execute("VACUUM INTO ?1", [utf8_path(to)?])?;
+        let connection = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        check_database(&connection, to)
     }
 
     /// Replaces the checkpoint with a backup, and sets the replaced database aside under a name
@@ -84,42 +112,25 @@ impl Checkpoint {
             newer @ CheckpointError::Newer(_) => newer,
             error => CheckpointError::InvalidBackup(from.to_owned(), backup_fault(error, from)),
         };
-        let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|error| invalid(error.into()))?;
-        check_database(&source, from).map_err(invalid)?;
-        // The checks above accept an empty file, which `open` would turn into a new checkpoint.
-        let version: i32 =
-            source.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
-        if version == 0 {
-            return Err(invalid(CheckpointError::Foreign(from.to_owned())));
-        }
+        // An invalid backup is rejected before anything is created.
+        let named = match files::opened_by_root(from) {
+            None => Some(open_backup(from).map_err(invalid)?),
+            Some(_) => None,
+        };
 
-        prepare_directory(directory)?;
-        let _lock = Lock::acquire(directory)?;
-        let new = directory.join(format!("{DATABASE}.restored"));
+        let directory = directory::prepare(directory)?;
+        let _lock = Lock::acquire(&directory)?;
         // A restore that was interrupted may have left these files.
-        for part in ["", "-wal", "-shm"] {
-            let leftover = directory.join(format!("{DATABASE}.restored{part}"));
-            if leftover.exists() {
-                fs_err::remove_file(leftover)?;
-            }
-        }
+        remove_database(&directory, RESTORED)?;
+        remove_database(&directory, RECEIVED)?;
+        let source = match named {
+            Some(source) => Ok(source),
+            None => receive_backup(&directory, from).map_err(invalid),
+        };
 
-        fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        // Unlike a copy of the file, this includes the commits in the write-ahead log of the
-        // source.
-        source.execute("VACUUM INTO ?1", [utf8_path(&new)?])?;
-        drop(source);
-        let restored = convert_backup(directory, &new)?;
-        check_database(
-            &Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
-            &new,
-        )?;
-
-        let set_aside = set_aside(directory, &format!("before-restore-{stamp}"))?;
-        fs_err::rename(&new, directory.join(DATABASE))?;
-        fs_err::File::open(directory)?.sync_all()?;
-        Ok(Restored { set_aside, ..restored })
+        let restored = source.and_then(|source| replace_with(&directory, source, stamp));
+        remove_database(&directory, RECEIVED)?;
+        restored
     }
 
     /// Renames a database that cannot be used and returns its new path; `None` if there is none.
@@ -130,9 +141,84 @@ impl Checkpoint {
     /// Fails with [`CheckpointError::Locked`] if another process holds the checkpoint, and if a
     /// file cannot be renamed.
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, CheckpointError> {
-        let _lock = Lock::acquire(directory)?;
-        set_aside(directory, &format!("damaged-{stamp}"))
+        let directory = OwnedDirectory::open(directory)?;
+        let _lock = Lock::acquire(&directory)?;
+        set_aside(&directory, &format!("damaged-{stamp}"))
     }
+}
+
+/// Opens a backup under its name, and checks it.
+fn open_backup(from: &Path) -> Result<Connection, CheckpointError> {
+    match files::open_regular(from) {
+        // SQLite reports the errors of the operating system.
+        Ok(_) | Err(FileError::Io { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    schema::harden(&source)?;
+    check_backup(&source, from)?;
+    Ok(source)
+}
+
+/// Copies a backup that root has opened into the state directory, opens the copy, and checks it.
+fn receive_backup(directory: &OwnedDirectory, from: &Path) -> Result<Connection, CheckpointError> {
+    for part in ["", "-wal"] {
+        let mut name = from.as_os_str().to_owned();
+        name.push(part);
+        let Some(file) = files::opened_by_root(Path::new(&name)) else { continue };
+        let access = FileAccess::CreateNew(NewFileMode::Secret);
+        let copy = directory.open_file(&format!("{RECEIVED}{part}"), access)?;
+        io::copy(&mut FromStart::of(file), &mut copy.file())?;
+    }
+
+    let source = connect(directory, RECEIVED, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    check_backup(&source, from)?;
+    Ok(source)
+}
+
+/// Checks that a file is a backup of this program before anything else of it is read.
+fn check_backup(source: &Connection, from: &Path) -> Result<(), CheckpointError> {
+    check_identity(source, from)?;
+    let version: i32 =
+        source.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
+    // An empty file has no identity, and `open` would turn it into a new checkpoint.
+    if version == 0 {
+        return Err(CheckpointError::Foreign(from.to_owned()));
+    }
+    schema::compare(source, version)?;
+    check_database(source, from)
+}
+
+/// Copies a backup, and replaces the database of the directory with the converted copy.
+fn replace_with(
+    directory: &OwnedDirectory,
+    source: Connection,
+    stamp: &str,
+) -> Result<Restored, CheckpointError> {
+    directory.open_file(RESTORED, FileAccess::CreateNew(NewFileMode::State))?;
+    let new = directory.real_path()?.join(RESTORED);
+    // Unlike a copy of the file, this includes the commits in the write-ahead log of the source.
+    source.execute("VACUUM INTO ?1", [utf8_path(&new)?])?;
+    drop(source);
+
+    let restored = convert_backup(directory)?;
+    let connection = connect(directory, RESTORED, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    schema::compare(&connection, VERSION)?;
+    check_database(&connection, &new)?;
+    drop(connection);
+
+    let set_aside = set_aside(directory, &format!("before-restore-{stamp}"))?;
+    directory.rename(RESTORED, DATABASE)?;
+    directory.sync()?;
+    Ok(Restored { set_aside, ..restored })
+}
+
+/// Removes a database that is not the one of the checkpoint, if it exists.
+fn remove_database(directory: &OwnedDirectory, name: &str) -> Result<(), CheckpointError> {
+    for part in directory::PARTS {
+        directory.remove_if_exists(&format!("{name}{part}"))?;
+    }
+    Ok(())
 }
 
 /// Why a file is not a valid backup, without the name of the file and without a statement about the
@@ -161,8 +247,8 @@ fn utf8_path(path: &Path) -> std::io::Result<&str> {
 }
 
 /// Turns the copy of a backup into the checkpoint of this directory, in place.
-fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, CheckpointError> {
-    let mut connection = Connection::open(database)?;
+fn convert_backup(directory: &OwnedDirectory) -> Result<Restored, CheckpointError> {
+    let mut connection = connect(directory, RESTORED, OpenFlags::default())?;
     configure(&connection)?;
     migrate(&mut connection)?;
 
@@ -171,12 +257,14 @@ fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, Checkpo
     transaction
         .execute("UPDATE meta SET value = ?1 WHERE key = 'checkpoint_id'", [&checkpoint_id])?;
     transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
-    // The replays of the backup are finished or obsolete.
+    // The replays of the backup are finished or obsolete, and so are the polls during which it was
+    // made.
     transaction.execute("DELETE FROM replay", [])?;
+    running_polls::forget_all(&transaction)?;
 
     // Without its row, a cursor is created again from the second cursor file when its sink is
     // registered.
-    let saved = CursorFile::read(directory).unwrap_or_else(|error| {
+    let saved = CursorFile::read(directory.path()).unwrap_or_else(|error| {
         let error = crate::error::chain(&error);
         tracing::warn!(
             error,
@@ -198,15 +286,16 @@ fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, Checkpo
     // Without a write-ahead log, the database is one file that can be renamed.
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;")?;
     connection.close().map_err(|(_, error)| error)?;
-    fs_err::File::open(database)?.sync_all()?;
+    directory.open_file(RESTORED, FileAccess::ReadWrite)?.sync_all()?;
     Ok(Restored { checkpoint_id, set_aside: None, newer_cursors })
 }
 
 /// Renames the database, its write-ahead log and its shared memory so that their names end with
 /// `suffix`. Returns the new path of the database; `None` if there was none.
-fn set_aside(directory: &Path, suffix: &str) -> Result<Option<PathBuf>, CheckpointError> {
+fn set_aside(directory: &OwnedDirectory, suffix: &str) -> Result<Option<PathBuf>, CheckpointError> {
     // A database that was set aside within the same second must not be overwritten.
-    let is_taken = |suffix: &String| directory.join(format!("{DATABASE}.{suffix}")).exists();
+    let is_taken =
+        |suffix: &String| !matches!(directory.inspect(&format!("{DATABASE}.{suffix}")), Ok(None));
     let numbered = (2..).map(|number| format!("{suffix}-{number}"));
     let suffix = std::iter::once(suffix.to_owned())
         .chain(numbered)
@@ -215,13 +304,13 @@ fn set_aside(directory: &Path, suffix: &str) -> Result<Option<PathBuf>, Checkpoi
 
     let mut moved = None;
     for part in ["-wal", "-shm", ""] {
-        let old = directory.join(format!("{DATABASE}{part}"));
-        if old.exists() {
-            let new = directory.join(format!("{DATABASE}.{suffix}{part}"));
-            fs_err::rename(&old, &new)?;
-            moved = Some(new);
+        let old = format!("{DATABASE}{part}");
+        if directory.inspect(&old)?.is_some() {
+            let new = format!("{DATABASE}.{suffix}{part}");
+            directory.rename(&old, &new)?;
+            moved = Some(directory.path_of(&new));
         }
     }
-    fs_err::File::open(directory)?.sync_all()?;
+    directory.sync()?;
     Ok(moved)
 }

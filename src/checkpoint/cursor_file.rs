@@ -4,16 +4,19 @@
 //! The file is one line of JSON and one line with its SHA-256 hash in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory. See decision 0015.
 
-use std::{collections::HashSet, fmt::Write as _, io::Write, path::Path};
-
-use fs_err::os::unix::fs::OpenOptionsExt;
+use std::{collections::HashSet, fmt::Write as _, io::ErrorKind, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Day, TenantId, UnixMillis};
+use crate::{
+    files::{FileError, NewFileMode, OwnedDirectory},
+    model::{Day, TenantId, UnixMillis},
+};
 
 const FILE: &str = "cursors.json";
+/// The maximum size of the file: more than a million cursors.
+const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// The content of the second cursor file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +54,7 @@ pub struct SavedCursor {
 #[derive(Debug, thiserror::Error)]
 pub enum CursorFileError {
     #[error("cannot read the cursor file")]
-    Read(#[source] std::io::Error),
+    Read(#[source] FileError),
     /// The file is not text, its hash is wrong, or its JSON has another form.
     #[error("the cursor file is damaged")]
     Damaged,
@@ -60,14 +63,12 @@ pub enum CursorFileError {
 impl CursorFile {
     /// Reads the file; `None` if it does not exist. Fails if its hash is wrong.
     pub fn read(directory: &Path) -> Result<Option<Self>, CursorFileError> {
-        let text = match fs_err::read_to_string(directory.join(FILE)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(CursorFileError::Damaged);
-            }
-            Err(error) => return Err(CursorFileError::Read(error)),
+        let opened = OwnedDirectory::open(directory);
+        let bytes = match opened.and_then(|opened| opened.read(FILE, MAX_FILE_BYTES)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(CursorFileError::Read)?,
         };
+        let text = String::from_utf8(bytes).map_err(|_| CursorFileError::Damaged)?;
 
         let (body, sum) = text.trim_end().rsplit_once('\n').ok_or(CursorFileError::Damaged)?;
         if sum != checksum(body) {
@@ -83,16 +84,9 @@ impl CursorFile {
     /// Fails if the new file cannot be written, synced or renamed; the previous file is then kept.
     pub fn write(&self, directory: &Path) -> std::io::Result<()> {
         let body = serde_json::to_string(self)?;
-        let temporary = directory.join("cursors.json.new");
-
-        let mut options = fs_err::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(format!("{body}\n{}\n", checksum(&body)).as_bytes())?;
-        file.sync_all()?;
-
-        fs_err::rename(&temporary, directory.join(FILE))?;
-        fs_err::File::open(directory)?.sync_all()
+        let text = format!("{body}\n{}\n", checksum(&body));
+        let directory = OwnedDirectory::open(directory)?;
+        Ok(directory.replace(FILE, text.as_bytes(), NewFileMode::State)?)
     }
 
     /// The first day that a sink had not received when an earlier checkpoint was lost; `None` if no
@@ -158,4 +152,52 @@ fn checksum(body: &str) -> String {
         let _ = write!(hex, "{byte:02x}");
     }
     hex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each number of a cursor, and whether the file can be read with it.
+    const NUMBERS: &[(&str, bool)] = &[
+        ("0", true),
+        ("2147483648", true),
+        ("4294967296", false),
+        ("-1", false),
+        ("-0.5", false),
+        ("9223372036854775807", false),
+        ("18446744073709551615", false),
+        ("18446744073709551616", false),
+        ("1e308", false),
+        ("NaN", false),
+        ("\"NaN\"", false),
+        ("\"7\"", false),
+    ];
+
+    #[test]
+    fn numbers_out_of_range_are_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = |seq: &str, record_index: &str, removed_at: &str| {
+            let body = format!(
+                r#"{{"checkpoint_id":"x","cursors":[{{"sink":"s","tenant":"t","seq":{seq},"record_index":{record_index},"sent_before":"2026-11-22","removed_at":{removed_at}}}]}}"#
+            );
+            let text = format!("{body}\n{}\n", checksum(&body));
+            fs_err::write(directory.path().join(FILE), text).unwrap();
+            CursorFile::read(directory.path())
+        };
+
+        for (number, is_valid) in NUMBERS {
+            let found = read("1", number, "null");
+            assert_eq!(found.is_ok(), *is_valid, "{number}");
+        }
+        for number in ["-1", "1e308", "18446744073709551616", "NaN"] {
+            assert!(matches!(read(number, "0", "null"), Err(CursorFileError::Damaged)), "{number}");
+        }
+        for extreme in [i64::MIN, i64::MAX] {
+            let read = read("18446744073709551615", "0", &extreme.to_string());
+            let mut file = read.unwrap().unwrap();
+            file.forget_removed(UnixMillis::new(0));
+            assert_eq!(file.cursors.is_empty(), extreme < 0, "{extreme}");
+        }
+    }
 }

@@ -268,13 +268,13 @@ impl Checkpoint {
     /// The `seq` of a tenant's next entry. It is 1 if the tenant has no log yet.
     /// Fails if the database cannot be read.
     pub fn next_seq(&self, tenant: TenantId) -> Result<u64, CheckpointError> {
-        let next: Option<i64> = self
+        let next = self
             .connection()
             .query_row("SELECT next_seq FROM tenant WHERE guid = ?1", [tenant.to_string()], |row| {
-                row.get("next_seq")
+                unsigned(row, "next_seq")
             })
             .optional()?;
-        Ok(next.unwrap_or(1).cast_unsigned())
+        Ok(next.unwrap_or(1))
     }
 
     /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts

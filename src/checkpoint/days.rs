@@ -51,7 +51,7 @@ impl Checkpoint {
         from: Day,
     ) -> Result<BTreeMap<Day, KeptDay>, CheckpointError> {
         let connection = self.connection();
-        let names = self.control_names();
+        let names = self.control_names(&connection)?;
         let mut statement = connection.prepare_cached(
             "SELECT e.day, e.revision, e.facts, e.flags, e.body IS NULL AS without_body FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 ORDER BY e.day, e.revision",

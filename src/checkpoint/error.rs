@@ -6,7 +6,7 @@ use std::{borrow::Cow, path::PathBuf};
 use rusqlite::ErrorCode;
 
 use super::lock::Holder;
-use crate::error::Hint;
+use crate::{error::Hint, files::FileError};
 
 /// Why an operation on the checkpoint failed. A failed operation has changed nothing, unless its
 /// variant states otherwise.
@@ -61,6 +61,10 @@ pub enum CheckpointError {
     /// A file other than the database cannot be used, or data cannot be compressed.
     #[error("cannot use a file of the checkpoint")]
     File(#[from] std::io::Error),
+    /// The state directory or one of its files is a link, belongs to another user, or can be
+    /// changed by all users.
+    #[error("cannot trust the files of the checkpoint")]
+    Untrusted(#[source] FileError),
 }
 
 impl CheckpointError {
@@ -77,6 +81,7 @@ impl CheckpointError {
                 | Self::Locked(_)
                 | Self::Directory(..)
                 | Self::File(_)
+                | Self::Untrusted(_)
         ) || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
     }
 }
@@ -101,14 +106,41 @@ impl Hint for CheckpointError {
             Self::File(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 "run the command as root or as the user of the service"
             }
+            Self::Untrusted(error) => return distrust_hint(error),
             _ => return None,
         };
         Some(hint.into())
     }
 }
 
+/// The mode of a volume of a container may be fixed, but not that of a directory in it.
+fn distrust_hint(error: &FileError) -> Option<Cow<'static, str>> {
+    match error {
+        FileError::WritableByOthers(path) if path.is_dir() => {
+            let path = path.display();
+            let hint = format!(
+                "run `chmod o-w {path}` or, if the directory is a volume whose mode cannot be changed, set `state.directory` to a new directory in it, which the program creates"
+            );
+            Some(hint.into())
+        }
+        other => other.hint(),
+    }
+}
+
+impl From<FileError> for CheckpointError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io { .. } => Self::File(error.into()),
+            error => Self::Untrusted(error),
+        }
+    }
+}
+
 impl From<rusqlite::Error> for CheckpointError {
     fn from(error: rusqlite::Error) -> Self {
+        if let rusqlite::Error::IntegralValueOutOfRange(_, number) = error {
+            return Self::Damaged(format!("the number `{number}` is out of range"));
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(error),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

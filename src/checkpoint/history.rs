@@ -49,7 +49,7 @@ impl Checkpoint {
         seq: u64,
     ) -> Result<Vec<PastEntry>, CheckpointError> {
         let connection = self.connection();
-        let names = self.control_names();
+        let names = self.control_names(&connection)?;
         let mut statement = connection.prepare_cached(
             "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalog, e.base_day, e.base_revision, e.tenant
              FROM entry e JOIN tenant t ON t.id = e.tenant

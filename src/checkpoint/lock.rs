@@ -11,15 +11,17 @@ use std::{
     time::Duration,
 };
 
-use fs_err::{
-    File,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-};
+use fs_err::{File, os::unix::fs::FileExt};
 
 use super::CheckpointError;
-use crate::model::UnixMillis;
+use crate::{
+    files::{FileAccess, NewFileMode, OwnedDirectory},
+    model::UnixMillis,
+};
 
 const FILE: &str = "lock";
+/// The maximum size of the file, which contains a number, a path and a version.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 /// A process that only looks up the holder locks the file briefly, so one failed attempt does not
 /// mean that the checkpoint is in use. All attempts together take 0.3 seconds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -52,8 +54,8 @@ impl Lock {
         clippy::disallowed_methods,
         reason = "no task is running yet that a blocking sleep could delay"
     )]
-    pub(super) fn acquire(directory: &Path) -> Result<Self, CheckpointError> {
-        let file = open(directory)?;
+    pub(super) fn acquire(directory: &OwnedDirectory) -> Result<Self, CheckpointError> {
+        let file = directory.open_file(FILE, FileAccess::Create(NewFileMode::State))?;
 
         for _ in 0..LOCK_ATTEMPTS {
             match file.try_lock() {
@@ -85,24 +87,18 @@ impl Lock {
     }
 }
 
-/// The process that holds the lock; `None` if it is free or does not exist.
+/// The process that holds the lock; `None` if it is free, does not exist or cannot be used.
 pub(super) fn holder(directory: &Path) -> Option<Holder> {
-    let file = File::open(directory.join(FILE)).ok()?;
+    let file = OwnedDirectory::open(directory).ok()?.open_file(FILE, FileAccess::Read).ok()?;
     match file.try_lock_shared() {
         Ok(()) => None,
         Err(_) => read(&file),
     }
 }
 
-fn open(directory: &Path) -> std::io::Result<File> {
-    let path = directory.join(FILE);
-    let mut options = fs_err::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-fn read(mut file: &File) -> Option<Holder> {
+fn read(file: &File) -> Option<Holder> {
     let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
 
     let mut lines = text.lines();
     let pid = lines.next()?.parse().ok()?;

@@ -12,6 +12,7 @@ mod body;
 mod catalog;
 mod columns;
 mod commit_poll;
+mod control_names;
 mod copy;
 mod cursor_file;
 mod cursors;
@@ -19,6 +20,7 @@ mod daemon_report;
 mod days;
 mod dead_letter_groups;
 mod dead_letters;
+mod directory;
 mod entry_flags;
 mod error;
 mod held;
@@ -33,15 +35,16 @@ mod repair;
 mod replay;
 mod retention;
 mod row_ids;
+mod running_polls;
+mod schema;
 mod sinks;
 mod status;
 mod verify;
 
 use std::{
-    collections::HashMap,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    io::Write,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
@@ -77,7 +80,11 @@ pub use status::{
 };
 pub use verify::{Finding, VerifyReport};
 
-use crate::model::TenantId;
+use self::{control_names::ControlNames, directory::connect};
+use crate::{
+    files::{FileAccess, NewFileMode, OwnedDirectory},
+    model::TenantId,
+};
 
 /// `ssf1` in ASCII: the SQLite application ID, by which `file` and this program recognize the
 /// database.
@@ -105,6 +112,9 @@ const IS_SENT_TO_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
 const DATABASE: &str = "checkpoint.db";
 /// How long a statement waits for a lock of another process.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+/// The last message of a process that cannot use its checkpoint anymore.
+const NOT_ROLLED_BACK: &[u8] =
+    b"an interrupted transaction was not rolled back: the process ends\n";
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -123,44 +133,35 @@ pub struct Checkpoint {
     cursor_file_writer: Mutex<()>,
 }
 
-/// The names of controls and their IDs in the database, cached.
-#[derive(Debug, Default)]
-struct ControlNames {
-    by_name: HashMap<Arc<str>, u32>,
-    /// Indexed by ID; the IDs are dense.
-    by_id: Vec<Option<Arc<str>>>,
-}
-
 impl Checkpoint {
     /// Opens the checkpoint for writing, and creates it if it does not exist. Sets the mode of the
-    /// directory to 0700, if this user owns it, and the mode of the files to 0600. Migrates a
-    /// database of an older version.
+    /// directory to 0700 and the mode of the files to 0600, if they belong to this user; a
+    /// directory to which its group can write remains shared. Migrates a database of an older
+    /// version.
     ///
-    /// Fails if another process holds the lock. Also fails if the database is damaged, newer or
+    /// Fails if another process holds the lock, and with [`CheckpointError::Untrusted`] if the
+    /// files are links or belong to another user. Also fails if the database is damaged, newer or
     /// foreign, and leaves it unchanged.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
-        prepare_directory(directory)?;
-        let lock = lock::Lock::acquire(directory)?;
+        let opened = directory::prepare(directory)?;
+        let lock = lock::Lock::acquire(&opened)?;
 
-        let path = directory.join(DATABASE);
-        let existed = path.exists();
+        let existed = opened.inspect(DATABASE)?.is_some();
         if existed {
-            check_before_open(&path)?;
+            check_before_open(&opened)?;
+        } else {
+            opened.open_file(DATABASE, FileAccess::CreateNew(NewFileMode::State))?;
         }
-        let mut connection = Connection::open(&path)?;
+        let mut connection = connect(&opened, DATABASE, OpenFlags::default())?;
         configure(&connection)?;
         migrate(&mut connection)?;
 
-        for file in [
-            path,
-            directory.join(format!("{DATABASE}-wal")),
-            directory.join(format!("{DATABASE}-shm")),
-        ] {
-            set_private(&file)?;
+        for part in directory::PARTS {
+            opened.restrict_file(&format!("{DATABASE}{part}"))?;
         }
         if !existed {
             // A new file survives a power failure only after its directory has been synced.
-            fs_err::File::open(directory)?.sync_all()?;
+            opened.sync()?;
         }
 
         Self::from_connection(directory, connection, Some(lock))
@@ -172,19 +173,12 @@ impl Checkpoint {
     ///
     /// Fails if it does not exist ([`CheckpointError::Absent`]), if its version is not the version
     /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), or if it is
-    /// foreign or damaged.
+    /// foreign, damaged or not trusted.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
-        let path = directory.join(DATABASE);
-        match fs_err::metadata(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(CheckpointError::Absent(path));
-            }
-            other => other?,
-        };
-
-        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let opened = directory::existing(directory)?;
+        let connection = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        check_identity(&connection, &path)?;
+        check_identity(&connection, &opened.path_of(DATABASE))?;
         match connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))? {
             VERSION => Self::from_connection(directory, connection, None),
             older => Err(CheckpointError::Older(older)),
@@ -272,48 +266,40 @@ impl Checkpoint {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        // A poisoned lock is safe to use: SQLite rolls back the transaction that a panic
-        // interrupted.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(|poisoned| {
+            let connection = poisoned.into_inner();
+            // A panic rolls back its transaction. If one is open nevertheless, nothing is known
+            // about what the next commit would write, so the process must not continue.
+            if !connection.is_autocommit() {
+                // The log may not be written before the process ends.
+                let _ = std::io::stderr().write_all(NOT_ROLLED_BACK);
+                std::process::abort();
+            }
+            self.connection.clear_poison();
+            connection
+        })
     }
 
     fn saved_cursors(&self) -> MutexGuard<'_, CursorFile> {
         self.saved_cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn control_names(&self) -> MutexGuard<'_, ControlNames> {
-        self.control_names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ControlNames {
-    fn load(connection: &Connection) -> Result<Self, CheckpointError> {
-        let mut names = Self::default();
-
-        let mut statement = connection.prepare("SELECT id, name FROM control")?;
-        // Looked up once, because there may be many rows.
-        let (id, name) = (statement.column_index("id")?, statement.column_index("name")?);
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            names.add(row.get(id)?, &row.get::<_, String>(name)?);
+    /// The cached names of controls. The connection must be locked before. Fails if the cache must
+    /// be read again and the database cannot be read.
+    fn control_names(
+        &self,
+        connection: &Connection,
+    ) -> Result<MutexGuard<'_, ControlNames>, CheckpointError> {
+        match self.control_names.lock() {
+            Ok(names) => Ok(names),
+            Err(poisoned) => {
+                // A panic has rolled back the rows of new names, but not the cache.
+                let mut names = poisoned.into_inner();
+                *names = ControlNames::load(connection)?;
+                self.control_names.clear_poison();
+                Ok(names)
+            }
         }
-
-        Ok(names)
-    }
-
-    fn add(&mut self, id: u32, name: &str) {
-        let name: Arc<str> = name.into();
-        self.by_name.insert(Arc::clone(&name), id);
-
-        let index = id as usize;
-        if self.by_id.len() <= index {
-            self.by_id.resize(index + 1, None);
-        }
-        self.by_id[index] = Some(name);
-    }
-
-    fn get(&self, id: u32) -> Option<Arc<str>> {
-        self.by_id.get(id as usize)?.clone()
     }
 }
 
@@ -337,51 +323,21 @@ fn tenant_id(guid: &str) -> Result<TenantId, CheckpointError> {
         .map_err(|_| CheckpointError::Damaged(format!("`{guid}` is not a tenant GUID")))
 }
 
-/// Creates the state directory if it does not exist, and makes it private if this user owns it.
-fn prepare_directory(directory: &Path) -> Result<(), CheckpointError> {
-    if directory.exists() && !directory.is_dir() {
-        let error = std::io::ErrorKind::NotADirectory.into();
-        return Err(CheckpointError::Directory(directory.to_owned(), error));
-    }
-    if !directory.exists() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| CheckpointError::Directory(directory.to_owned(), error))?;
-    }
-
-    let metadata = fs_err::metadata(directory)?;
-    if metadata.uid() == rustix::process::geteuid().as_raw()
-        && metadata.permissions().mode() & 0o077 != 0
-    {
-        set_mode(directory, 0o700)?;
-    }
-    Ok(())
-}
-
-fn set_private(path: &Path) -> Result<(), CheckpointError> {
-    if path.exists() { set_mode(path, 0o600) } else { Ok(()) }
-}
-
-fn set_mode(path: &Path, mode: u32) -> Result<(), CheckpointError> {
-    Ok(fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
-}
-
 /// Checks the whole database without writing to it. The file is opened for writing only if a killed
 /// process left a transaction to roll back, because SQLite cannot read it before the rollback.
-fn check_before_open(path: &Path) -> Result<(), CheckpointError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    match check_database(&connection, path) {
+fn check_before_open(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+    let path = directory.path_of(DATABASE);
+    let connection = connect(directory, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match check_database(&connection, &path) {
         Err(CheckpointError::Database(error)) if requires_writing(&error) => {}
         other => return other,
     }
     drop(connection);
 
-    let connection = Connection::open(path)?;
+    let connection = connect(directory, DATABASE, OpenFlags::default())?;
     // Closing a damaged database must not write the write-ahead log into it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    check_database(&connection, path)
+    check_database(&connection, &path)
 }
 
 /// Checks that the database belongs to this program, that this release can read its version, and

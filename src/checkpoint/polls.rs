@@ -6,8 +6,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, LogGrowth, columns, commit_poll::append_observation, tenant_id,
-    tenant_row,
+    Checkpoint, CheckpointError, LogGrowth, columns, commit_poll::append_observation,
+    running_polls, tenant_id, tenant_row,
 };
 use crate::{
     error::Explanation,
@@ -102,6 +102,7 @@ impl Checkpoint {
             params![row, at, reason.message, reason.hint, class.as_str(), not_before],
         )?;
         let growth = append_observation(&transaction, row, observation, at)?;
+        running_polls::finish(&transaction, tenant)?;
 
         transaction.commit()?;
         Ok(growth)

@@ -123,7 +123,7 @@ impl Checkpoint {
     /// If a body is damaged, returns the entries before it; fails if it belongs to the first entry.
     pub fn read(&self, request: &ReadRequest) -> Result<Vec<LogEntry>, CheckpointError> {
         let connection = self.connection();
-        let names = self.control_names();
+        let names = self.control_names(&connection)?;
         let mut statement = connection.prepare_cached(&format!(
             "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalog, e.body, e.base_day, e.base_revision,
                 e.kind, e.what, e.subject, e.phase, e.details, e.tenant, e.hint
@@ -374,7 +374,7 @@ impl EntryReader<'_> {
             )?;
 
         Ok(Some(StoredObservation {
-            snapshot: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
+            snapshot: SnapshotRef::of_observation(first_day, unsigned(row, "seq")?),
             observation: Observation {
                 what,
                 subject,

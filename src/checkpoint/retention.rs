@@ -11,6 +11,7 @@ use super::{
     catalog::RESERVED_HASH,
     columns,
     row_ids::{BodyId, CatalogVersion, ProfileId, TenantRow},
+    running_polls,
 };
 use crate::model::{Day, TenantId, UnixMillis};
 
@@ -281,6 +282,7 @@ fn delete_tenant(
         delete(&format!("DELETE FROM {table} WHERE tenant = ?1"))?;
     }
     transaction.execute("DELETE FROM domain WHERE guid = ?1", [guid])?;
+    running_polls::finish_guid(transaction, guid)?;
     delete("DELETE FROM tenant WHERE id = ?1")?;
     transaction.execute(
         "DELETE FROM replay WHERE NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.replay = replay.id)",

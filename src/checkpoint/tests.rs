@@ -1,8 +1,12 @@
 //! Tests of the log, the cursors and the second cursor file; `files` tests opening and migration,
-//! `removed_sinks` tests sinks that are not configured, and `resending` tests dead letters and
-//! replays.
+//! `numbers` tests damaged numbers, `panics` tests interrupted transactions, `polls` tests results
+//! of polls, `removed_sinks` tests sinks that are not configured, and `resending` tests dead
+//! letters and replays.
 
 mod files;
+mod numbers;
+mod panics;
+mod polls;
 mod removed_sinks;
 mod resending;
 

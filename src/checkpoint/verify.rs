@@ -2,11 +2,11 @@
 //! the faults that this module finds. A fault in the data is a [`Finding`], never an error. Start
 //! reading at [`Checkpoint::verify`].
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, check_database,
-    columns, commit_poll::read_facts, held, row_ids::BodyId,
+    Checkpoint, CheckpointError, ControlNames, DATABASE, baseline, body::BodyReader, catalog,
+    check_database, columns, commit_poll::read_facts, connect, directory, held, row_ids::BodyId,
 };
 use crate::model::{Day, day_hash};
 
@@ -69,14 +69,9 @@ impl Checkpoint {
     /// Fails with [`CheckpointError::Absent`], `Damaged`, `Foreign` or `Newer` if it is not, and
     /// with [`CheckpointError::Database`] if SQLite cannot open the file.
     pub fn probe(directory: &std::path::Path) -> Result<(), CheckpointError> {
-        let path = directory.join(super::DATABASE);
-        if !path.exists() {
-            return Err(CheckpointError::Absent(path));
-        }
-
-        let connection =
-            Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check_database(&connection, &path)
+        let opened = directory::existing(directory)?;
+        let connection = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        check_database(&connection, &opened.path_of(DATABASE))
     }
 }
 

@@ -10,6 +10,7 @@ mod report;
 mod state;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,7 @@ pub(super) use self::state::{
     StateBackup, StateCommand, StateExport, StateForget, StatePrune, StateRepair, StateRestore,
     StateVerify,
 };
+pub(super) use self::touched::Touched;
 use crate::{model::Day, settings::parse_duration};
 
 /// The heading of the options that every command accepts.

@@ -1,6 +1,16 @@
 //! The environment variables that affect the program, except those that only a secret of the
 //! configuration names. The man pages and the reference of commands are generated from this table.
 
+use std::ffi::OsString;
+
+/// The variables that the libraries of the program and the system read.
+const OF_LIBRARIES: &[&str] =
+    &["HOME", "LANG", "PATH", "RUST_BACKTRACE", "SERVICE_ACCOUNT", "SQLITE_TMPDIR", "TZ"];
+/// The beginnings of the names of variables that set keys, that the clients of object stores read,
+/// and that select the texts and the directories of a user.
+const PREFIXES: &[&str] =
+    &["SECURE_SCORE_FORWARDER__", "AWS_", "GCE_METADATA_", "GOOGLE_", "LC_", "XDG_"];
+
 /// Each variable with its effect, as a sentence without a period.
 pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     (
@@ -83,6 +93,19 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ("SECURE_SCORE_DEMO_SECRET", "The client secret that `demo --serve` accepts"),
 ];
 
+/// The variables of this process that the program uses, and those with these names.
+pub(super) fn used_variables(secrets: &[&str]) -> impl Iterator<Item = (OsString, OsString)> {
+    std::env::vars_os()
+        .filter(move |(name, _)| name.to_str().is_some_and(|name| is_used(name, secrets)))
+}
+
+fn is_used(name: &str, secrets: &[&str]) -> bool {
+    ENVIRONMENT.iter().any(|(known, _)| *known == name)
+        || OF_LIBRARIES.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        || secrets.contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -101,6 +124,19 @@ mod tests {
             _ => String::new(),
         };
         paths.map(text).collect()
+    }
+
+    /// Regression: a command that root runs as the user of the service inherited every variable of
+    /// root, which that user could read.
+    #[test]
+    fn only_used_variables_are_inherited() {
+        for name in ["PATH", "NO_COLOR", "AZURE_CLIENT_ID", "SECURE_SCORE_FORWARDER__STATE__X"] {
+            assert!(is_used(name, &[]), "{name}");
+        }
+        for name in ["VAULT_TOKEN", "SSH_AUTH_SOCK", "LD_PRELOAD", "GRAPH_SECRET"] {
+            assert!(!is_used(name, &[]), "{name}");
+        }
+        assert!(is_used("GRAPH_SECRET", &["GRAPH_SECRET"]));
     }
 
     /// Regression: no page mentioned `NO_COLOR` and `COLUMNS`.

@@ -2,12 +2,12 @@
 //! daemon is running, it receives the token over its control socket and stores it itself. The token
 //! never appears in output.
 
-use std::{io::IsTerminal, path::Path, process::Stdio};
+use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on,
+    CommandFailure, ExitCode, args, block_on, browser,
     daemon_client::{request, unexpected_response},
     lock_holder, print, print_explanation, print_message,
     selection::selected_tenant,
@@ -17,6 +17,7 @@ use crate::{
     config::{Configuration, NamedCredential},
     daemon::{Event, Request},
     error::Explanation,
+    foreign_text::ForeignText,
     source::{
         Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
         PlaintextPolicy, TokenRequestContext, UserCredential,
@@ -36,7 +37,7 @@ pub(super) fn login(config: &Path, args: &args::LoginArgs) -> Result<ExitCode, C
         return Err(CommandFailure::new(
             ExitCode::Usage,
             explanation.with_hint(
-                "set `token_key` to a reference to a long random string, or pass --plaintext",
+                "set `token_key` to a reference to at least 32 random characters, or pass --plaintext",
             ),
         ));
     }
@@ -45,7 +46,6 @@ pub(super) fn login(config: &Path, args: &args::LoginArgs) -> Result<ExitCode, C
     if holder.is_none() {
         // Faults are reported before the user signs in. A daemon has already read the key.
         configuration.check_secrets()?;
-        act_as_owner(&configuration.state_directory)?;
     }
 
     let clients = Clients::new(&configuration.http)?;
@@ -139,30 +139,16 @@ async fn by_browser(prompt: AuthorizationRequest<'_>) -> Result<SecretString, Lo
     let _ = print(&format!("{}\n", login.url));
     let explanation = Explanation::new("waiting for the sign-in");
     print_explanation(&explanation.with_hint("pass --device-code on a host without a browser"));
-    open_browser(login.url.as_str());
+    browser::open(login.url.as_str());
     login.finish(prompt).await
 }
 
 async fn by_device(prompt: AuthorizationRequest<'_>) -> Result<SecretString, LoginError> {
     let login = DeviceLogin::begin(prompt).await?;
     print_message("open this page on any device, and enter the code:");
-    let _ = print(&format!("{} {}\n", login.verification_uri, login.user_code));
+    let shown = format!("{} {}", login.verification_uri, login.user_code);
+    let _ = print(&format!("{}\n", ForeignText::new(&shown).escaped()));
     login.finish(prompt).await
-}
-
-/// Opens the page in a browser if a graphical desktop is available. A failure is ignored because
-/// the URL is also printed.
-fn open_browser(url: &str) {
-    let has_display =
-        std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some();
-    if has_display && std::io::stderr().is_terminal() {
-        let _ = std::process::Command::new("xdg-open")
-            .arg(url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-    }
 }
 
 /// Sends the refresh token to the daemon, which stores it.

@@ -1,14 +1,15 @@
 //! The user as whom the service runs. A command that runs as root assumes this identity before it
-//! writes to the checkpoint, and `check` judges with it which files the service can read: the
-//! kernel decides, so groups and access control lists count. Start reading at
-//! [`ServiceUser::owner_of`].
+//! uses the state directory, and `init` judges with it which files the service can read: the kernel
+//! decides, so groups and access control lists count. Start reading at [`ServiceUser::of_service`].
 
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::path::Path;
 
 use rustix::{
     process::{Gid, Uid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
+
+use crate::files::{self, FileError, OwnedDirectory, PathOwner};
 
 /// The user and the state directory of the packages. systemd creates the directory when the service
 /// starts for the first time.
@@ -36,31 +37,38 @@ struct Accounts {
 }
 
 impl ServiceUser {
-    /// The owner of a directory. `None` if this process does not run as root, and if the directory
-    /// does not exist or belongs to root.
-    pub(super) fn owner_of(directory: &Path) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
+    /// The owner of a directory or, if it does not exist, of the directory in which it would be
+    /// created. `None` if that is root, and if this process does not run as root.
+    ///
+    /// # Errors
+    ///
+    /// Fails if root could not use the directory without following another user.
+    pub(super) fn owner_of(directory: &Path) -> Result<Option<Self>, FileError> {
+        if !files::is_root() {
+            return Ok(None);
         }
-        let metadata = fs_err::metadata(directory).ok().filter(|metadata| metadata.uid() != 0)?;
-        Some(Accounts::read().user(metadata.uid(), metadata.gid()))
+        Ok(match files::owner_of(directory)? {
+            PathOwner::Root => None,
+            PathOwner::User { uid, gid } => Some(Accounts::read().user(uid, gid)),
+        })
     }
 
-    /// The user as whom the service runs with this state directory: its owner or, if it does not
-    /// exist yet, the user of the packages.
-    pub(super) fn of_service(state_directory: &Path) -> Option<Self> {
-        Self::owner_of(state_directory).or_else(|| {
-            let is_future =
-                state_directory == Path::new(PACKAGE_STATE_DIRECTORY) && !state_directory.exists();
-            is_future.then(Self::of_package).flatten()
-        })
+    /// The user as whom the service runs with this state directory: its owner or, if it is the one
+    /// of the packages and does not exist yet, the user of the packages.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Self::owner_of`].
+    pub(super) fn of_service(state_directory: &Path) -> Result<Option<Self>, FileError> {
+        let owner = Self::owner_of(state_directory)?;
+        let is_future = is_of_package(state_directory) && !state_directory.exists();
+        Ok(owner.or_else(|| is_future.then(Self::of_package).flatten()))
     }
 
     /// The user of the packages. `None` if it does not exist, and if this process does not run as
     /// root.
     pub(super) fn of_package() -> Option<Self> {
-        let is_root = rustix::process::geteuid().is_root();
-        is_root.then(|| Accounts::read().user_named(PACKAGE_USER)).flatten()
+        files::is_root().then(|| Accounts::read().user_named(PACKAGE_USER)).flatten()
     }
 
     /// The user of this process.
@@ -82,13 +90,13 @@ impl ServiceUser {
     }
 
     /// Makes this user and its group the owners of a directory.
-    pub(super) fn own(&self, directory: &Path) -> std::io::Result<()> {
-        std::os::unix::fs::chown(directory, Some(self.uid), Some(self.gid))
+    pub(super) fn own(&self, directory: &OwnedDirectory) -> Result<(), FileError> {
+        directory.assign(Some(self.uid), self.gid)
     }
 
     /// Assigns a directory to the group of this user, and keeps its owner.
-    pub(super) fn share(&self, directory: &Path) -> std::io::Result<()> {
-        std::os::unix::fs::chown(directory, None, Some(self.gid))
+    pub(super) fn share(&self, directory: &OwnedDirectory) -> Result<(), FileError> {
+        directory.assign(None, self.gid)
     }
 
     /// Changes the identity of the calling thread permanently. Other threads keep theirs, because
@@ -148,6 +156,11 @@ impl Accounts {
         let groups = lines(&self.groups).filter(has_member);
         groups.filter_map(|fields| number(&fields, 2)).collect()
     }
+}
+
+/// Whether a state directory is the one of the packages, which systemd creates.
+pub(super) fn is_of_package(state_directory: &Path) -> bool {
+    state_directory == Path::new(PACKAGE_STATE_DIRECTORY)
 }
 
 /// The fields of each line, which colons separate.

@@ -2,25 +2,33 @@
 //! running. `prune` and `forget` send a request to a running daemon. `repair`, `restore` and
 //! `prune --compact` need exclusive access to the database, so the daemon must be stopped.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use fs_err::{File, os::unix::fs::OpenOptionsExt};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args,
+    CommandFailure, ExitCode, args,
+    caller::{as_caller, is_other_user},
     daemon_client::{request, unexpected_response},
     format_time,
     json::Document,
-    lock_holder, print, print_explanation, print_message,
+    lock_holder, print, print_explanation, print_json, print_message,
     selection::selected_tenants,
+    snapshot_line,
 };
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, ErasureReceipt, LostBody, Pruned, Repaired, Restored,
-        VerifyReport,
+        Checkpoint, CheckpointError, ErasureReceipt, LostBody, Pruned, Repaired, VerifyReport,
     },
     clock,
     config::{Configuration, TenantPlan},
     daemon::{self, Event, Request, resolved_id},
     error::Explanation,
+    files::FromStart,
+    foreign_text::ForeignText,
     model::{Day, Tenant, TenantId},
     text::{count, plural, size},
 };
@@ -92,7 +100,8 @@ fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
         let tenant = finding.tenant.as_deref();
         let tenant = tenant.map(|tenant| format!("tenant `{tenant}`: ")).unwrap_or_default();
         let day = finding.day.map(|day| format!("day `{day}`: ")).unwrap_or_default();
-        print(&format!("{tenant}{day}{}\n", finding.message))?;
+        let message = ForeignText::new(&finding.message).escaped();
+        print(&format!("{tenant}{day}{message}\n"))?;
     }
 
     print(&format!(
@@ -116,7 +125,6 @@ fn repair(
     args: &args::StateRepair,
 ) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    act_as_owner(directory)?;
     let usable = match Checkpoint::probe(directory) {
         Ok(()) => true,
         Err(CheckpointError::Damaged(_) | CheckpointError::Foreign(_)) => false,
@@ -218,12 +226,18 @@ fn backup(
     args: &args::StateBackup,
 ) -> Result<ExitCode, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-    if args.file.exists() {
+    let file = args.file.clone();
+    if as_caller(move || file.exists())? {
         let message = format!("`{}` already exists and is not overwritten", args.file.display());
         return Err(CommandFailure::new(ExitCode::Usage, message));
     }
 
-    let bytes = checkpoint.backup(&args.file)?;
+    let bytes = if is_other_user() {
+        let (copy, file) = (checkpoint.backup_without_name()?, args.file.clone());
+        as_caller(move || write_backup(&copy, &file))?.map_err(CheckpointError::File)?
+    } else {
+        checkpoint.backup(&args.file)?
+    };
     print_message(&format!(
         "wrote a backup of the checkpoint to `{}`, {}",
         args.file.display(),
@@ -232,21 +246,32 @@ fn backup(
     Ok(ExitCode::Done)
 }
 
+/// Writes an open copy of the checkpoint to a new file. Returns its size in bytes. Removes the file
+/// again if copying fails.
+fn write_backup(copy: &File, to: &Path) -> io::Result<u64> {
+    let mut options = fs_err::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(to)?;
+
+    let copied = io::copy(&mut FromStart::of(copy), &mut file);
+    let written = copied.and_then(|bytes| {
+        file.sync_all()?;
+        // A new file survives a power failure only after its directory has been synced too.
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(bytes)
+    });
+    if written.is_err() {
+        let _ = fs_err::remove_file(to);
+    }
+    written
+}
+
 fn restore(
     configuration: &Configuration,
     args: &args::StateRestore,
 ) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    // Root reads the backup itself, because the owner of the directory may have no access to it.
-    if rustix::process::geteuid().is_root() {
-        let restored = Checkpoint::restore(directory, &args.file, &file_timestamp());
-        give_to_owner(directory)?;
-        return print_restored(&restored?);
-    }
-    print_restored(&Checkpoint::restore(directory, &args.file, &file_timestamp())?)
-}
-
-fn print_restored(restored: &Restored) -> Result<ExitCode, CommandFailure> {
+    let restored = Checkpoint::restore(directory, &args.file, &file_timestamp())?;
     if let Some(previous) = &restored.set_aside {
         print_message(&format!("renamed the previous checkpoint to `{}`", previous.display()));
     }
@@ -258,17 +283,6 @@ fn print_restored(restored: &Restored) -> Result<ExitCode, CommandFailure> {
     }
     print(&format!("restored as checkpoint `{}`\n", restored.checkpoint_id))?;
     Ok(ExitCode::Done)
-}
-
-/// Assigns the files in the state directory to the owner of the directory, so that the daemon can
-/// open the files that root wrote.
-fn give_to_owner(directory: &Path) -> Result<(), CommandFailure> {
-    use std::os::unix::fs::MetadataExt;
-    let owner = fs_err::metadata(directory)?;
-    for entry in fs_err::read_dir(directory)? {
-        std::os::unix::fs::lchown(entry?.path(), Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
 }
 
 fn prune(
@@ -289,7 +303,6 @@ fn prune(
             _ => return Err(unexpected_response()),
         },
         None => {
-            act_as_owner(directory)?;
             let checkpoint = Checkpoint::open(directory)?;
             let pruned = daemon::prune(configuration, &checkpoint)?;
             if args.compact {
@@ -321,9 +334,7 @@ fn export(
     for tenant in tenants {
         let mut written = Ok(());
         checkpoint.for_each_body(tenant.id, args.from, args.to, |body| {
-            // JSON contains line breaks only between tokens; those in strings are escaped.
-            let line = body.replace(['\n', '\r'], " ");
-            written = writeln!(out, "{line}");
+            written = writeln!(out, "{}", snapshot_line(body));
             written.is_ok()
         })?;
         written?;
@@ -369,14 +380,13 @@ fn forget(
             _ => return Err(unexpected_response()),
         }
     } else {
-        act_as_owner(directory)?;
         Checkpoint::open(directory)?.forget(tenant, clock::now().into())?
     };
     let Some(forgotten) = forgotten else {
         let message = format!("the checkpoint contains no data of tenant `{tenant}`");
         return Err(CommandFailure::new(ExitCode::Usage, message));
     };
-    print(&receipt(&forgotten))?;
+    print_json(&receipt(&forgotten))?;
     Ok(ExitCode::Done)
 }
 

@@ -1,5 +1,7 @@
 //! Opening a checkpoint: the lock, file modes, and databases that are damaged, older or newer.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 #[test]

@@ -26,12 +26,13 @@ use self::{
     text::SINK,
 };
 use super::{
-    CommandFailure, ExitCode, args, block_on, check, print, print_explanation, print_message,
-    render, service_user::ServiceUser, test_sink,
+    CommandFailure, ExitCode, args, block_on, check, identity::run_process, print,
+    print_explanation, print_message, render, service_user::ServiceUser, test_sink,
 };
 use crate::{
     config::DEFAULT_PATH,
     error::Explanation,
+    files,
     source::{Certificate, CertificateChain, Credential, CredentialError, KeyPairError},
 };
 
@@ -66,7 +67,7 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
         return Err(usage(format!("`{}` is not a directory", existing.display())));
     }
 
-    let service = service_user(config, &args.state_directory);
+    let service = service_user(config, &args.state_directory)?;
     let examine = |certificate: &Path| examine_certificate(certificate, service.as_ref());
     let missing_parent = |file: &Path| missing_parent(file, service.as_ref());
     let settings = settings(config, args, &directory);
@@ -208,10 +209,14 @@ fn is_service(config: &Path) -> bool {
     config == Path::new(DEFAULT_PATH)
 }
 
-/// The user of the service, if it differs from the user of this process.
-fn service_user(config: &Path, state_directory: &Path) -> Option<ServiceUser> {
+/// The user of the service, if it differs from the user of this process. Fails if the state
+/// directory is behind a link of another user.
+fn service_user(
+    config: &Path,
+    state_directory: &Path,
+) -> Result<Option<ServiceUser>, CommandFailure> {
     let packaged = || is_service(config).then(ServiceUser::of_package).flatten();
-    ServiceUser::of_service(state_directory).or_else(packaged)
+    Ok(ServiceUser::of_service(state_directory)?.or_else(packaged))
 }
 
 /// The names of the secrets whose files exist.
@@ -318,16 +323,27 @@ fn check_key_pair(file: &Path) -> Result<(), Explanation> {
 /// Signs in, reads one snapshot, and sends one test record. Each step reports its faults, and the
 /// configuration is kept, so that the operator can correct it.
 fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
-    let mut exit = ExitCode::Done;
-    if !args.offline {
-        exit = check::check(config, &args::Check { online: true, ..args::Check::default() })?;
-        if let Err(failure) =
-            test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned(), json: false })
-        {
-            print_message(&format!("error: {failure}"));
-            exit = ExitCode::Incomplete;
+    let exit = if args.offline {
+        ExitCode::Done
+    } else if files::is_root() {
+        // The service may run as another user: each command determines as whom it runs.
+        let checked = run_process(config, &["check", "--online"])?;
+        match run_process(config, &["test-sink", SINK])? {
+            ExitCode::Done => checked,
+            _ => ExitCode::Incomplete,
         }
-    }
+    } else {
+        let checked =
+            check::check(config, &args::Check { online: true, ..args::Check::default() })?;
+        let sink = args::TestSink { name: SINK.to_owned(), json: false };
+        match test_sink::test_sink(config, &sink) {
+            Ok(_) => checked,
+            Err(failure) => {
+                print_message(&format!("error: {failure}"));
+                ExitCode::Incomplete
+            }
+        }
+    };
 
     let config_file = config.display();
     if exit != ExitCode::Done {

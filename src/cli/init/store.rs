@@ -1,14 +1,14 @@
 //! Creates the directories and files of a finished interview. If one of them cannot be created,
-//! those that were created before it are removed. Existing files are never overwritten. Start
-//! reading at [`write`].
+//! those that were created before it are removed. Existing files are never overwritten, and root
+//! creates nothing in a directory of another user. Start reading at [`write`].
 
 use std::{
+    ffi::OsStr,
     io::Write,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
-use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::ExposeSecret;
 
 use super::{
@@ -16,7 +16,11 @@ use super::{
     interview::Files,
     usage,
 };
-use crate::cli::{CommandFailure, service_user::ServiceUser};
+use crate::{
+    cli::{CommandFailure, service_user::ServiceUser},
+    error::Explanation,
+    files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
+};
 
 /// The mode of directories above a new one, which the service must be able to enter.
 const PARENT_MODE: u32 = 0o755;
@@ -24,7 +28,14 @@ const PARENT_MODE: u32 = 0o755;
 /// What has been created, in this order. It is removed if the value is dropped before
 /// [`Self::keep`] is called.
 #[derive(Default)]
-struct Created(Vec<PathBuf>);
+struct Created(Vec<CreatedPath>);
+
+/// A new file or directory.
+struct CreatedPath {
+    path: PathBuf,
+    /// The user who has created it, if that is another user than that of this process.
+    owner: Option<ServiceUser>,
+}
 
 /// Creates everything, or nothing. `service` is the user of the service, if this process can create
 /// files for it.
@@ -53,42 +64,46 @@ impl Created {
         directory: &NewDirectory,
         service: Option<&ServiceUser>,
     ) -> Result<(), CommandFailure> {
-        let mut missing: Vec<&Path> =
-            directory.path.ancestors().take_while(|path| !path.exists()).collect();
-        missing.reverse();
-        for path in missing {
-            fs_err::create_dir(path)?;
-            self.0.push(path.to_owned());
-            let mode = if path == directory.path { directory.mode } else { PARENT_MODE };
-            fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-        }
+        // In a directory of another user, that user creates the new one.
+        let owner = ServiceUser::owner_of(&directory.path);
+        let owner = owner.map_err(|error| not_created(&error))?;
+        let mut paths = Vec::new();
+        let created = match &owner {
+            Some(owner) => owner.run(|| create(directory, &mut paths))?,
+            None => create(directory, &mut paths),
+        };
+        let paths = paths.into_iter().map(|path| CreatedPath { path, owner: owner.clone() });
+        self.0.extend(paths);
+        let created = created.map_err(|error| not_created(&error))?;
 
         let assigned = match service {
-            Some(service) if directory.owner.is_some() => service.own(&directory.path),
-            Some(service) => service.share(&directory.path),
-            None => Ok(()),
+            Some(service) if owner.is_none() && directory.owner.is_some() => service.own(&created),
+            Some(service) if owner.is_none() => service.share(&created),
+            _ => Ok(()),
         };
-        assigned.map_err(|error| {
-            usage(format!("cannot change the owner of `{}`: {error}", directory.path.display()))
-        })
+        assigned.map_err(|error| not_created(&error))
     }
 
     /// Creates a file that its owner and the group of its directory can read; the package assigns
     /// this directory to the group of the service. Fails if the file exists.
     fn file(&mut self, path: &Path, text: &str) -> Result<(), CommandFailure> {
-        let mut options = fs_err::OpenOptions::new();
-        let opened = options.write(true).create_new(true).mode(0o600).open(path);
-        let mut file = opened.map_err(|error| usage(error.to_string()))?;
-        self.0.push(path.to_owned());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let access = FileAccess::CreateNew(NewFileMode::Secret);
+        let new = OwnedDirectory::open_for_output(parent)
+            .and_then(|directory| directory.open_file(name, access));
+
+        let mut file = new.map_err(|error| not_created(&error))?;
+        self.0.push(CreatedPath { path: path.to_owned(), owner: None });
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
 
-        let directory = path.parent().and_then(|parent| fs_err::metadata(parent).ok());
-        let group = directory.map(|metadata| metadata.gid()).filter(|group| *group != 0);
-        if let Some(group) = group
-            && std::os::unix::fs::chown(path, None, Some(group)).is_ok()
+        let group = fs_err::metadata(parent).ok().map(|metadata| metadata.gid());
+        if let Some(group) = group.filter(|group| *group != 0)
+            && fchown(&file, None, Some(group)).is_ok()
         {
-            fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o640))?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
         }
         Ok(())
     }
@@ -100,12 +115,39 @@ impl Created {
 
 impl Drop for Created {
     fn drop(&mut self) {
-        for path in self.0.iter().rev() {
+        for CreatedPath { path, owner } in self.0.iter().rev() {
+            let remove =
+                || if path.is_dir() { fs_err::remove_dir(path) } else { fs_err::remove_file(path) };
             // The failure that led here is reported; another one would hide it.
-            let _ =
-                if path.is_dir() { fs_err::remove_dir(path) } else { fs_err::remove_file(path) };
+            let _ = match owner {
+                Some(owner) => owner.run(remove).and_then(|removed| removed),
+                None => remove(),
+            };
         }
     }
+}
+
+/// Creates a directory and the missing ones above it. Adds the new ones to `created`.
+fn create(
+    directory: &NewDirectory,
+    created: &mut Vec<PathBuf>,
+) -> Result<OwnedDirectory, FileError> {
+    let mut missing: Vec<&Path> =
+        directory.path.ancestors().take_while(|path| !path.exists()).collect();
+    missing.reverse();
+    let existing = directory.path.ancestors().nth(missing.len()).unwrap_or(Path::new("/"));
+
+    let mut parent = OwnedDirectory::open_for_output(existing)?;
+    for path in missing {
+        let mode = if path == directory.path { directory.mode } else { PARENT_MODE };
+        parent = parent.create_directory(path.file_name().unwrap_or_default(), mode)?;
+        created.push(path.to_owned());
+    }
+    Ok(parent)
+}
+
+fn not_created(error: &FileError) -> CommandFailure {
+    usage(Explanation::of(error))
 }
 
 #[cfg(test)]

@@ -3,19 +3,24 @@
 //! Acknowledgement: `fdatasync` returned. The confirmed length of the file is stored as the mark
 //! with the cursor, and the file is truncated to it when it is opened, so a crash leaves neither a
 //! torn line nor a repeated record. Rotation happens only between two batches, and the sink never
-//! writes to a new file before the mark of that file is stored. See decision 0023.
+//! writes to a new file before the mark of that file is stored. The file is never opened through a
+//! link, and its owner is never changed. See decisions 0023 and 0060.
 
+mod opening;
 mod rotation;
 
 use std::{
-    io::{Read, Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use fs_err::{File, os::unix::fs::OpenOptionsExt};
+use fs_err::File;
 
-use self::rotation::Rotation;
+use self::{
+    opening::{last_written, locate, may_write, open, write_header_line},
+    rotation::Rotation,
+};
 use super::{
     Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, Limits, Plan,
     Receipt, Sink, chain, formatter,
@@ -23,6 +28,8 @@ use super::{
 };
 use crate::{
     clock,
+    error::Hint,
+    files::FileError,
     format::{FormatName, Formatter},
     model::{Day, Record},
     settings::{
@@ -187,16 +194,17 @@ impl Plan for FilePlan {
         let opened = tokio::task::block_in_place(|| {
             let (mut file, length, identity) = open(&self.path, mark.and_then(Mark::read))?;
             let length = write_header_line(&mut file, length, self.format)?;
-            Ok((file, length, identity))
+            let day = last_written(&file);
+            Ok((file, length, identity, day))
         });
 
-        let sink = opened.map(|(file, length, identity)| -> Box<dyn Sink> {
+        let sink = opened.map(|(file, length, identity, day)| -> Box<dyn Sink> {
             Box::new(FileSink {
                 path: self.path.clone(),
                 file,
                 length,
                 identity,
-                day: last_written(&self.path),
+                day,
                 rotation: self.rotation,
                 header_length: self.format.header_line().map_or(0, |line| line.len() as u64 + 1),
                 formatter: formatter(self.format, context),
@@ -256,7 +264,8 @@ impl FileSink {
         let due = !empty && self.rotation.is_due(self.length, more, self.day, Day::of(now));
 
         if due {
-            self.rotation.rotate(&self.path, now)?;
+            let (directory, name) = locate(&self.path)?;
+            self.rotation.rotate(&directory, name, now)?;
         }
         Ok(due)
     }
@@ -265,7 +274,8 @@ impl FileSink {
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<Receipt> {
         // If another program has changed the file, this fails and the sink is reopened, so that
         // the mark of the current file is stored before anything is written to it.
-        let current = fs_err::metadata(&self.path).ok();
+        let current = locate(&self.path).and_then(|(directory, name)| directory.inspect(name));
+        let current = current.ok().flatten();
         match current.map(|current| (FileIdentity::of(&current), current.len())) {
             Some((identity, length)) if identity == self.identity && length == self.length => {}
             Some((identity, _)) if identity == self.identity => {
@@ -286,103 +296,14 @@ impl FileSink {
     }
 }
 
-/// The UTC day of the last modification; today if it is unknown.
-fn last_written(path: &Path) -> Day {
-    let modified = fs_err::metadata(path).and_then(|metadata| metadata.modified());
-    let time = modified.ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
-    Day::of(time.unwrap_or_else(clock::now))
-}
-
-/// Checks that this process may write to the file or, if it does not exist, create it in its
-/// directory. Neither the file nor the directory is changed.
-fn may_write(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Err(rustix::io::Errno::ISDIR.into());
-    }
-
-    let target = if path.exists() { path } else { path.parent().unwrap_or(path) };
-    if target != path && !target.metadata()?.is_dir() {
-        return Err(rustix::io::Errno::NOTDIR.into());
-    }
-
-    Ok(rustix::fs::access(target, rustix::fs::Access::WRITE_OK)?)
-}
-
-/// Opens and locks the file for appending, and truncates it to the mark if the mark belongs to this
-/// file. Returns the file, its length and its identity.
-fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, FileIdentity)> {
-    let is_new = !path.exists();
-    let mut options = fs_err::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o640);
-    let mut file = options.open(path)?;
-    file.try_lock().map_err(|_| std::io::Error::other("another process has locked the file"))?;
-
-    // A new directory entry is durable only after the directory itself is synchronized.
-    if is_new && let Some(directory) = path.parent() {
-        let directory = fs_err::File::open(directory)?;
-        directory.sync_all()?;
-        // If root runs `test-sink`, the service must still be able to write to the file.
-        if rustix::process::geteuid().is_root() {
-            let owner = directory.metadata()?;
-            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-    }
-
-    let metadata = file.metadata()?;
-    let (mut length, identity) = (metadata.len(), FileIdentity::of(&metadata));
-    match mark {
-        Some(mark) if mark.identity == identity && mark.length <= length => {
-            length = mark.length;
-            file.set_len(length)?;
-        }
-        // The content of an unknown file is kept, and its last line is terminated.
-        other => {
-            if other.is_some() {
-                let path = path.display().to_string();
-                tracing::warn!(
-                    path,
-                    "the file was replaced or truncated since the last batch; appending at its end"
-                );
-            }
-            length = end_last_line(&mut file, length)?;
-        }
-    }
-
-    Ok((file, length, identity))
-}
-
-/// Writes the header line to an empty file, if the format has one. Returns the new length.
-fn write_header_line(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u64> {
-    match format.header_line() {
-        Some(line) if length == 0 => {
-            file.write_all(format!("{line}\n").as_bytes())?;
-            file.sync_data()?;
-            Ok(line.len() as u64 + 1)
-        }
-        _ => Ok(length),
-    }
-}
-
-/// Terminates the last line if it is incomplete. Returns the new length.
-fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
-    if length == 0 {
-        return Ok(0);
-    }
-
-    let mut last = [0];
-    file.seek(SeekFrom::Start(length - 1))?;
-    file.read_exact(&mut last)?;
-    if last == *b"\n" {
-        return Ok(length);
-    }
-
-    file.write_all(b"\n")?;
-    Ok(length + 1)
-}
-
 /// Classifies an error: an error that the operator must fix has a hint, and any other is retried.
 fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
+
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<FileError>());
+    if let Some(untrusted) = inner.filter(|inner| !matches!(inner, FileError::Io { .. })) {
+        return Failure::Misconfigured { reason: chain(untrusted), hint: untrusted.hint() };
+    }
 
     // An error from `fs_err` contains the operation and the file.
     let (path, cause) = (path.display().to_string(), chain(error));
@@ -455,7 +376,7 @@ mod tests {
         let sink = |mark: Option<Mark>| {
             let (file, length, identity) = open(&path, mark).unwrap();
             let formatter = formatter(FormatName::Json, &context);
-            let (day, rotation) = (last_written(&path), Rotation::default());
+            let (day, rotation) = (last_written(&file), Rotation::default());
             FileSink {
                 path: path.clone(),
                 file,
@@ -476,6 +397,32 @@ mod tests {
 
         sink(Mark::read(&receipt.mark.unwrap())).append(b"two\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+    }
+
+    /// Regression: a link was followed, and the file behind it got another owner; a FIFO made the
+    /// process wait.
+    #[test]
+    fn planted_files_are_not_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("canary"), "unchanged").unwrap();
+        std::os::unix::fs::symlink(at("canary"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("created"), at("dangling")).unwrap();
+        std::fs::hard_link(at("canary"), at("hard")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("fifo"), rustix::fs::Mode::RWXU).unwrap();
+
+        for name in ["link", "dangling", "hard", "fifo"] {
+            let error = open(&at(name), None).unwrap_err();
+            let failure = io_failure(&at(name), &error);
+            assert!(
+                matches!(&failure, Failure::Misconfigured { hint: Some(_), reason }
+                    if reason.contains(&at(name).display().to_string())),
+                "{failure:?}"
+            );
+            assert!(may_write(&at(name)).is_err(), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(at("canary")).unwrap(), "unchanged");
+        assert!(!at("created").exists());
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! A rotated file is recognized by its exact name, so that files of other programs in the same
 //! directory are never deleted.
 
-use std::path::{Path, PathBuf};
-
 use jiff::Timestamp;
 
-use crate::model::Day;
+use crate::{
+    files::{FileError, OwnedDirectory},
+    model::Day,
+};
 
 /// When a file is rotated, and how many rotated files are kept.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,17 +32,19 @@ impl Rotation {
 
     /// Renames the file to a name with the current time, and deletes the oldest rotated files.
     /// Fails if the directory cannot be read, or a file cannot be renamed or deleted.
-    pub(super) fn rotate(&self, path: &Path, now: Timestamp) -> std::io::Result<()> {
-        let to = rotated_path(path, now)?;
-        fs_err::rename(path, &to)?;
-        if let Some(directory) = path.parent() {
-            fs_err::File::open(directory)?.sync_all()?;
-        }
+    pub(super) fn rotate(
+        &self,
+        directory: &OwnedDirectory,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<(), FileError> {
+        directory.rename(name, &rotated_name(directory, name, now)?)?;
+        directory.sync()?;
 
         let Some(keep) = self.keep else { return Ok(()) };
-        let old = rotated_files(path)?;
-        for path in old.iter().take(old.len().saturating_sub(keep)) {
-            fs_err::remove_file(path)?;
+        let old = rotated_files(directory, name)?;
+        for name in old.iter().take(old.len().saturating_sub(keep)) {
+            directory.remove(name)?;
         }
         Ok(())
     }
@@ -49,37 +52,30 @@ impl Rotation {
 
 /// The name of a rotated file, such as `records.jsonl.20261123T061500Z-000`. The names sort by age:
 /// the number at the end is one higher than the highest number of the same second.
-fn rotated_path(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
+fn rotated_name(
+    directory: &OwnedDirectory,
+    name: &str,
+    now: Timestamp,
+) -> Result<String, FileError> {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let numbers = rotated_files(path)?.into_iter().filter_map(|other| {
-        let name = other.to_str()?;
-        let (front, number) = name.rsplit_once('-')?;
+    let numbers = rotated_files(directory, name)?.into_iter().filter_map(|other| {
+        let (front, number) = other.rsplit_once('-')?;
         front.ends_with(&stamp).then(|| number.parse::<u32>().ok()).flatten()
     });
 
-    let number = numbers.max().map_or(0, |last| last + 1);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{stamp}-{number:03}"));
-    Ok(PathBuf::from(name))
+    let number = numbers.max().map_or(0, |last| last.saturating_add(1));
+    Ok(format!("{name}.{stamp}-{number:03}"))
 }
 
-/// The rotated files of a path, oldest first.
-fn rotated_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
-    else {
-        return Ok(Vec::new());
+/// The names of the rotated files of a file, oldest first.
+fn rotated_files(directory: &OwnedDirectory, name: &str) -> Result<Vec<String>, FileError> {
+    let is_rotated = |other: &String| {
+        let stamp = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+        stamp.is_some_and(is_stamp)
     };
 
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let other = entry.file_name();
-        let stamp = other.to_str().and_then(|other| other.strip_prefix(name)?.strip_prefix('.'));
-        if stamp.is_some_and(is_stamp) {
-            found.push(entry.path());
-        }
-    }
-
+    let mut found = directory.names()?;
+    found.retain(is_rotated);
     found.sort();
     Ok(found)
 }
@@ -119,19 +115,20 @@ mod tests {
     #[test]
     fn deletes_only_the_oldest_rotated_files() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("r.jsonl");
+        let at = |name: &str| directory.path().join(name);
         let rotation = Rotation { keep: Some(2), ..Rotation::default() };
-        let other = directory.path().join("r.jsonl.backup");
-        std::fs::write(&other, "x").unwrap();
+        std::fs::write(at("r.jsonl.backup"), "x").unwrap();
         let now: Timestamp = "2026-11-23T06:15:00Z".parse().unwrap();
+        let opened = OwnedDirectory::open_for_output(directory.path()).unwrap();
         for n in 0..4 {
-            std::fs::write(&path, format!("{n}")).unwrap();
-            rotation.rotate(&path, now).unwrap();
+            std::fs::write(at("r.jsonl"), format!("{n}")).unwrap();
+            rotation.rotate(&opened, "r.jsonl", now).unwrap();
         }
 
-        let kept = rotated_files(&path).unwrap();
-        let kept: Vec<String> = kept.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect();
+        let kept = rotated_files(&opened, "r.jsonl").unwrap();
+        let content = |name: &String| std::fs::read_to_string(at(name)).unwrap();
+        let kept: Vec<String> = kept.iter().map(content).collect();
         assert_eq!(kept, ["2", "3"]);
-        assert!(other.exists());
+        assert!(at("r.jsonl.backup").exists());
     }
 }

@@ -1,0 +1,188 @@
+//! As whom a command runs.
+//!
+//! Root follows nothing that another user has planted: a command that touches the state directory
+//! or the file of a sink runs as the owner of the state directory, even if it only reads. What only
+//! root can read is opened before that. No other module may decide as whom a command runs. Start
+//! reading at [`Identity::of`]. See decision 0060.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process,
+};
+
+use rustix::fs::{Access, access};
+
+use super::{
+    CommandFailure, ExitCode,
+    args::{Command, Touched},
+    caller,
+    environment::used_variables,
+    service_user::ServiceUser,
+};
+use crate::{
+    config::{Configuration, DIRECTORIES},
+    files::{self, HandedDown, OwnedDirectory, PathOwner, VARIABLE},
+    settings::SecretRef,
+};
+
+/// As whom the command of this process runs.
+pub(super) enum Identity {
+    /// The user of this process.
+    Caller,
+    /// The owner of the state directory; the user of this process is root.
+    Owner(Box<StateOwner>),
+}
+
+/// The owner of a state directory, and what only root can read.
+pub(super) struct StateOwner {
+    user: ServiceUser,
+    directory: PathBuf,
+    handed_down: HandedDown,
+    /// The variables that the command of this user inherits.
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Identity {
+    /// As whom a command with this configuration must run. Creates a missing state directory of the
+    /// packages if the command requires it. Fails if root could not use the state directory without
+    /// following another user.
+    pub(super) fn of(config: &Path, command: &Command) -> Result<Self, CommandFailure> {
+        let touched = command.touched();
+        if touched == Touched::Nothing || !files::is_root() {
+            return Ok(Self::Caller);
+        }
+        let configuration = Configuration::load(config).ok();
+        let directory = match &configuration {
+            Some(configuration) => Some(configuration.state_directory.clone()),
+            None => Configuration::state_directory_in(config),
+        };
+        // Without a state directory, the command only reports the faults of the configuration.
+        let Some(directory) = directory else { return Ok(Self::Caller) };
+        let user = match ServiceUser::of_service(&directory) {
+            // The command reports this fault, `check` with its location.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Self::Caller),
+            user => user?,
+        };
+        let Some(user) = user else { return Ok(Self::Caller) };
+
+        if touched == Touched::Created && files::owner_of(&directory)? == PathOwner::Root {
+            // systemd would create it when the service starts for the first time.
+            user.own(&OwnedDirectory::prepare(&directory)?)?;
+        }
+        let handed_down = hand_down(config, configuration.as_ref(), command, &user)?;
+        let environment = inherited(configuration.as_ref());
+        Ok(Self::Owner(Box::new(StateOwner { user, directory, handed_down, environment })))
+    }
+}
+
+impl StateOwner {
+    /// Executes the command again as this user, with all groups. Returns only the failure.
+    pub(super) fn execute_again(self) -> CommandFailure {
+        let program = std::env::current_exe();
+        let attempt = || -> io::Result<io::Error> {
+            let (program, variable) = (program?, self.handed_down.variable()?);
+            // The new program has the identity of the thread that executes it.
+            self.user.assume()?;
+            let error = self.execute(&program, &variable);
+            // The user may not be able to enter the directory of the program.
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let running = Path::new("/proc/self/exe");
+            Ok(if is_denied { self.execute(running, &variable) } else { error })
+        };
+        let error = attempt().unwrap_or_else(|error| error);
+        failure(&self.directory, &error)
+    }
+
+    /// Runs the command in a thread of this user, for a command that writes to files of root. See
+    /// [`caller::as_caller`].
+    pub(super) fn run<T: Send>(self, work: impl FnOnce() -> T + Send) -> Result<T, CommandFailure> {
+        let Self { user, directory, handed_down, environment: _ } = self;
+        handed_down.keep();
+        caller::run_as(&user, work).map_err(|error| failure(&directory, &error))
+    }
+
+    /// Executes a program with the arguments of this one. Returns only the failure.
+    fn execute(&self, program: &Path, variable: &str) -> io::Error {
+        let mut process = process::Command::new(program);
+        process.args(std::env::args_os().skip(1));
+        process.env_clear().envs(self.environment.iter().cloned()).env(VARIABLE, variable).exec()
+    }
+}
+
+/// Runs another command of this program as a separate process, which determines itself as whom it
+/// runs. Returns its exit code.
+pub(super) fn run_process(config: &Path, arguments: &[&str]) -> io::Result<ExitCode> {
+    let mut process = process::Command::new(std::env::current_exe()?);
+    process.args(arguments).arg("--config").arg(config).env_remove(VARIABLE);
+    let status = process.status()?;
+    let code = ExitCode::ALL.into_iter().find(|code| status.code() == Some(*code as i32));
+    Ok(code.unwrap_or(ExitCode::Incomplete))
+}
+
+fn failure(directory: &Path, error: &io::Error) -> CommandFailure {
+    CommandFailure::new(
+        ExitCode::Incomplete,
+        format!("cannot run as the owner of `{}`: {error}", directory.display()),
+    )
+}
+
+/// The variables of this process that the command uses. The others can be secrets of root, which
+/// another user could read from its own process.
+fn inherited(configuration: Option<&Configuration>) -> Vec<(OsString, OsString)> {
+    let secrets = configuration.map(Configuration::secrets).unwrap_or_default().iter();
+    let secrets = secrets.filter_map(|secret| match &secret.reference {
+        SecretRef::Env(name) => Some(name.as_str()),
+        _ => None,
+    });
+    used_variables(&secrets.collect::<Vec<&str>>()).collect()
+}
+
+/// Opens the files that the command may read and the user cannot: those of the configuration, those
+/// that it names, secrets, and those that the caller names.
+fn hand_down(
+    config: &Path,
+    configuration: Option<&Configuration>,
+    command: &Command,
+    user: &ServiceUser,
+) -> io::Result<HandedDown> {
+    let directories: Vec<PathBuf> =
+        DIRECTORIES.iter().map(|name| config.with_file_name(name)).collect();
+    let mut paths = vec![config.to_owned()];
+    for directory in &directories {
+        // The command reports an error.
+        paths.extend(files::list_directory(directory).unwrap_or_default());
+    }
+    if let Some(configuration) = configuration {
+        let inspection = &configuration.inspection;
+        paths.extend(inspection.sources.iter().cloned());
+        paths.extend(inspection.files.iter().map(|file| file.path.clone()));
+        paths.extend(configuration.secrets().iter().filter_map(|secret| secret.reference.path()));
+    }
+    let inputs = command.inputs();
+
+    let (list, enter) = (Access::READ_OK, Access::READ_OK | Access::EXEC_OK);
+    let (inputs, paths, directories) =
+        user.run(|| (denied(&inputs, list), denied(&paths, list), denied(&directories, enter)))?;
+
+    let mut handed_down = HandedDown::default();
+    for path in &inputs {
+        handed_down.add_input(path);
+    }
+    for path in &paths {
+        handed_down.add_file(path);
+    }
+    for path in &directories {
+        handed_down.add_directory(path);
+    }
+    Ok(handed_down)
+}
+
+/// The paths to which the user of this thread has no access. The kernel decides, so that groups and
+/// access control lists count.
+fn denied(paths: &[PathBuf], required: Access) -> Vec<PathBuf> {
+    let is_denied = |path: &&PathBuf| access(path.as_path(), required).is_err();
+    paths.iter().filter(is_denied).cloned().collect()
+}

@@ -1,0 +1,487 @@
+//! A directory whose files are opened relative to its descriptor, so that each path is resolved
+//! only once.
+//!
+//! A file is opened only if it is a regular file with one name, and if its owner is trusted: the
+//! user of this process, root, or another member of a group that shares the directory. Nothing here
+//! follows a link, waits for a FIFO, or changes the owner of a file. Start reading at
+//! [`OwnedDirectory::open_file`].
+
+use std::{
+    ffi::OsStr,
+    fs::{DirBuilder, Metadata},
+    io::{self, Write},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use fs_err::File;
+use rustix::{
+    fs::{
+        Access, AtFlags, CWD, Dir, Mode, OFlags, accessat, chmodat, chownat, fchmod, fcntl_getfl,
+        fcntl_setfl, fsync, mkdirat, openat, renameat, unlinkat,
+    },
+    io::Errno,
+    process::{Gid, Uid, getegid, geteuid, getgroups},
+};
+
+use super::{
+    FileError, metadata, read_all, require_regular,
+    walk::{MissingDirectories, is_root, open_as_root},
+};
+
+/// The flags with which every file is opened: a link is an error, and neither a FIFO nor a terminal
+/// makes the process wait.
+const FILE_FLAGS: OFlags =
+    OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
+
+/// The permission bits of a mode, with those for set-group-ID and deletion.
+const ALL_BITS: u32 = 0o7777;
+const GROUP_WRITE: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+const OTHERS: u32 = 0o007;
+const GROUP_AND_OTHERS: u32 = 0o077;
+const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// How a file is opened, and what happens if it does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAccess {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    ReadWrite,
+    /// For reading and writing. The file is created if it does not exist, and never truncated.
+    Create(NewFileMode),
+    /// For reading and writing. Fails if the file exists.
+    CreateNew(NewFileMode),
+}
+
+/// The permissions of a new file, which the umask of the process can reduce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewFileMode {
+    /// Its owner can use the file and, regardless of the umask, the group that shares its
+    /// directory.
+    State,
+    /// Only its owner can use the file.
+    Secret,
+    /// Its owner can use the file, and its group can read it.
+    Output,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct OwnedDirectory {
+    /// Opened as a path, which does not require the permission to list the directory. Contains the
+    /// path as it is configured, for messages.
+    descriptor: File,
+    trust: Trust,
+}
+
+/// Which files of a directory are used.
+#[derive(Clone, Copy, Debug)]
+struct Trust {
+    /// The effective user of this process.
+    user: u32,
+    /// The group that shares the directory. `None` if only the owner can write to it, and for root,
+    /// who trusts no group.
+    group: Option<u32>,
+    content: DirectoryContent,
+}
+
+/// What is stored in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DirectoryContent {
+    /// Nothing that all users can change is used.
+    State,
+    /// The operator decides who can change it.
+    Output,
+}
+
+impl OwnedDirectory {
+    /// Opens a directory with state.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::ForeignOwner`] if the directory belongs to another user, and is not
+    /// one that a group of this process shares; with [`FileError::WritableByOthers`] if all users
+    /// can write to it; and with [`FileError::Io`] if it does not exist. For root, every directory
+    /// and link on the path must belong to root.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        Self::locate(path, DirectoryContent::State)?.checked()
+    }
+
+    /// Like [`Self::open`], but creates a directory that does not exist, and makes one of this user
+    /// private: mode 0700, unless its group can write to it.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Self::open`], and if the directory cannot be created.
+    pub fn prepare(path: &Path) -> Result<Self, FileError> {
+        let directory = match Self::locate(path, DirectoryContent::State) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
+            located => located?,
+        };
+        directory.restrict()?;
+        directory.checked()
+    }
+
+    /// Opens a directory with files that other programs read, such as the file of a sink. Other
+    /// users may own it or write to it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`] if it does not exist. For root, every directory and link on the
+    /// path must belong to root.
+    pub fn open_for_output(path: &Path) -> Result<Self, FileError> {
+        Self::locate(path, DirectoryContent::Output)
+    }
+
+    /// The path with which the directory was opened.
+    pub fn path(&self) -> &Path {
+        self.descriptor.path()
+    }
+
+    /// The path of a file in the directory, for messages.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Opens a file of this directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the variant of [`FileError`] that states why the file is not used.
+    pub fn open_file(&self, name: &str, access: FileAccess) -> Result<File, FileError> {
+        let path = self.path_of(name);
+        let opened = match access {
+            FileAccess::Read => self.open_existing(name, OFlags::RDONLY),
+            FileAccess::ReadWrite => self.open_existing(name, OFlags::RDWR),
+            FileAccess::CreateNew(mode) => self.open_new(name, mode),
+            FileAccess::Create(mode) => match self.open_existing(name, OFlags::RDWR) {
+                Err(Errno::NOENT) => match self.open_new(name, mode) {
+                    // Another process has created it since then.
+                    Err(Errno::EXIST) => self.open_existing(name, OFlags::RDWR),
+                    created => created,
+                },
+                opened => opened,
+            },
+        };
+        let opened = opened.map_err(|error| match error {
+            Errno::LOOP => FileError::SymbolicLink(path.clone()),
+            // A socket, or a device without a driver.
+            Errno::NXIO => FileError::NotRegular(path.clone()),
+            error => FileError::io("open", &path)(error),
+        })?;
+
+        let file = File::from_parts(opened.into(), path);
+        self.check(&metadata(&file)?, file.path())?;
+        let flags = fcntl_getfl(&file);
+        let cleared = flags.and_then(|flags| fcntl_setfl(&file, flags - OFlags::NONBLOCK));
+        cleared.map_err(FileError::io("open", file.path()))?;
+        Ok(file)
+    }
+
+    /// The metadata of a file that [`Self::open_file`] accepts, without opening it; `None` if it
+    /// does not exist. Unlike closing an open file, this releases no lock of SQLite on the file.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Self::open_file`].
+    pub fn inspect(&self, name: &str) -> Result<Option<Metadata>, FileError> {
+        let path = self.path_of(name);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match openat(&self.descriptor, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(FileError::io("open", &path))?,
+        };
+
+        let file = File::from_parts(opened.into(), path);
+        let found = metadata(&file)?;
+        self.check(&found, file.path())?;
+        Ok(Some(found))
+    }
+
+    /// Reads a file of at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Self::open_file`], and with [`FileError::TooLarge`].
+    pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, FileError> {
+        read_all(&self.open_file(name, FileAccess::Read)?, limit)
+    }
+
+    /// Replaces a file as a whole, through a new one whose name ends with `.new`. The content is on
+    /// disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the new file cannot be written, synchronized or renamed; the previous file is then
+    /// kept.
+    pub fn replace(&self, name: &str, bytes: &[u8], mode: NewFileMode) -> Result<(), FileError> {
+        let new = format!("{name}.new");
+        // An interrupted process may have left it.
+        self.remove_if_exists(&new)?;
+        let file = self.open_file(&new, FileAccess::CreateNew(mode))?;
+        let written = file.file().write_all(bytes).and_then(|()| file.file().sync_all());
+        written.map_err(FileError::io("write", file.path()))?;
+
+        // The rename is durable only when the directory is synchronized too.
+        self.rename(&new, name)?;
+        self.sync()
+    }
+
+    /// Renames a file within the directory. A file with the new name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`].
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
+        let renamed = renameat(&self.descriptor, from, &self.descriptor, to);
+        renamed.map_err(FileError::io("rename", &self.path_of(from)))
+    }
+
+    /// Removes a file, or a link itself.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`], also if the file does not exist.
+    pub fn remove(&self, name: &str) -> Result<(), FileError> {
+        let removed = unlinkat(&self.descriptor, name, AtFlags::empty());
+        removed.map_err(FileError::io("remove", &self.path_of(name)))
+    }
+
+    /// Like [`Self::remove`], but succeeds if the file does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`].
+    pub fn remove_if_exists(&self, name: &str) -> Result<(), FileError> {
+        match self.remove(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Synchronizes the directory, so that new names survive a power failure.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`].
+    pub fn sync(&self) -> Result<(), FileError> {
+        self.listable().and_then(fsync).map_err(FileError::io("synchronize", self.path()))
+    }
+
+    /// The names of everything in the directory that are valid UTF-8, in no particular order.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`].
+    pub fn names(&self) -> Result<Vec<String>, FileError> {
+        let read = || -> Result<Vec<String>, Errno> {
+            let mut names = Vec::new();
+            for entry in Dir::new(self.listable()?)? {
+                names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
+            }
+            names.retain(|name| name != "." && name != "..");
+            Ok(names)
+        };
+        read().map_err(FileError::io("list", self.path()))
+    }
+
+    /// Checks that this process may write to a file or, if it does not exist, create it. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Self::open_file`].
+    pub fn check_writable(&self, name: &str) -> Result<(), FileError> {
+        let target = if self.inspect(name)?.is_some() { name } else { "." };
+        let permitted = accessat(&self.descriptor, target, Access::WRITE_OK, AtFlags::empty());
+        permitted.map_err(FileError::io("write", &self.path_of(name)))
+    }
+
+    /// Lets only its owner use a file and, in a shared directory, the group. Does nothing if the
+    /// file does not exist or belongs to another user.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Self::inspect`], and if the mode cannot be changed.
+    pub fn restrict_file(&self, name: &str) -> Result<(), FileError> {
+        let Some(found) = self.inspect(name)? else { return Ok(()) };
+        let kept = if self.trust.group.is_some() { 0o660 } else { 0o600 };
+        let mode = found.mode() & ALL_BITS;
+        let private = (mode & kept) | 0o600;
+
+        let is_own = found.uid() == self.trust.user;
+        if is_own && mode != private { self.change_mode(name, private) } else { Ok(()) }
+    }
+
+    /// Creates a directory in this one with exactly this mode.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`], also if the name exists.
+    pub fn create_directory(&self, name: &OsStr, mode: u32) -> Result<Self, FileError> {
+        let path = self.path().join(name);
+        mkdirat(&self.descriptor, name, Mode::RWXU).map_err(FileError::io("create", &path))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(&self.descriptor, name, flags, Mode::empty());
+        let opened = opened.map_err(FileError::io("open", &path))?;
+
+        let created = Self::of(opened, &path, self.trust.content)?;
+        created.change_mode(".", mode)?;
+        Ok(created)
+    }
+
+    /// Assigns the directory itself to a group and, unless it is `None`, to a user.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`].
+    pub fn assign(&self, user: Option<u32>, group: u32) -> Result<(), FileError> {
+        let (user, group) = (user.map(Uid::from_raw), Some(Gid::from_raw(group)));
+        let assigned = chownat(&self.descriptor, "", user, group, AtFlags::EMPTY_PATH);
+        assigned.map_err(FileError::io("change the owner of", self.path()))
+    }
+
+    /// The path of the directory without links, for a library that can open files only by their
+    /// paths.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`], also if the path leads to another directory now.
+    pub fn real_path(&self) -> Result<PathBuf, FileError> {
+        let real = self.path().canonicalize().map_err(FileError::io("resolve", self.path()))?;
+        let found = real.metadata().map_err(FileError::io("resolve", self.path()))?;
+        let own = metadata(&self.descriptor)?;
+        if (own.dev(), own.ino()) == (found.dev(), found.ino()) {
+            return Ok(real);
+        }
+        let replaced = io::Error::other("another process has replaced the directory");
+        Err(FileError::io("resolve", self.path())(replaced))
+    }
+
+    fn locate(path: &Path, content: DirectoryContent) -> Result<Self, FileError> {
+        if is_root() {
+            let opened = open_as_root(path, MissingDirectories::Fail)?;
+            return Self::of(opened.into(), path, content);
+        }
+
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(CWD, path, flags, Mode::empty());
+        Self::of(opened.map_err(FileError::io("open", path))?, path, content)
+    }
+
+    fn create(path: &Path) -> Result<Self, FileError> {
+        if is_root() {
+            let created = open_as_root(path, MissingDirectories::Create)?;
+            return Self::of(created.into(), path, DirectoryContent::State);
+        }
+
+        let created = DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path);
+        created.map_err(FileError::io("create", path))?;
+        Self::locate(path, DirectoryContent::State)
+    }
+
+    fn of(opened: OwnedFd, path: &Path, content: DirectoryContent) -> Result<Self, FileError> {
+        let descriptor = File::from_parts(opened.into(), path);
+        let trust = Trust::in_directory(&metadata(&descriptor)?, content);
+        Ok(Self { descriptor, trust })
+    }
+
+    /// Fails if the directory itself is not trusted.
+    fn checked(self) -> Result<Self, FileError> {
+        self.trust.check(&metadata(&self.descriptor)?, self.path())?;
+        Ok(self)
+    }
+
+    /// Removes the permissions of others from a directory of this user. A group that can write to
+    /// it was meant to, so it keeps its permissions.
+    fn restrict(&self) -> Result<(), FileError> {
+        let found = metadata(&self.descriptor)?;
+        let mode = found.mode() & ALL_BITS;
+        let private = if mode & GROUP_WRITE == 0 {
+            PRIVATE_DIRECTORY
+        } else if mode & OTHERS_WRITE != 0 {
+            mode & !OTHERS
+        } else {
+            mode
+        };
+
+        let is_own = found.uid() == self.trust.user;
+        let has_excess = mode & GROUP_AND_OTHERS != 0 && mode != private;
+        if is_own && has_excess { self.change_mode(".", private) } else { Ok(()) }
+    }
+
+    fn change_mode(&self, name: &str, mode: u32) -> Result<(), FileError> {
+        let mode = Mode::from_raw_mode(mode);
+        let changed = chmodat(&self.descriptor, name, mode, AtFlags::empty());
+        changed.map_err(FileError::io("change the mode of", &self.path_of(name)))
+    }
+
+    fn open_existing(&self, name: &str, access: OFlags) -> Result<OwnedFd, Errno> {
+        openat(&self.descriptor, name, access | FILE_FLAGS, Mode::empty())
+    }
+
+    fn open_new(&self, name: &str, mode: NewFileMode) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS;
+        let is_shared = mode == NewFileMode::State && self.trust.group.is_some();
+        let mode = Mode::from_raw_mode(match mode {
+            NewFileMode::State if is_shared => 0o660,
+            NewFileMode::State | NewFileMode::Secret => 0o600,
+            NewFileMode::Output => 0o640,
+        });
+
+        let created = openat(&self.descriptor, name, flags, mode)?;
+        if is_shared {
+            fchmod(&created, mode)?;
+        }
+        Ok(created)
+    }
+
+    /// The directory, opened for reading.
+    fn listable(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(&self.descriptor, ".", flags, Mode::empty())
+    }
+
+    fn check(&self, found: &Metadata, path: &Path) -> Result<(), FileError> {
+        require_regular(found, path)?;
+        if found.nlink() > 1 {
+            return Err(FileError::HardLinks(path.to_owned(), found.nlink()));
+        }
+        self.trust.check(found, path)
+    }
+}
+
+impl Trust {
+    fn in_directory(directory: &Metadata, content: DirectoryContent) -> Self {
+        let (user, group) = (geteuid().as_raw(), directory.gid());
+        let is_shared = !is_root() && directory.mode() & GROUP_WRITE != 0 && is_own_group(group);
+        Self { user, group: is_shared.then_some(group), content }
+    }
+
+    /// Fails if a file or directory is not used.
+    fn check(self, found: &Metadata, path: &Path) -> Result<(), FileError> {
+        let owner = found.uid();
+        // Root can do everything that this process can do.
+        let is_trusted = owner == self.user || owner == 0 || self.group == Some(found.gid());
+        if !is_trusted {
+            return Err(FileError::ForeignOwner(path.to_owned(), owner));
+        }
+
+        let is_state = self.content == DirectoryContent::State;
+        if is_state && found.mode() & OTHERS_WRITE != 0 {
+            return Err(FileError::WritableByOthers(path.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether this process is a member of a group.
+fn is_own_group(group: u32) -> bool {
+    let is_member = |groups: Vec<Gid>| groups.iter().any(|own| own.as_raw() == group);
+    getegid().as_raw() == group || getgroups().is_ok_and(is_member)
+}
