@@ -198,6 +198,11 @@ const TENANT_POLL_FAILURES: Description<'_> = (
     COUNTER,
     "Failed polls of this tenant since the start of the daemon, by cause.",
 );
+const PANICS: Description<'_> = (
+    "panics_total",
+    COUNTER,
+    "Tasks that a fault in this program has ended since the start of the daemon, by task; the other tasks continue.",
+);
 
 const GAUGE: MetricKind = MetricKind::Gauge;
 const COUNTER: MetricKind = MetricKind::Counter;
@@ -211,7 +216,7 @@ struct TenantSeries<'a> {
 
 /// Every family of this build, in the order of the reference page.
 pub fn metric_families() -> Vec<MetricDescription> {
-    let single = [BUILD_INFO, TENANTS, CONDITIONS, POLL_FAILURES, TENANT_POLL_FAILURES];
+    let single = [BUILD_INFO, TENANTS, CONDITIONS, POLL_FAILURES, TENANT_POLL_FAILURES, PANICS];
     let global = GLOBAL_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
     let tenants = tenant_families().into_iter().map(|(name, kind, help, _)| (name, kind, help));
     let sinks = SINK_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
@@ -255,6 +260,7 @@ pub(super) fn render(overview: &StatusOverview, views: &Views) -> String {
     add_tenants_by_state(&mut exposition, overview);
     add_conditions(&mut exposition, overview);
     add_failures(&mut exposition, overview);
+    add_panics(&mut exposition, overview);
 
     if overview.tenants.len() <= overview.tenant_series {
         add_tenants(&mut exposition, overview, views);
@@ -335,6 +341,14 @@ fn add_failures(exposition: &mut Exposition, overview: &StatusOverview) {
         .into_iter()
         .map(|(class, times)| (Labels::new(&[("cause", class.as_str())]), number(times)));
     add_owned(exposition, POLL_FAILURES, series);
+}
+
+/// Adds one series per task, also for those without a panic.
+fn add_panics(exposition: &mut Exposition, overview: &StatusOverview) {
+    let series = overview
+        .panics
+        .map(|(task, panics)| (Labels::new(&[("task", task.as_str())]), number(panics)));
+    add_owned(exposition, PANICS, series);
 }
 
 /// Adds a family whose labels belong to no other one.

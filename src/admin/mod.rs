@@ -6,7 +6,9 @@
 //! limits methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
 //! See decision 0032.
 
+mod connections;
 mod exposition;
+mod listener;
 mod metrics;
 mod overview;
 mod page;
@@ -15,27 +17,28 @@ mod views;
 
 pub use metrics::{MetricDescription, metric_families};
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
     sync::{RwLock, Semaphore, watch},
     task::block_in_place,
 };
 
-use self::{overview::StatusOverview, server::PageResponse, views::Views};
+use self::{listener::Listener, overview::StatusOverview, server::PageResponse, views::Views};
 use crate::{
     checkpoint::{CheckpointError, StatusDetail},
     conditions::{grouped, not_ready_reasons},
-    daemon::Engine,
-    error::{Explanation, chain},
+    config::ListenAddress,
+    daemon::{CaughtPanic, ContainedTask, Engine, contain, report_panic},
+    error::{Explanation, Hint, chain},
+    foreign_text::ForeignText,
 };
 
 /// A bound listener. It is opened before the daemon starts, so that a port that is in use is
 /// reported at startup.
 #[derive(Debug)]
 pub struct Admin {
-    listener: TcpListener,
+    listener: Listener,
     hosts: Arc<[String]>,
 }
 
@@ -43,8 +46,15 @@ pub struct Admin {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on `{address}` for the status page")]
 pub struct ListenError {
-    address: SocketAddr,
+    address: ListenAddress,
     source: std::io::Error,
+}
+
+impl Hint for ListenError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        let is_denied = self.source.kind() == std::io::ErrorKind::PermissionDenied;
+        is_denied.then(|| self.address.permission_hint().into())
+    }
 }
 
 /// The data from which all responses are rendered.
@@ -64,15 +74,16 @@ const UPDATE_INTERVAL: Duration = Duration::from_secs(5);
 impl Admin {
     /// Binds the address. `hosts` are the host names that requests may use in addition to those of
     /// loopback. Fails if the address cannot be bound, for example because its port is in use.
-    pub async fn listen(address: SocketAddr, hosts: &[String]) -> Result<Self, ListenError> {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| ListenError { address, source })?;
+    pub async fn listen(address: &ListenAddress, hosts: &[String]) -> Result<Self, ListenError> {
+        let listener = Listener::bind(address).await;
+        let listener =
+            listener.map_err(|source| ListenError { address: address.clone(), source })?;
         Ok(Self { listener, hosts: hosts.into() })
     }
 
     /// The bound address. Its port is the selected one if the configured port is 0.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.listener.local_addr().ok()
+    pub fn address(&self) -> Option<ListenAddress> {
+        self.listener.address()
     }
 
     /// Serves requests. Never returns.
@@ -82,7 +93,10 @@ impl Admin {
         tokio::spawn(update_views(Arc::clone(&sources)));
         server::serve(self.listener, self.hosts, move |path, query| {
             let sources = Arc::clone(&sources);
-            async move { respond(&sources, &path, &query).await }
+            async move {
+                let response = contain(respond(&sources, &path, &query)).await;
+                response.unwrap_or_else(|panic| after_panic(&sources, &panic))
+            }
         })
         .await;
     }
@@ -127,7 +141,7 @@ async fn respond(sources: &Sources, path: &str, query: &str) -> PageResponse {
         "/healthz" => {
             let stalled = engine.meters.stalled();
             if stalled.is_empty() {
-                PageResponse::text("alive\n".to_owned())
+                PageResponse::text("alive\n")
             } else {
                 PageResponse::unavailable(&stalled)
             }
@@ -136,10 +150,17 @@ async fn respond(sources: &Sources, path: &str, query: &str) -> PageResponse {
             let _reading = sources.reading.acquire().await;
             let views = sources.views.read().await.clone();
             let response = block_in_place(|| render(&engine, &views, path, query));
-            response.unwrap_or_else(|error| PageResponse::unavailable(&[chain(&error)]))
+            response.unwrap_or_else(|error| PageResponse::unavailable(&[line(&chain(&error))]))
         }
         _ => PageResponse::not_found(),
     }
+}
+
+/// The response to a request that a fault in this program has interrupted.
+fn after_panic(sources: &Sources, panic: &CaughtPanic) -> PageResponse {
+    let meters = Arc::clone(&sources.current.borrow().meters);
+    report_panic(&meters, ContainedTask::Request, "status page", panic);
+    PageResponse::unavailable(&[panic.to_string()])
 }
 
 fn render(
@@ -165,16 +186,21 @@ fn readiness(overview: &StatusOverview) -> PageResponse {
         .map(|group| {
             let severity = group.condition.severity.as_str();
             let Explanation { message, hint } = group.explanation();
-            let hint = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
-            format!("{severity}: {message}{hint}")
+            let hint = hint.map_or_else(String::new, |hint| format!("\n  hint: {}", line(&hint)));
+            format!("{severity}: {}{hint}", line(&message))
         })
         .collect();
 
     let reasons = not_ready_reasons(&overview.facts, &overview.conditions);
     if reasons.is_empty() {
         let lines = [vec!["ready".to_owned()], listed].concat();
-        return PageResponse::text(lines.join("\n") + "\n");
+        return PageResponse::text(&(lines.join("\n") + "\n"));
     }
-    let reasons = reasons.into_iter().map(|reason| reason.message);
+    let reasons = reasons.into_iter().map(|reason| line(&reason.message));
     PageResponse::unavailable(&reasons.chain(listed).collect::<Vec<_>>())
+}
+
+/// A message as one line of plain text.
+fn line(message: &str) -> String {
+    ForeignText::new(message).escaped().into_owned()
 }

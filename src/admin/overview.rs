@@ -18,7 +18,7 @@ use crate::{
         BySubject, Condition, ConditionFacts, ConditionSeverity, SinkHealth, TenantHealth,
         severity_of,
     },
-    daemon::{CurrentStatus, DaemonState, Engine, PollCounts, host_name},
+    daemon::{ContainedTask, CurrentStatus, DaemonState, Engine, PollCounts, host_name},
     model::UnixMillis,
 };
 
@@ -47,6 +47,8 @@ pub(super) struct StatusOverview {
     pub facts: ConditionFacts,
     /// What needs attention, the most urgent first.
     pub conditions: Vec<Condition>,
+    /// The contained panics since the start of the process.
+    pub panics: [(ContainedTask, u64); ContainedTask::ALL.len()],
     /// With more tenants than this, the metrics have no series per tenant.
     pub tenant_series: usize,
 }
@@ -146,6 +148,7 @@ impl StatusOverview {
             free: facts.free_bytes.unwrap_or(0),
             facts,
             conditions,
+            panics: ContainedTask::ALL.map(|task| (task, engine.meters.panics(task))),
             tenant_series: admin.map_or(0, |admin| admin.tenant_series),
         })
     }

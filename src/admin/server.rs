@@ -1,5 +1,5 @@
 //! An HTTP/1 server for a small number of small requests: GET and HEAD without a body, with limits
-//! on connections, sizes and times.
+//! on connections ([`super::connections`]), sizes and times.
 //!
 //! The `Host` header must contain a permitted name. Otherwise, a malicious web page whose host name
 //! resolves to this address could read the responses (DNS rebinding). The IP address to which the
@@ -19,12 +19,16 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
 
-/// The maximum number of concurrent connections.
-const MAX_CONNECTIONS: usize = 64;
+use super::{
+    connections::{AdmittedConnection, Connections},
+    listener::{AcceptedStream, Listener},
+};
+use crate::foreign_text::ForeignText;
+
 /// The time within which a client must send its headers.
 const HEADERS_LIMIT: Duration = Duration::from_secs(5);
 /// The maximum duration of a connection.
@@ -43,8 +47,10 @@ pub(super) struct PageResponse {
 }
 
 impl PageResponse {
-    /// 200, as plain text.
-    pub(super) fn text(body: String) -> Self {
+    /// 200, as plain text. Hidden characters are escaped, because clients such as curl show the
+    /// body on a terminal.
+    pub(super) fn text(body: &str) -> Self {
+        let body = ForeignText::new(body).escaped_lines().into_owned();
         Self { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", body }
     }
 
@@ -62,7 +68,7 @@ impl PageResponse {
     /// 503, with one reason per line.
     pub(super) fn unavailable(reasons: &[String]) -> Self {
         let body = reasons.iter().fold(String::new(), |body, reason| body + reason + "\n");
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::text(body) }
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::text(&body) }
     }
 
     /// 404, with a hint that lists the paths.
@@ -82,23 +88,22 @@ impl PageResponse {
 
     /// A message, and a line with its hint.
     fn rejected(status: StatusCode, message: &str, hint: &str) -> Self {
-        Self { status, ..Self::text(format!("{message}\n  hint: {hint}\n")) }
+        Self { status, ..Self::text(&format!("{message}\n  hint: {hint}\n")) }
     }
 }
 
-/// Serves connections. `respond` is called with the path and the query of each permitted request.
-/// Never returns.
-pub(super) async fn serve<F, A>(listener: TcpListener, hosts: Arc<[String]>, respond: F)
+/// Serves connections. `respond` is called with the path and the query of each permitted request;
+/// for a path that is not a health endpoint, one call at a time. Never returns.
+pub(super) async fn serve<F, A>(listener: Listener, hosts: Arc<[String]>, respond: F)
 where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = PageResponse> + Send,
+    A: Future<Output = PageResponse> + Send + 'static,
 {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Arc::new(Connections::default());
+    let pages = Arc::new(Semaphore::new(1));
     loop {
-        // An error would mean that the semaphore is closed, which never happens.
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the status page");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -106,21 +111,69 @@ where
             }
         };
 
-        let (hosts, respond) = (Arc::clone(&hosts), respond.clone());
-        tokio::spawn(async move {
-            let connection = serve_connection(stream, hosts, respond);
-            let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
-            drop(permit);
-        });
+        if let Some(admitted) = connections.admit(accepted.client()) {
+            let (hosts, pages) = (Arc::clone(&hosts), Arc::clone(&pages));
+            tokio::spawn(serve_accepted(accepted, admitted, hosts, pages, respond.clone()));
+        }
+        // The new connection is served before the next one can replace it.
+        tokio::task::yield_now().await;
     }
 }
 
-async fn serve_connection<F, A>(stream: TcpStream, hosts: Arc<[String]>, respond: F)
-where
+/// Serves a connection until it ends, takes too long, or is replaced by a newer one.
+async fn serve_accepted<F, A>(
+    accepted: AcceptedStream,
+    admitted: AdmittedConnection,
+    hosts: Arc<[String]>,
+    pages: Arc<Semaphore>,
+    respond: F,
+) where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = PageResponse> + Send,
+    A: Future<Output = PageResponse> + Send + 'static,
 {
-    let local_address = stream.local_addr().ok().map(|address| address.ip());
+    let admitted = Arc::new(admitted);
+    let answer = {
+        let admitted = Arc::clone(&admitted);
+        move |path: String, query| {
+            let (admitted, pages) = (Arc::clone(&admitted), Arc::clone(&pages));
+            let respond = respond.clone();
+            async move {
+                if is_health(&path) {
+                    return respond(path, query).await;
+                }
+                // An error would mean that the semaphore is closed, which never happens.
+                let _page = pages.acquire().await;
+                let _pending = admitted.pending_response();
+                respond(path, query).await
+            }
+        }
+    };
+
+    let served = async {
+        match accepted {
+            AcceptedStream::Tcp(stream, _) => {
+                let local_address = stream.local_addr().ok().map(|address| address.ip());
+                serve_connection(stream, local_address, hosts, answer).await;
+            }
+            AcceptedStream::Unix(stream) => serve_connection(stream, None, hosts, answer).await,
+        }
+    };
+    tokio::select! {
+        () = admitted.closed() => {}
+        _ = tokio::time::timeout(CONNECTION_LIMIT, served) => {}
+    }
+}
+
+async fn serve_connection<S, F, A>(
+    stream: S,
+    local_address: Option<IpAddr>,
+    hosts: Arc<[String]>,
+    respond: F,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = PageResponse> + Send + 'static,
+{
     let service = service_fn(move |request: Request<Incoming>| {
         let (hosts, respond) = (Arc::clone(&hosts), respond.clone());
         async move {
@@ -157,13 +210,17 @@ fn rejection(request: &Request<Incoming>, host: HostCheck) -> Option<PageRespons
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Some(PageResponse::rejected(status, "method not allowed", "use GET or HEAD"));
     }
-    let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
-    if !is_health && host == HostCheck::Unknown {
+    if !is_health(request.uri().path()) && host == HostCheck::Unknown {
         let status = StatusCode::MISDIRECTED_REQUEST;
         let hint = "add the name to `admin.hosts`";
         return Some(PageResponse::rejected(status, "unknown host name", hint));
     }
     None
+}
+
+/// Whether the path is that of a health endpoint.
+fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
 }
 
 /// The result of checking the `Host` header of a request.

@@ -13,9 +13,9 @@ use std::{
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
-    daemon::{Engine, Reporter},
+    daemon::{ContainedTask, Engine, Reporter, contained, report_panic},
     model::{Day, Severity},
-    report::{Detail, ReportedChange, Row, Window},
+    report::{Detail, Report, ReportedChange, Row, Window},
 };
 
 /// The views of all tenants by name.
@@ -81,18 +81,35 @@ impl Views {
                 continue;
             }
 
-            let report = reporter.report(&tenant, &state.plan, window, Detail::Row)?;
-            // The first poll reads many historical changes, which were not observed recently.
-            let shown = report.changes.iter().filter(|change| {
-                change.day > today.plus(-CHANGE_DAYS)
-                    && change.severity > Severity::Informational
-                    && !change.historical
+            let read = contained(|| {
+                let report = reporter.report(&tenant, &state.plan, window, Detail::Row)?;
+                Ok::<_, CheckpointError>(TenantView::of(&report, end, today))
             });
-            let changes = shown.take(MAX_CHANGES).cloned().collect();
-            let view = TenantView { end, row: Row::of(&report), changes };
-            self.0.insert(tenant.name.clone(), Arc::new(view));
+            match read {
+                Ok(view) => {
+                    self.0.insert(tenant.name.clone(), Arc::new(view?));
+                }
+                Err(panic) => {
+                    report_panic(&engine.meters, ContainedTask::Request, &tenant.name, &panic);
+                    reporter = Reporter::new(&checkpoint);
+                }
+            }
         }
         Ok(())
+    }
+}
+
+impl TenantView {
+    /// The view of a report that covers the log up to `end`.
+    fn of(report: &Report, end: u64, today: Day) -> Self {
+        // The first poll reads many historical changes, which were not observed recently.
+        let shown = report.changes.iter().filter(|change| {
+            change.day > today.plus(-CHANGE_DAYS)
+                && change.severity > Severity::Informational
+                && !change.historical
+        });
+        let changes = shown.take(MAX_CHANGES).cloned().collect();
+        Self { end, row: Row::of(report), changes }
     }
 }
 

@@ -1,33 +1,43 @@
 //! Checks that depend on this host: which files the service can read, which other users can read
 //! its secrets, whether it can use its state directory, and whether its port is free. Nothing that
-//! a check creates remains, and every check is judged as the service's user. Start reading at
-//! [`HostChecks::new`].
+//! a check creates remains, and every check is judged as the service's user, as whom root executes
+//! the command. Start reading at [`HostChecks::new`].
 
 use std::{
     collections::BTreeSet,
     io::ErrorKind,
     net::TcpListener,
-    os::unix::fs::MetadataExt,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{Access, Mode, access, mkdir, rmdir},
     io::Errno,
+    process::geteuid,
 };
 
-use super::{findings::Findings, service_user::ServiceUser};
+use super::{
+    findings::Findings,
+    service_user::{ServiceUser, is_of_package},
+};
 use crate::{
-    config::{Configuration, DEFAULT_PATH, DIRECTORIES},
+    checkpoint::CheckpointError,
+    config::{Configuration, DEFAULT_PATH, DIRECTORIES, ListenAddress},
     error::Explanation,
+    files::{FileError, OwnedDirectory, acts_for_root, read_limited},
     settings::{Fault, Origin, SecretRef},
 };
 
 /// The checks of one configuration.
 pub(super) struct HostChecks<'a> {
     configuration: &'a Configuration,
-    /// The user as whom the service runs; `None` if that is the user of this process.
-    service: Option<ServiceUser>,
+    /// The user of this process. Root has executed `check` as the user of the service, unless the
+    /// service runs as root.
+    user: ServiceUser,
 }
 
 /// A file that the service reads.
@@ -45,33 +55,33 @@ enum Obstacle {
     File,
     /// The permissions of this directory, in which the file is.
     Directory(PathBuf),
+    /// It is a directory, a FIFO, a socket or a device.
+    NotRegular,
+}
+
+/// What users who are neither the owner of a secret nor in its group can do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exposure {
+    Read,
+    Change,
 }
 
 /// The permission bits of a file for users who are neither its owner nor in its group.
 const READ_OR_WRITE_BY_OTHERS: u32 = 0o006;
+/// The maximum size in bytes of a file that is searched for a private key.
+const MAX_SEARCHED_BYTES: u64 = 4 << 20;
 
 impl<'a> HostChecks<'a> {
     pub(super) fn new(configuration: &'a Configuration) -> Self {
-        Self { configuration, service: ServiceUser::of_service(&configuration.state_directory) }
+        Self { configuration, user: ServiceUser::current() }
     }
 
     /// Adds an error for each file that the service cannot read. Credentials of systemd are read by
     /// systemd, and a missing file of a secret is reported when the secret is read.
     pub(super) fn check_files(&self, findings: &mut Findings) {
         let files = self.files();
-        let obstacles = self.as_service(|| {
-            files.iter().map(|file| obstacle(&file.path)).collect::<Vec<Option<Obstacle>>>()
-        });
-        let obstacles = match obstacles {
-            Ok(obstacles) => obstacles,
-            Err(error) => {
-                let message = format!("cannot check which files the service can read: {error}");
-                return findings.add_notes([Explanation::new(message)]);
-            }
-        };
-
-        let errors = files.iter().zip(obstacles).filter_map(|(file, obstacle)| {
-            let explanation = self.explain(&file.path, &obstacle?);
+        let errors = files.iter().filter_map(|file| {
+            let explanation = self.explain(&file.path, &obstacle(&file.path)?);
             Some(match &file.origin {
                 Some(origin) => origin.fault(explanation),
                 None => Fault::elsewhere(explanation),
@@ -80,8 +90,9 @@ impl<'a> HostChecks<'a> {
         findings.add_errors(errors);
     }
 
-    /// Adds a warning for each secret and private key that other users can read or change, and for
-    /// each secret that is probably not the intended one.
+    /// Adds an error for each secret and private key that other users can change, and a warning for
+    /// each one that they can read and for each secret that is probably not the intended one.
+    /// Nothing is added about a file with another error.
     pub(super) fn check_secrets(&self, findings: &mut Findings) {
         let secrets = self
             .configuration
@@ -93,10 +104,17 @@ impl<'a> HostChecks<'a> {
 
         let mut seen = BTreeSet::new();
         for (path, origin) in secrets.chain(keys.filter(|(path, _)| is_confidential(path))) {
-            if seen.insert(path.clone())
-                && let Some(explanation) = exposure(&path)
-            {
-                findings.add_warnings([origin.fault(explanation)]);
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            let Some((exposure, explanation)) = exposure(&path) else { continue };
+            let fault = origin.fault(explanation);
+            if findings.has_error_at(&fault) || findings.has_error_about(&fault.message) {
+                continue;
+            }
+            match exposure {
+                Exposure::Read => findings.add_warnings([fault]),
+                Exposure::Change => findings.add_errors([fault]),
             }
         }
         findings.add_warnings(self.configuration.doubtful_secrets());
@@ -116,21 +134,23 @@ impl<'a> HostChecks<'a> {
         let (Some(admin), Some(origin)) = (&self.configuration.admin, &inspection.listen) else {
             return;
         };
-        let bound = self.as_service(|| TcpListener::bind(admin.listen).map(drop));
-        let Err(error) = bound.and_then(|bound| bound) else { return };
+        let Err(error) = can_listen(&admin.listen) else { return };
 
         let reason = match error.kind() {
             ErrorKind::AddrInUse => "the address is in use by another process".to_owned(),
             ErrorKind::AddrNotAvailable => "this host does not have the address".to_owned(),
             ErrorKind::PermissionDenied => {
-                format!("the user `{}` may not listen on this port", self.user().name)
+                format!("the user `{}` may not listen on this address", self.user.name)
             }
             _ => error.to_string(),
         };
+        let is_unix = matches!(admin.listen, ListenAddress::Unix(_));
         let hint = match error.kind() {
-            ErrorKind::AddrInUse => "stop that process, or set another port",
-            ErrorKind::PermissionDenied => "set a port above 1023",
-            _ => "set an address of this host, such as 127.0.0.1:9633",
+            ErrorKind::AddrInUse => "stop that process, or set another address".to_owned(),
+            kind if is_unix || kind == ErrorKind::PermissionDenied => {
+                admin.listen.permission_hint()
+            }
+            _ => "set an address of this host, such as 127.0.0.1:9633".to_owned(),
         };
         let message = format!("cannot listen on `{}`: {reason}", admin.listen);
         findings.add_errors([origin.fault(Explanation::new(message).with_hint(hint))]);
@@ -148,31 +168,19 @@ impl<'a> HostChecks<'a> {
         let secrets = self.configuration.secrets().iter().filter_map(|secret| {
             let SecretRef::File(path) = &secret.reference else { return None };
             let origin = Some(secret.origin.clone());
-            path.exists().then(|| ReadFile { path: path.clone(), origin })
+            // A file in a directory that cannot be entered may exist.
+            let may_exist = !matches!(path.try_exists(), Ok(false));
+            may_exist.then(|| ReadFile { path: path.clone(), origin })
         });
         sources.chain(named).chain(secrets).collect()
     }
 
-    /// Runs work as the service's user. Fails if this process cannot assume its identity.
-    pub(super) fn as_service<T: Send>(
-        &self,
-        work: impl FnOnce() -> T + Send,
-    ) -> std::io::Result<T> {
-        match &self.service {
-            Some(service) => service.run(work),
-            None => Ok(work()),
-        }
-    }
-
-    fn user(&self) -> ServiceUser {
-        self.service.clone().unwrap_or_else(ServiceUser::current)
-    }
-
     fn explain(&self, path: &Path, obstacle: &Obstacle) -> Explanation {
-        let (user, file) = (self.user(), path.display());
-        let reader = match &self.service {
-            Some(service) => format!("the service, which runs as the user `{}`,", service.name),
-            None => format!("the user `{}`", user.name),
+        let (user, file) = (&self.user, path.display());
+        let reader = if acts_for_root() {
+            format!("the service, which runs as the user `{}`,", user.name)
+        } else {
+            format!("the user `{}`", user.name)
         };
 
         match obstacle {
@@ -192,6 +200,10 @@ impl<'a> HostChecks<'a> {
                 );
                 Explanation::new(message).with_hint(entry_hint(directory, &user.group))
             }
+            Obstacle::NotRegular => {
+                let message = format!("cannot read `{file}`: it is not a regular file");
+                Explanation::new(message).with_hint("use the path of a regular file")
+            }
         }
     }
 
@@ -209,14 +221,13 @@ impl<'a> HostChecks<'a> {
             _ => "set `state.directory` to a directory in which files can be created".to_owned(),
         };
 
-        let user = self.user();
+        let user = &self.user;
         if directory.is_dir() {
             let usable = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-            let result = self.as_service(|| {
-                access(directory, usable)?;
-                try_creation(directory)
-            });
-            let error = result.and_then(|result| result.map_err(Into::into)).err()?;
+            let result = access(directory, usable).and_then(|()| try_creation(directory));
+            let Err(error) = result.map_err(std::io::Error::from) else {
+                return distrust(directory);
+            };
             let commands = format!(
                 "run `chown -R {}:{} {shown}` and `chmod 700 {shown}`",
                 user.name, user.group
@@ -233,7 +244,10 @@ impl<'a> HostChecks<'a> {
             return problem(format!("`{}` is not a directory", nearest.display()), hint);
         }
         // systemd creates the directory of the packages, and the user who starts the program any
-        // other one, so this is not judged as the service's user.
+        // other one.
+        if is_of_package(directory) && acts_for_root() {
+            return None;
+        }
         let error = std::io::Error::from(try_creation(nearest).err()?);
         let commands = format!("as root, run `install -d -m 700 -o {} {shown}`", user.name);
         let reason = format!(
@@ -243,6 +257,15 @@ impl<'a> HostChecks<'a> {
         );
         problem(reason, hint(&error, commands))
     }
+}
+
+/// Why the daemon would not use an existing state directory. At its start, it removes permissions
+/// of others from a directory of its own.
+fn distrust(directory: &Path) -> Option<Explanation> {
+    let error = OwnedDirectory::open(directory).err()?;
+    let is_own = fs_err::metadata(directory).is_ok_and(|found| found.uid() == geteuid().as_raw());
+    let is_corrected = is_own && matches!(error, FileError::WritableByOthers(_));
+    (!is_corrected).then(|| Explanation::of(&CheckpointError::from(error)))
 }
 
 /// The hint for a file in a directory that the service cannot enter. A directory of the
@@ -271,6 +294,28 @@ fn try_creation(parent: &Path) -> Result<(), Errno> {
     }
 }
 
+/// Listens on an address, and stops at once. A socket that this creates is removed; one that exists
+/// already is in use, or is replaced when the daemon starts.
+fn can_listen(address: &ListenAddress) -> std::io::Result<()> {
+    match address {
+        ListenAddress::Tcp(address) => TcpListener::bind(address).map(drop),
+        ListenAddress::Unix(path) => match UnixListener::bind(path) {
+            Ok(listener) => {
+                drop(listener);
+                fs_err::remove_file(path)
+            }
+            Err(_) if is_stale_socket(path) => Ok(()),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// Whether the path is a socket on which no process listens.
+fn is_stale_socket(path: &Path) -> bool {
+    let is_socket = fs_err::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err()
+}
+
 /// The message of an error of the operating system, without its number.
 fn error_text(error: &std::io::Error) -> String {
     let text = error.to_string();
@@ -281,7 +326,10 @@ fn error_text(error: &std::io::Error) -> String {
 /// because opening a named pipe would wait for its writer.
 fn obstacle(path: &Path) -> Option<Obstacle> {
     match access(path, Access::READ_OK) {
-        Ok(()) => None,
+        Ok(()) => {
+            let is_other = path.metadata().is_ok_and(|found| !found.is_file());
+            is_other.then_some(Obstacle::NotRegular)
+        }
         Err(Errno::NOENT | Errno::NOTDIR) => Some(Obstacle::Missing),
         Err(_) => {
             let mut directories: Vec<&Path> =
@@ -295,29 +343,31 @@ fn obstacle(path: &Path) -> Option<Obstacle> {
 
 /// Whether a file contains more than certificates: a private key, or data in another format.
 fn is_confidential(path: &Path) -> bool {
-    let Ok(content) = fs_err::read(path) else { return false };
+    let Ok(content) = read_limited(path, MAX_SEARCHED_BYTES) else { return false };
     let contains = |text: &[u8]| content.windows(text.len()).any(|part| part == text);
     contains(b"PRIVATE KEY-----") || !contains(b"-----BEGIN ")
 }
 
 /// What other users can do with a file that contains a secret; `None` if they have no access.
-fn exposure(path: &Path) -> Option<Explanation> {
+fn exposure(path: &Path) -> Option<(Exposure, Explanation)> {
     let mode = fs_err::metadata(path).ok()?.mode();
-    let verb = match mode & READ_OR_WRITE_BY_OTHERS {
+    let (exposure, verb) = match mode & READ_OR_WRITE_BY_OTHERS {
         0 => return None,
-        0o004 => "read",
-        0o002 => "change",
-        _ => "read and change",
+        0o004 => (Exposure::Read, "read"),
+        0o002 => (Exposure::Change, "change"),
+        _ => (Exposure::Change, "read and change"),
     };
 
     let file = path.display();
     let message = format!("every user of this host can {verb} the secret in `{file}`");
-    Some(Explanation::new(message).with_hint(format!("run `chmod 640 {file}`")))
+    Some((exposure, Explanation::new(message).with_hint(format!("run `chmod 640 {file}`"))))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{CWD, mkfifoat};
 
     use super::*;
 
@@ -331,6 +381,11 @@ mod tests {
         fs_err::write(&file, "key").unwrap();
         assert_eq!(obstacle(&file), None);
         assert_eq!(obstacle(&file.join("below")), Some(Obstacle::Missing));
+        assert_eq!(obstacle(directory.path()), Some(Obstacle::NotRegular));
+        let fifo = directory.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RUSR).unwrap();
+        assert_eq!(obstacle(&fifo), Some(Obstacle::NotRegular));
+        assert!(!is_confidential(&fifo));
     }
 
     /// Regression: the hint for a file in `sinks.d` was to move it out of that directory.
@@ -368,7 +423,7 @@ mod tests {
             fs_err::write(&file, content).unwrap();
             fs_err::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             let found = exposure(&file).filter(|_| is_confidential(&file));
-            let message = found.map(|explanation| explanation.message).unwrap_or_default();
+            let message = found.map(|(_, explanation)| explanation.message).unwrap_or_default();
             assert_eq!(!message.is_empty(), expected.is_some(), "{content} {mode:o}: {message}");
             assert!(message.contains(expected.unwrap_or_default()), "{message}");
         }

@@ -13,7 +13,7 @@ keys! {
     LISTEN: Key<Text> = required(
         "listen",
         TEXT,
-        "The IP address and port to listen on, such as 127.0.0.1:9633; port 0 selects a free port. An address other than loopback requires `hosts`.",
+        "The IP address and port to listen on, such as 127.0.0.1:9633; port 0 selects a free port. An address other than loopback requires `hosts`. With `unix:` and an absolute path, a Unix socket that only the user and the group of the service can use.",
     )
     .example("127.0.0.1:9633");
     HOSTS: Key<Texts> = optional(
