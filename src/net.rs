@@ -3,17 +3,22 @@
 //! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
 //! reqwest that have no limits. See decision 0048. `tls_config` builds the TLS configuration of
 //! every client, `connect` opens connections without HTTP, `tls` explains why TLS failed, and
-//! `failures` why a server cannot be reached.
+//! `failures` why a server cannot be reached. `credentials` decides to which addresses a credential
+//! may be sent.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod connect;
+mod credentials;
 mod failures;
 mod tls;
 mod tls_config;
 mod tls_probe;
 
-use std::{io::Read, path::Path, time::Duration};
+use std::{borrow::Cow, io::Read, path::Path, time::Duration};
 
 pub use connect::{ByteStream, ConnectError, TlsSettings, connect_tcp, connect_tls};
+pub use credentials::{CredentialChannel, is_platform_url, is_safe_platform_url, is_safe_url};
 pub use failures::{UnreachableCause, may_expect_tls};
 use reqwest::header::HeaderMap;
 pub use tls::TlsFault;
@@ -22,7 +27,7 @@ pub use tls_config::{ClientCertificate, install_crypto_provider, tls_config};
 pub(crate) use tls_probe::tests::silent_tls_server;
 pub use tls_probe::{TlsSupport, address_to_probe, tls_support};
 
-use crate::text::with_separators;
+use crate::{error::Hint, files::FileError, text::with_separators};
 
 /// The limit for establishing a connection.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +40,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The slowest accepted body, in bytes per second, averaged over [`RATE_WINDOW`].
 const MIN_BYTES_PER_SECOND: usize = 1 << 10;
+const MIN_BYTES_PER_WINDOW: usize = 30 * MIN_BYTES_PER_SECOND;
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// The highest accepted ratio of uncompressed to compressed size. Genuine responses stay far
@@ -44,9 +50,25 @@ const MAX_RATIO: usize = 100;
 /// compress better than [`MAX_RATIO`].
 const RATIO_ALLOWANCE_BYTES: usize = 1 << 20;
 
+/// The size from which the work on a body takes longer than to replace the worker thread.
+const LARGE_BODY_BYTES: usize = 16 << 10;
+
+/// The maximum number of headers of a response. Over HTTP/1.1, hyper limits their size to 400 KiB.
+const MAX_HEADERS: usize = 100;
+/// The maximum size of the headers of a response over HTTP/2, as RFC 9113, 6.5.2, defines it.
+const MAX_HEADER_LIST_BYTES: u32 = 16 << 10;
+/// The maximum size of a frame of HTTP/2, the smallest that RFC 9113, 6.5.2, permits.
+const MAX_FRAME_BYTES: u32 = 16 << 10;
+/// The bytes of one body that a server may send over HTTP/2 before they are read, and of all bodies
+/// of a connection.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 5 << 20;
+
 /// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("cannot read the certificates in `{0}`")]
     Certificates(String, #[source] rustls::pki_types::pem::Error),
     #[error("`{0}` contains no certificate")]
@@ -61,6 +83,15 @@ pub enum ClientError {
     ClientCertificate(String, #[source] rustls::Error),
     #[error("cannot set up the HTTP client")]
     Build(#[source] reqwest::Error),
+}
+
+impl Hint for ClientError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::File(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// Why the body of a response cannot be read.
@@ -123,20 +154,12 @@ fn limited(mut tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_idle_timeout(Duration::from_secs(30))
+        .http1_max_headers(MAX_HEADERS)
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .http2_max_frame_size(MAX_FRAME_BYTES)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .tls_backend_preconfigured(tls)
-}
-
-/// Whether a credential may be sent to the URL: it uses HTTPS, or HTTP to a loopback address, and
-/// contains neither a user name nor a password.
-pub fn is_safe_url(url: &url::Url) -> bool {
-    let is_loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    };
-    let has_no_user = url.username().is_empty() && url.password().is_none();
-    has_no_user && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback))
 }
 
 /// Reads a body of at most `limit` bytes, regardless of its `Content-Length`.
@@ -177,10 +200,11 @@ pub(crate) async fn read_growing(
         response.chunk().await.map_err(|error| BodyError::Interrupted(error.without_url()))?
     {
         rate.count(chunk.len())?;
-        if body.len() + chunk.len() > limit {
+        let length = body.len().saturating_add(chunk.len());
+        if length > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        budget.grow(body.len() + chunk.len()).await;
+        budget.grow(length).await;
         body.extend_from_slice(&chunk);
     }
     Ok(body)
@@ -201,17 +225,30 @@ impl Default for ReadRate {
 
 impl ReadRate {
     fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
-        self.bytes += bytes;
+        self.bytes = self.bytes.saturating_add(bytes);
         if self.window_start.elapsed() < RATE_WINDOW {
             return Ok(());
         }
 
-        let required = MIN_BYTES_PER_SECOND * usize::try_from(RATE_WINDOW.as_secs()).unwrap_or(0);
-        if self.bytes < required {
+        if self.bytes < MIN_BYTES_PER_WINDOW {
             return Err(BodyError::TooSlow);
         }
         *self = Self::default();
         Ok(())
+    }
+}
+
+/// Runs work on a body of this size. The other tasks of the worker thread, such as the health
+/// endpoint, do not wait for the work on a large body.
+pub(crate) fn off_worker<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    let can_be_replaced = matches!(flavor, Ok(RuntimeFlavor::MultiThread));
+    if body_bytes >= LARGE_BODY_BYTES && can_be_replaced {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }
 
@@ -238,22 +275,23 @@ pub(crate) async fn inflate(
     }
 
     // The body is decompressed in parts, so that the limits are checked before more memory is used.
-    let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
+    let mut plain = Vec::with_capacity(body.len().saturating_mul(6).min(limit));
     let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice());
     let part = u64::try_from(RATIO_ALLOWANCE_BYTES).unwrap_or(u64::MAX);
     loop {
-        let read =
-            reader.by_ref().take(part).read_to_end(&mut plain).map_err(BodyError::Decompress)?;
+        let read = off_worker(body.len(), || reader.by_ref().take(part).read_to_end(&mut plain));
+        let read = read.map_err(BodyError::Decompress)?;
         if plain.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        if plain.len() > body.len() * MAX_RATIO + RATIO_ALLOWANCE_BYTES {
+        let allowed = body.len().saturating_mul(MAX_RATIO).saturating_add(RATIO_ALLOWANCE_BYTES);
+        if plain.len() > allowed {
             return Err(BodyError::DecompressionBomb);
         }
         if read == 0 {
             return Ok(plain);
         }
-        budget.grow(body.len() + plain.len()).await;
+        budget.grow(body.len().saturating_add(plain.len())).await;
     }
 }
 
@@ -261,7 +299,8 @@ pub(crate) async fn inflate(
 /// the response (RFC 9110, section 10.2.3). At most one hour; zero for a date in the past.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("Retry-After")?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
 
@@ -275,23 +314,6 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn allows_credentials_over_https_or_loopback() {
-        for (url, is_safe) in [
-            ("https://graph.microsoft.com", true),
-            ("http://127.0.0.1:8080", true),
-            ("http://[::1]:8080", true),
-            ("http://localhost:1", true),
-            ("http://graph.microsoft.com", false),
-            ("http://127.0.0.1.example.com", false),
-            ("http://localhost.example.com", false),
-            ("https://user@graph.microsoft.com", false),
-            ("ftp://127.0.0.1", false),
-        ] {
-            assert_eq!(is_safe_url(&url.parse().unwrap()), is_safe, "{url}");
-        }
-    }
 
     #[tokio::test]
     async fn rejects_decompression_bombs() {
@@ -346,9 +368,14 @@ mod tests {
         check("17", Some(17));
         check("0", Some(0));
         check("1000000000", Some(3_600));
+        for longest in ["2147483648", "9223372036854775807", "18446744073709551616"] {
+            check(longest, Some(3_600));
+        }
+        check("Thu, 30 Dec 9999 10:00:00 GMT", Some(3_600));
         check("Sun, 22 Nov 2026 10:00:41 GMT", Some(41));
         check("Sun, 22 Nov 2026 09:00:00 GMT", Some(0));
-        check("soon", None);
-        check("-5", None);
+        for invalid in ["soon", "", "-5", "-0.5", "+7", "1e308", "NaN", "7.5"] {
+            check(invalid, None);
+        }
     }
 }

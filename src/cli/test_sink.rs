@@ -38,8 +38,8 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
         let plan = selected_sink(&configuration, &args.name)?;
         document.check_stdout([plan])?;
 
-        // The record has the labels of a configured tenant, because a sink may require them.
-        let tenant = configuration.tenants.first();
+        // The record has the labels of a tenant of the sink, because the sink may require them.
+        let tenant = configuration.tenants.iter().find(|tenant| plan.tenants.matches(tenant));
         let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
         let context = sink_context(plan, &Arc::new(Clients::new(&configuration.http)?));
         let result = block_on(deliver(plan, context, labels))?;

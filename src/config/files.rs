@@ -2,7 +2,10 @@
 //! it, and the CSV file that `tenants_file` names. This module only reads them; [`super::layers`]
 //! merges their values.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use super::{
     ConfigError,
@@ -10,13 +13,20 @@ use super::{
     layers::SourceFile,
     tenants_csv,
 };
-use crate::settings::{Fault, KeyDefinition, Source};
+use crate::{
+    error::Hint,
+    files::{FileError, list_directory, read_limited},
+    settings::{Fault, KeyDefinition, Source},
+};
 
 /// The directories next to the main file whose files are also read.
 pub const DIRECTORIES: [&str; 2] = [TENANTS_DIRECTORY, SINKS_DIRECTORY];
 
 const TENANTS_DIRECTORY: &str = "tenants.d";
 const SINKS_DIRECTORY: &str = "sinks.d";
+
+/// The maximum size of a file.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Reads the main file. `hint` is the hint of the error if that fails.
 pub(super) fn read_main(path: &Path, hint: &str) -> Result<Source, ConfigError> {
@@ -31,11 +41,8 @@ pub(super) fn read_directories(main: &Path) -> Result<Vec<SourceFile>, ConfigErr
     let mut read_files = Vec::new();
     for (name, keys) in directories {
         let directory = main.with_file_name(name);
-        if !directory.is_dir() {
-            continue;
-        }
-
-        let mut files = list(&directory).map_err(|error| cannot_read(&directory, &error, ""))?;
+        let listed = list_directory(&directory);
+        let mut files = listed.map_err(|error| not_used(&directory, error, ""))?;
         files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
         for file in files {
@@ -58,16 +65,23 @@ fn read(path: PathBuf, keys: &'static [KeyDefinition]) -> Result<SourceFile, Con
     Ok(SourceFile { path, keys, source })
 }
 
-/// The paths of all files in a directory, in no particular order.
-#[expect(clippy::disallowed_methods, reason = "`cannot_read` names the directory")]
-fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
+    let bytes = read_limited(path, MAX_FILE_BYTES);
+    let bytes = bytes.map_err(|error| not_used(path, error, hint))?;
+    String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))
 }
 
-#[expect(clippy::disallowed_methods, reason = "`cannot_read` names the file")]
-fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
-    let bytes = std::fs::read(path).map_err(|error| cannot_read(path, &error, hint))?;
-    String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))
+/// The fault of a file or directory that is not used. `hint` is for a file that does not exist.
+fn not_used(path: &Path, error: FileError, hint: &str) -> ConfigError {
+    match error {
+        FileError::Io { source, .. } => cannot_read(path, &source, hint),
+        error => ConfigError(vec![Fault {
+            message: error.to_string(),
+            file: path.display().to_string(),
+            location: None,
+            hint: error.hint().map(Cow::into_owned),
+        }]),
+    }
 }
 
 /// The fault of a file or directory that cannot be read. `error` must not contain its path. `hint`

@@ -10,6 +10,7 @@ mod files;
 mod inspection;
 mod keys;
 mod layers;
+mod listen;
 mod outline;
 mod read;
 mod tenants_csv;
@@ -17,7 +18,6 @@ mod variables;
 
 use std::{
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -28,6 +28,7 @@ pub use files::DIRECTORIES;
 pub use inspection::{ControlAttribute, ControlPattern, Inspection};
 pub use keys::KEYS;
 use layers::Layers;
+pub use listen::ListenAddress;
 pub use outline::{Outline, ValueHash};
 use variables::variables;
 
@@ -83,8 +84,8 @@ pub struct Configuration {
 /// The listener for metrics, health checks and the status page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminPlan {
-    /// The address and the port.
-    pub listen: SocketAddr,
+    /// Where the server accepts connections.
+    pub listen: ListenAddress,
     /// Values of the `Host` header that are accepted in addition to loopback names and addresses.
     pub hosts: Vec<String>,
     /// The number of tenants up to which metrics have a series per tenant.
@@ -262,12 +263,6 @@ impl Configuration {
         self.sinks.iter().find(|plan| plan.name == name)
     }
 
-    /// Whether a user signs in for a tenant or a sink. Such a sign-in replaces the refresh token in
-    /// the state directory.
-    pub fn has_user_credential(&self) -> bool {
-        self.credentials.iter().any(|named| named.credential.user().is_some())
-    }
-
     /// Like [`Self::load`], but reads the text of a file. `file` is the name of the file in faults.
     /// It reads no other files and no environment, so `tenants_file` has no effect.
     ///
@@ -283,13 +278,12 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// Fails with one fault per secret or credential that cannot be read. A credential that is only
+    /// Fails with one fault per secret or credential that cannot be read, and per secret that its
+    /// key does not permit, such as a key that can be guessed. A credential that is only
     /// temporarily unavailable is not a fault; see [`Self::warnings`].
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
-        let secrets = self.secrets.iter().filter_map(|secret| {
-            let error = secret.reference.read().err()?;
-            Some((&secret.origin, crate::error::chain(&error).into()))
-        });
+        let secrets =
+            self.secrets.iter().filter_map(|secret| Some((&secret.origin, secret.problem()?)));
         let credentials = self.credentials.iter().filter_map(|named| {
             let error = named.credential.check().err().filter(|error| !error.is_temporary())?;
             Some((&named.origin, Explanation::of(&error)))

@@ -1,6 +1,7 @@
 //! Tests of the configuration: values, defaults, and the messages for faults. They also check that
 //! the published examples are valid, and that the reference describes every key.
 
+mod confidentiality;
 #[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
 mod example_file;
 mod layers;

@@ -6,9 +6,9 @@
 /// The beginning of the names of all variables of this program.
 const PREFIX: &str = "SECURE_SCORE_FORWARDER_";
 
-/// The other variables of this program, without the prefix: the path of the configuration, and the
-/// commit of a build.
-const OTHERS: &[&str] = &["CONFIG", "COMMIT"];
+/// The other variables of this program, without the prefix: the path of the configuration, the
+/// commit of a build, and the files that root has opened for this process.
+const OTHERS: &[&str] = &["CONFIG", "COMMIT", "HANDED_DOWN"];
 
 /// The names and values of the variables that set keys or are misspelled, sorted by name.
 pub(super) fn variables() -> Vec<(String, String)> {
@@ -60,6 +60,7 @@ mod tests {
             ("SECURE_SCORE_FORWARDER__SCHEDULE__CR\u{fffd}N", true),
             ("SECURE_SCORE_FORWARDER_CONFIG", false),
             ("SECURE_SCORE_FORWARDER_COMMIT", false),
+            (crate::files::VARIABLE, false),
             ("SECURE_SCORE_DEMO_SECRET", false),
             ("PATH", false),
         ] {

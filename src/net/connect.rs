@@ -103,7 +103,7 @@ mod tests {
     async fn each_failed_handshake_has_a_reason() {
         let absent = Path::new("/absent/ca.pem");
         for (server_name, ca_file, expected) in [
-            ("h", Some(absent), "cannot read the certificates in `/absent/ca.pem`"),
+            ("h", Some(absent), "cannot open `/absent/ca.pem`"),
             ("h h", None, "`h h` is not a valid server name"),
             ("h", None, "TLS with `h:25` failed: the server does not use TLS on this port"),
         ] {

@@ -11,10 +11,7 @@ use rustls::{
 };
 
 use super::tls_config::{MAX_NAME_CHARS, UntrustedChain};
-use crate::{
-    error::Hint,
-    text::{count, one_line},
-};
+use crate::{error::Hint, foreign_text::ForeignText, text::count};
 
 /// The message of tokio-rustls for a connection that ends during the handshake.
 const HANDSHAKE_EOF: &str = "tls handshake eof";
@@ -93,7 +90,8 @@ impl TlsFault {
         let mut next = Some(error);
         while let Some(current) = next {
             if let Some(fault) = Self::of_one(current) {
-                let logged = one_line(&crate::error::chain(error), MAX_LOGGED_CHARS);
+                let error = crate::error::chain(error);
+                let logged = ForeignText::new(&error).for_message(MAX_LOGGED_CHARS);
                 tracing::debug!(error = logged, "TLS failed");
                 return Some(fault);
             }
@@ -277,7 +275,7 @@ fn name(name: &ServerName<'_>) -> String {
 fn presented_name(described: &str) -> Option<String> {
     let dns = described.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")"));
     let ip = || described.strip_prefix("IpAddress(").and_then(|rest| rest.strip_suffix(')'));
-    dns.or_else(ip).map(|name| one_line(name, MAX_NAME_CHARS))
+    dns.or_else(ip).map(|name| ForeignText::new(name).for_message(MAX_NAME_CHARS))
 }
 
 fn timestamp(time: UnixTime) -> Option<Timestamp> {

@@ -19,10 +19,13 @@ use x509_parser::{
 };
 
 use super::ClientError;
-use crate::text::one_line;
+use crate::{files, foreign_text::ForeignText};
 
 /// The maximum number of characters of a name of a certificate in a message.
 pub(super) const MAX_NAME_CHARS: usize = 200;
+
+/// The maximum size of a PEM file in bytes. That of all public authorities has about 250 KB.
+const MAX_PEM_BYTES: u64 = 4 << 20;
 
 /// The paths of the PEM files of a client certificate, with its chain, and of its private key.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +63,8 @@ pub fn install_crypto_provider() {
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, or does not contain what it must contain.
+/// Fails if a file cannot be read, or does not contain what it must contain, or if all users can
+/// change the private key.
 pub fn tls_config(
     ca_file: Option<&Path>,
     client: Option<ClientCertificate<'_>>,
@@ -89,7 +93,8 @@ pub fn tls_config(
         return Ok(builder.with_no_client_auth());
     };
     let chain = read_certificates(certificate)?;
-    let key = PrivateKeyDer::from_pem_file(key)
+    let pem = files::read_secret(key, MAX_PEM_BYTES)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|error| ClientError::PrivateKey(key.display().to_string(), error))?;
     builder
         .with_client_auth_cert(chain, key)
@@ -109,7 +114,8 @@ fn read_authorities(path: &Path) -> Result<RootCertStore, ClientError> {
 /// Reads the certificates of a PEM file. Fails if the file cannot be read or contains none.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let name = path.display().to_string();
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let pem = files::read_limited(path, MAX_PEM_BYTES)?;
+    let read = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let certificates = read.map_err(|error| ClientError::Certificates(name.clone(), error))?;
     if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
 }
@@ -185,7 +191,7 @@ impl UntrustedChain {
             }
         }
 
-        let issuer = one_line(&last.issuer().to_string(), MAX_NAME_CHARS);
+        let issuer = ForeignText::new(&last.issuer().to_string()).for_message(MAX_NAME_CHARS);
         let is_server = std::ptr::eq(last, &raw const server);
         Some(if is_server { Self::OnlyServerCertificate(issuer) } else { Self::EndsAt(issuer) })
     }

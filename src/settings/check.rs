@@ -13,8 +13,8 @@ pub(super) use scalar::between;
 use scalar::{as_phrase, expected_scalar, is_valid_scalar};
 
 use super::{
-    Faults, FileUse, KeyDefinition, Many, SecretRef, SecretUse, Section, Shape, Span, Table,
-    Variant,
+    Faults, FileUse, KeyDefinition, Many, SecretCheck, SecretRef, SecretUse, Section, Shape, Span,
+    Table, Variant,
     node::{Node, SetBy, Value},
 };
 use crate::text::nearest;
@@ -124,7 +124,7 @@ impl Checker<'_> {
             Shape::Table(keys) => self.table_of(value, keys),
             Shape::Tables(keys) => self.each(value, |checker, item| checker.table_of(item, keys)),
 
-            Shape::NameOrSection(_) | Shape::TextOrSecret if value.text().is_some() => {
+            Shape::NameOrSection(_) | Shape::TextOrSecret(_) if value.text().is_some() => {
                 self.scalar(value, Shape::Text);
             }
             Shape::NameOrSection(shape) => self.value(value, name, *shape),
@@ -134,8 +134,9 @@ impl Checker<'_> {
                 });
             }
 
-            Shape::Secret | Shape::TextOrSecret => self.secret(value),
-            Shape::Secrets => self.each_entry(value, Self::secret),
+            Shape::Secret(check) => self.secret(value, check),
+            Shape::TextOrSecret(check) => self.secret(value, Some(check)),
+            Shape::Secrets => self.each_entry(value, |checker, item| checker.secret(item, None)),
             Shape::OneOfOrTable { keys, .. } if value.table().is_some() => {
                 self.table_of(value, keys);
             }
@@ -272,8 +273,9 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks a reference to a secret: a table with one known key.
-    fn secret(&self, value: &Node) {
+    /// Checks a reference to a secret: a table with one known key. The text of the secret is
+    /// checked later, when it is read.
+    fn secret(&self, value: &Node, check: Option<SecretCheck>) {
         let hint = "write { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }";
 
         let one = match value.table().map(Table::entries) {
@@ -291,7 +293,7 @@ impl Checker<'_> {
             }
             (Some(_), Some(reference)) => {
                 let origin = self.faults.origin(value.span);
-                self.references.borrow_mut().secrets.push(SecretUse { reference, origin });
+                self.references.borrow_mut().secrets.push(SecretUse { reference, origin, check });
             }
             _ => {
                 // The value is not printed: it may be the secret itself.

@@ -207,7 +207,7 @@ fn is_table(shape: Shape, node: Option<&Node>) -> bool {
 /// The value as TOML. Text that may be a secret is replaced.
 fn shown(shape: Shape, node: &Node) -> String {
     match (shape, node.text()) {
-        (Shape::TextOrSecret, Some(_)) => toml_string(REDACTED),
+        (Shape::TextOrSecret(_), Some(_)) => toml_string(REDACTED),
         _ => node.map_texts(&redacted).to_toml(),
     }
 }

@@ -122,7 +122,9 @@ impl Variable<'_> {
                 self.set_tagged(inner, &KeyDefinition { shape: *shape, ..*key }, rest, &shown)
             }
 
-            Shape::Secret | Shape::TextOrSecret => self.set_secret(table, key.name, rest, &shown),
+            Shape::Secret(_) | Shape::TextOrSecret(_) => {
+                self.set_secret(table, key.name, rest, &shown)
+            }
             Shape::Map if !rest.is_empty() => {
                 let map = self.child(table, key.name, &shown)?;
                 // A name that the files do not contain is written in lower case.
@@ -268,10 +270,10 @@ impl Variable<'_> {
 
             // Child processes inherit the environment, so a key that can be a secret is never set
             // directly.
-            Shape::Secret => {
+            Shape::Secret(_) => {
                 unusable(format!("`{shown}` must refer to a secret, not contain it"), NAME_A_KIND)
             }
-            Shape::TextOrSecret => unusable(
+            Shape::TextOrSecret(_) => unusable(
                 format!("`{shown}` can be a secret: a variable must refer to it, not contain it"),
                 NAME_A_KIND,
             ),

@@ -7,7 +7,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    ExampleSection,
+    ExampleSection, SecretCheck,
     units::{show_duration, show_size},
 };
 
@@ -105,13 +105,14 @@ pub enum Shape {
     Texts,
     /// A table of strings whose keys the operator chooses.
     Map,
-    /// A reference to a secret: `{ credential = … }`, `{ file = … }` or `{ env = … }`.
-    Secret,
+    /// A reference to a secret: `{ credential = … }`, `{ file = … }` or `{ env = … }`. Its text
+    /// must pass the check, if there is one.
+    Secret(Option<SecretCheck>),
     /// A table of references to secrets whose keys the operator chooses.
     Secrets,
     /// A non-empty string, or a reference to a secret, for values that are secret at some
-    /// receivers.
-    TextOrSecret,
+    /// receivers. The text of the secret must pass the check.
+    TextOrSecret(SecretCheck),
     /// A table with these keys.
     Table(&'static [KeyDefinition]),
     /// A list of tables with these keys.

@@ -19,6 +19,7 @@ mod redacted;
 mod reference;
 mod schema;
 mod secret;
+mod secret_check;
 mod section;
 mod toml_text;
 mod typed;
@@ -39,15 +40,16 @@ pub use parse::parse;
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
+pub use secret_check::{GENERATE_KEY, SecretCheck, check_key, check_variety};
 pub use section::{FileUse, SecretUse, Section};
 pub use toml_text::{toml_key, toml_string};
 pub use typed::{
     Choice, Choices, DAY, Date, FILE, FLAG, FilePath, Flag, HasDefault, Integer, Key,
     KeyWithDefault, MAP, ManyOf, Map, NameOrSection, NameOrSectionValue, Named, NamedSections,
-    OneOf, Readable, SECRET, SECRETS, Secret, Secrets, Sections, Size, SubSection, TEXT,
-    TEXT_OR_SECRET, TEXTS, Text, TextOrSecret, TextOrSecretValue, Texts, Timespan, Typed,
-    defaulted, duration, integer, many_of, name_or_section, named_sections, one_of, optional,
-    required, section, sections, size, tagged_sections,
+    OneOf, Readable, SECRET, SECRETS, Secret, Secrets, Sections, Size, SubSection, TEXT, TEXTS,
+    Text, TextOrSecret, TextOrSecretValue, Texts, Timespan, Typed, checked_secret, defaulted,
+    duration, integer, many_of, name_or_section, named_sections, one_of, optional, required,
+    section, sections, size, tagged_sections, text_or_secret,
 };
 pub(crate) use typed::{choices, keys, names};
 pub use units::{parse_duration, parse_size};

@@ -61,9 +61,9 @@ fn of_shape(shape: Shape) -> Value {
         Shape::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Shape::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Secrets => {
-            json!({ "type": "object", "additionalProperties": of_shape(Shape::Secret) })
+            json!({ "type": "object", "additionalProperties": of_shape(Shape::Secret(None)) })
         }
-        Shape::Secret => {
+        Shape::Secret(_) => {
             let property = |kind: &str| (kind.to_owned(), json!({ "type": "string" }));
             let properties: Map<String, Value> = SecretRef::kinds().map(property).collect();
             json!({
@@ -72,8 +72,8 @@ fn of_shape(shape: Shape) -> Value {
             })
         }
         Shape::Table(keys) => schema(keys),
-        Shape::TextOrSecret => {
-            json!({ "oneOf": [of_shape(Shape::Text), of_shape(Shape::Secret)] })
+        Shape::TextOrSecret(_) => {
+            json!({ "oneOf": [of_shape(Shape::Text), of_shape(Shape::Secret(None))] })
         }
         Shape::Tables(keys) => json!({ "type": "array", "items": schema(keys) }),
         Shape::NameOrSection(shape) => json!({ "oneOf": [{ "type": "string" }, of_shape(*shape)] }),

@@ -5,6 +5,7 @@
 //! See decision 0034.
 
 use std::{
+    borrow::Cow,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -12,7 +13,10 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::node::Node;
-use crate::error::Explanation;
+use crate::{
+    error::{Explanation, Hint},
+    files::{self, FileError},
+};
 
 /// Where a secret is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +39,22 @@ pub enum SecretError {
     )]
     NoCredential(String),
     #[error("cannot read the secret")]
-    Read(#[source] std::io::Error),
+    Read(#[source] FileError),
     #[error("the secret in `{0}` is empty")]
     Empty(String),
     #[error("environment variable `{0}` is not set")]
     NoVariable(String),
     #[error("the secret in `{0}` is not a single line of text")]
     NotALine(String),
+}
+
+impl Hint for SecretError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Read(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl SecretRef {
@@ -61,12 +74,13 @@ impl SecretRef {
     /// # Errors
     ///
     /// Fails with [`SecretError::NoCredential`], [`SecretError::NoVariable`] or
-    /// [`SecretError::Read`] if there is no such secret, and with [`SecretError::Empty`] or
+    /// [`SecretError::Read`] if there is no such secret, or if its file is not a regular file, is
+    /// larger than 64 KiB, or can be changed by all users; and with [`SecretError::Empty`] or
     /// [`SecretError::NotALine`] if its text is not usable. No error contains the secret.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         let text = match self {
-            Self::Credential(name) => read_file(&credential(name)?)?,
-            Self::File(path) => read_file(path)?,
+            Self::Credential(name) => self.read_file(&credential(name)?)?,
+            Self::File(path) => self.read_file(path)?,
             Self::Env(name) => {
                 std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?
             }
@@ -101,6 +115,11 @@ impl SecretRef {
         let secret = self.read().ok()?;
         let (what, hint) = doubt(secret.expose_secret())?;
         Some(Explanation::new(format!("the secret in `{self}` {what}")).with_hint(hint))
+    }
+
+    fn read_file(&self, path: &Path) -> Result<String, SecretError> {
+        let bytes = files::read_secret(path, MAX_SECRET_BYTES).map_err(SecretError::Read)?;
+        String::from_utf8(bytes).map_err(|_| SecretError::NotALine(self.to_string()))
     }
 }
 
@@ -173,6 +192,8 @@ impl std::fmt::Display for SecretRef {
 /// The directory whose files the systemd unit loads as credentials, and where commands that run
 /// outside the unit look for them.
 const SECRETS: &str = "/etc/secure-score-forwarder/secrets";
+/// The maximum size of the file of a secret; a key of a Google service account has about 2 KiB.
+const MAX_SECRET_BYTES: u64 = 64 << 10;
 /// The prefix that systemd adds to the file names of a directory that is loaded with
 /// `LoadCredential=secrets:…`.
 const DIRECTORY_PREFIX: &str = "secrets_";
@@ -197,10 +218,6 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
     // A file that exists but is not accessible counts as found, so that the read error is reported.
     let may_exist = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
     candidates.into_iter().find(may_exist).ok_or_else(|| SecretError::NoCredential(name.to_owned()))
-}
-
-fn read_file(path: &Path) -> Result<String, SecretError> {
-    fs_err::read_to_string(path).map_err(SecretError::Read)
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@
 
 use std::path::PathBuf;
 
+use secrecy::ExposeSecret;
+
 use super::{
-    Faults, Named, Origin, Readable, SecretRef, Span, Table,
+    Faults, Named, Origin, Readable, SecretCheck, SecretRef, Span, Table,
     node::{Node, SetBy},
 };
+use crate::error::Explanation;
 
 /// One table of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +22,12 @@ pub struct Section<'a> {
 }
 
 /// A reference to a secret and its origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SecretUse {
     /// Where the secret is read from.
     pub reference: SecretRef,
     pub origin: Origin,
+    pub(super) check: Option<SecretCheck>,
 }
 
 /// A file that the configuration names, other than that of a secret.
@@ -32,6 +36,19 @@ pub struct FileUse {
     /// The absolute path of the file.
     pub path: PathBuf,
     pub origin: Origin,
+}
+
+impl SecretUse {
+    /// Why the secret cannot be used: it cannot be read, or its text does not pass the check of its
+    /// key. The explanation does not contain the secret.
+    pub fn problem(&self) -> Option<Explanation> {
+        let secret = match self.reference.read() {
+            Ok(secret) => secret,
+            Err(error) => return Some(Explanation::of(&error)),
+        };
+        let Explanation { message, hint } = (self.check?)(secret.expose_secret()).err()?;
+        Some(Explanation { message: format!("the secret in `{}` {message}", self.reference), hint })
+    }
 }
 
 impl<'a> Section<'a> {

@@ -17,7 +17,9 @@ pub use types::{
     Texts, Timespan,
 };
 
-use super::{DefaultValue, ExampleValue, KeyDefinition, Presence, Section, Shape, node::Node};
+use super::{
+    DefaultValue, ExampleValue, KeyDefinition, Presence, SecretCheck, Section, Shape, node::Node,
+};
 
 /// A key whose value is a `T`. A section without the key has no value.
 #[derive(Debug)]
@@ -107,11 +109,9 @@ pub const TEXTS: Typed<Texts> = typed(Shape::Texts);
 /// Tables of strings whose keys the operator chooses.
 pub const MAP: Typed<Map> = typed(Shape::Map);
 /// References to a secret.
-pub const SECRET: Typed<Secret> = typed(Shape::Secret);
+pub const SECRET: Typed<Secret> = typed(Shape::Secret(None));
 /// Tables of references to secrets whose keys the operator chooses.
 pub const SECRETS: Typed<Secrets> = typed(Shape::Secrets);
-/// Non-empty strings, or references to a secret, for values that are secret at some receivers.
-pub const TEXT_OR_SECRET: Typed<TextOrSecret> = typed(Shape::TextOrSecret);
 
 /// A key that must be present. If it is missing, the hint contains the first sentence of its
 /// description.
@@ -140,6 +140,17 @@ pub const fn defaulted<T: HasDefault>(
 ) -> KeyWithDefault<T> {
     let WithDefault { typed, default, shown } = with_default;
     KeyWithDefault { key: Key::new(name, typed.shape, Presence::Default(shown), doc), default }
+}
+
+/// References to a secret whose text must pass the check.
+pub const fn checked_secret(check: SecretCheck) -> Typed<Secret> {
+    typed(Shape::Secret(Some(check)))
+}
+
+/// Non-empty strings, or references to a secret whose text must pass the check, for values that are
+/// secret at some receivers.
+pub const fn text_or_secret(check: SecretCheck) -> Typed<TextOrSecret> {
+    typed(Shape::TextOrSecret(check))
 }
 
 /// Integers from `min` to `max`.

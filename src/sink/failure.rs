@@ -78,15 +78,19 @@ impl Failure {
     pub fn misconfigured(reason: impl Into<String>) -> Self {
         Self::Misconfigured { reason: reason.into(), hint: None }
     }
+
+    /// A failure that needs an operator, with the message and the hint of an error.
+    pub(super) fn misconfigured_by(error: &impl Hint) -> Self {
+        Self::Misconfigured { reason: chain(error), hint: error.hint() }
+    }
 }
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
         match &error {
             ConnectError::Unreachable(_, cause) => Self::unreachable(chain(&error), cause),
-            ConnectError::Certificate(_) | ConnectError::ServerName(_) => {
-                Self::misconfigured(chain(&error))
-            }
+            ConnectError::Certificate(error) => Self::misconfigured_by(error),
+            ConnectError::ServerName(_) => Self::misconfigured(chain(&error)),
             ConnectError::Tls(address, fault) => {
                 Self::tls(&format!("TLS with `{address}` failed"), fault)
             }
@@ -143,7 +147,7 @@ mod tests {
 
         for (error, reason, expected) in [
             (ConnectError::Unreachable(address(), refused()), "cannot connect to", (true, true)),
-            (absent.into(), "cannot read the certificates in `/absent`: ", (false, false)),
+            (absent.into(), "cannot open `/absent`: ", (false, false)),
             (ConnectError::ServerName("h h".to_owned()), "`h h` is not a valid", (false, false)),
             (ConnectError::Tls(address(), expired), "TLS with `h:25` failed: ", (false, true)),
             (ConnectError::Tls(address(), TlsFault::Closed), "TLS with `h:25`", (true, true)),

@@ -12,6 +12,7 @@ mod address;
 mod batch;
 mod chat;
 pub mod common_keys;
+mod destination;
 mod elasticsearch;
 #[cfg(feature = "email")]
 mod email;
@@ -26,6 +27,8 @@ mod notification;
 mod object_store;
 mod otlp;
 mod progress;
+mod reply_json;
+mod secret_url;
 mod sentinel;
 mod shared_keys;
 mod splunk_hec;
@@ -38,6 +41,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Attachment, Batch, Item};
 pub use common_keys::{COMMON_KEYS, INHERITED_KEYS as INHERITED_COMMON_KEYS};
+pub use destination::{Destination, DestinationError, TenantDestinations};
 pub use failure::Failure;
 pub use kind::{Guarantee, SinkKind};
 pub use notification::DIGEST;
@@ -214,7 +218,11 @@ pub trait Plan: Send + Sync + fmt::Debug {
     }
     /// Labels that every tenant of the sink must have.
     fn required_labels(&self) -> Vec<String> {
-        Vec::new()
+        self.destination().map(Destination::labels).unwrap_or_default()
+    }
+    /// The place at the receiver, if it can depend on the tenant.
+    fn destination(&self) -> Option<&Destination> {
+        None
     }
     /// Opens the sink. `mark` is the mark of the last [`Receipt`].
     fn open<'a>(

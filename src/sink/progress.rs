@@ -2,6 +2,8 @@
 //! of the checkpoint and takes precedence over it. The deliverer fills it in, and only a sink that
 //! stores it at the receiver reads it. Start reading at [`Progress`].
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::collections::BTreeSet;
 
 use crate::model::{Day, TenantId};
@@ -30,6 +32,9 @@ pub struct SentDays {
 /// Sent days are kept for this number of days before the last one. Microsoft lists only 90 days, so
 /// an older day cannot be polled again.
 const KEPT_DAYS: i32 = 200;
+
+/// The maximum number of days in a text with ranges, which a receiver returns.
+const MAX_DAYS: usize = 1_000;
 
 impl SentDays {
     /// Days that were sent completely; those more than 200 days older than the last one are
@@ -83,15 +88,15 @@ impl SentDays {
         texts.collect::<Vec<_>>().join(",")
     }
 
-    /// Parses the text of [`Self::ranges`]. Returns `None` for any other text, and for a range of
-    /// more than 1,000 days.
+    /// Parses the text of [`Self::ranges`]. Returns `None` for any other text, and for more than
+    /// 1,000 days.
     pub fn parse_ranges(text: &str) -> Option<Vec<Day>> {
         let mut days = Vec::new();
         for range in text.split(',').filter(|range| !range.is_empty()) {
             let (first, last) = range.split_once('/').unwrap_or((range, range));
             let (first, last) = (Day::parse(first)?, Day::parse(last)?);
             let length = last.number().checked_sub(first.number())?;
-            if !(0..=1_000).contains(&length) {
+            if days.len().saturating_add(usize::try_from(length).ok()?) >= MAX_DAYS {
                 return None;
             }
             days.extend((0..=length).map(|n| first.plus(n)));
@@ -117,6 +122,16 @@ mod tests {
         for bad in ["x", "2026-11-22/2026-11-20", "2026-11-22/", "0001-01-01/2026-01-01"] {
             assert_eq!(SentDays::parse_ranges(bad), None, "{bad}");
         }
+    }
+
+    /// Regression: only each range was limited, so a text of 1 MB was read as 50 million days.
+    #[test]
+    fn the_number_of_days_is_limited() {
+        let range = "2024-01-01/2026-09-26";
+        assert_eq!(SentDays::parse_ranges(range).unwrap().len(), MAX_DAYS);
+        assert_eq!(SentDays::parse_ranges("2024-01-01/2026-09-27"), None);
+        assert_eq!(SentDays::parse_ranges(&format!("{range},2026-11-22")), None);
+        assert_eq!(SentDays::parse_ranges(&format!("{range},").repeat(50_000)), None);
     }
 
     #[test]

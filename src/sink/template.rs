@@ -1,10 +1,13 @@
 //! Names with placeholders that depend on the record, such as the topic
-//! `secure-score-{label.customer}`. A template is checked when the configuration is read; a record
-//! of a tenant without a required label becomes a dead letter. Start reading at [`Template`].
+//! `secure-score-{label.customer}`. A template is checked when the configuration is read; filling
+//! it never changes a value. Start reading at [`Template`], and see `destination` for the names.
 
+use std::fmt;
+
+use super::destination::DestinationError;
 use crate::{
     error::Explanation,
-    model::Record,
+    model::{Kind, Tenant},
     settings::{Readable, Section},
 };
 
@@ -36,6 +39,31 @@ impl Piece {
             let hint = "use `{tenant.name}`, `{tenant.id}`, `{kind}` or `{label.NAME}`";
             Explanation::new(format!("unknown placeholder `{{{name}}}`")).with_hint(hint)
         })
+    }
+
+    /// The value of the tenant; `None` if the piece is not one, or if the tenant has no such label.
+    fn of_tenant(&self, tenant: &Tenant) -> Option<String> {
+        match self {
+            Self::Text(_) | Self::Kind => None,
+            Self::TenantName => Some(tenant.name.clone()),
+            Self::TenantId => Some(tenant.id.to_string()),
+            Self::Label(label) => tenant.labels.get(label).cloned(),
+        }
+    }
+
+    /// The error for a tenant without the value.
+    fn missing(&self, tenant: &Tenant) -> DestinationError {
+        let label = if let Self::Label(label) = self { label.clone() } else { String::new() };
+        DestinationError::NoLabel { tenant: tenant.name.clone(), label }
+    }
+
+    /// The part of a tenant that the value is from, as a phrase.
+    fn description(&self) -> String {
+        match self {
+            Self::Label(label) => format!("the label `{label}`"),
+            Self::TenantId => "the ID".to_owned(),
+            Self::Text(_) | Self::Kind | Self::TenantName => "the name".to_owned(),
+        }
     }
 }
 
@@ -102,34 +130,67 @@ impl Template {
         self.0.iter().map(text).collect()
     }
 
-    /// The name for a record. In the inserted values, each character that `allowed` rejects is
-    /// replaced with `_`. A label that the tenant does not have is an error.
+    /// Whether different tenants can have different names.
+    pub(super) fn depends_on_tenant(&self) -> bool {
+        !self.0.iter().all(|piece| matches!(piece, Piece::Text(_) | Piece::Kind))
+    }
+
+    /// Whether different kinds of record have different names.
+    pub(super) fn depends_on_kind(&self) -> bool {
+        self.0.contains(&Piece::Kind)
+    }
+
+    /// The values of the tenant that a name contains, in order. A label that the tenant does not
+    /// have is omitted.
+    pub(super) fn values(&self, tenant: &Tenant) -> Vec<String> {
+        self.0.iter().filter_map(|piece| piece.of_tenant(tenant)).collect()
+    }
+
+    /// The name for records of this kind. Each value is inserted unchanged: a character that
+    /// `is_allowed` rejects, and a label that the tenant does not have, are errors. `characters`
+    /// describes the permitted characters.
     pub(super) fn fill(
         &self,
-        record: &Record<'_>,
-        allowed: fn(char) -> bool,
-    ) -> Result<String, String> {
+        tenant: &Tenant,
+        kind: Kind,
+        is_allowed: fn(char) -> bool,
+        characters: &'static str,
+    ) -> Result<String, DestinationError> {
         let mut name = String::new();
 
         for piece in &self.0 {
-            let value = match piece {
-                Piece::Text(text) => {
-                    name.push_str(text);
-                    continue;
+            match piece {
+                Piece::Text(text) => name.push_str(text),
+                Piece::Kind => name.push_str(kind.as_str()),
+                Piece::TenantName | Piece::TenantId | Piece::Label(_) => {
+                    let value = piece.of_tenant(tenant).ok_or_else(|| piece.missing(tenant))?;
+                    if let Some(character) = value.chars().find(|c| !is_allowed(*c)) {
+                        return Err(DestinationError::Character {
+                            what: piece.description(),
+                            tenant: tenant.name.clone(),
+                            character: character.escape_debug().to_string(),
+                            characters,
+                        });
+                    }
+                    name.push_str(&value);
                 }
-                Piece::TenantName => record.tenant.name.clone(),
-                Piece::TenantId => record.tenant.id.to_string(),
-                Piece::Kind => record.kind().as_str().to_owned(),
-                Piece::Label(label) => {
-                    record.tenant.labels.get(label).cloned().ok_or_else(|| {
-                        format!("tenant `{}` has no label `{label}`", record.tenant.name)
-                    })?
-                }
-            };
-            name.extend(value.chars().map(|c| if allowed(c) { c } else { '_' }));
+            }
         }
 
         Ok(name)
+    }
+}
+
+impl fmt::Display for Template {
+    /// Prints the template as it is written in the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::TenantName => f.write_str("{tenant.name}"),
+            Piece::TenantId => f.write_str("{tenant.id}"),
+            Piece::Kind => f.write_str("{kind}"),
+            Piece::Label(label) => write!(f, "{{label.{label}}}"),
+        })
     }
 }
 
@@ -145,6 +206,7 @@ mod tests {
         assert_eq!(template.fixed(), None);
         assert_eq!(template.labels().collect::<Vec<_>>(), ["customer"]);
         assert_eq!(template.literal(), "a--");
+        assert_eq!(template.to_string(), "a-{label.customer}-{tenant.name}{kind}");
         for (text, reason) in
             [("{", "no matching `}`"), ("{tenant}", "unknown"), ("{label.}", "unknown")]
         {

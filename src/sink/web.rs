@@ -4,6 +4,8 @@
 //! The size of a response body is limited. A URL never appears in an error message, because it can
 //! contain a secret.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{borrow::Cow, io::Write};
 
 use flate2::{Compression, write::GzEncoder};
@@ -17,19 +19,21 @@ use super::{
     Failure,
     address::{is_without_user, user_rejection},
     chain,
+    secret_url::warn_of_secret,
     shared_keys::{CA_FILE, GZIP, TlsFiles},
 };
 use crate::{
     error::{Explanation, Hint},
-    net::{self, ClientCertificate, TlsFault},
+    foreign_text::ForeignText,
+    net::{self, BodyError, ClientCertificate, TlsFault},
     settings::{Key, Named, SecretRef, Section, TextOrSecret, TextOrSecretValue},
-    text::one_line,
 };
 
 /// The maximum size of a response body from which only a message for the operator is used.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// The maximum number of characters of a response body in a message.
+/// The maximum number of characters of a response body, and of an error of the HTTP client, in a
+/// message. An error of HTTP/2 quotes the server.
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// The hint for a server that does not support the method of a request.
@@ -56,13 +60,14 @@ pub(super) enum ReceiverUrl {
     Secret(SecretRef),
 }
 
-/// A response. Its body is empty if it was incomplete or larger than the limit.
+/// A response.
 #[derive(Debug)]
 pub(super) struct HttpResponse {
     /// The HTTP status.
     pub status: u16,
     pub headers: HeaderMap,
-    pub body: Vec<u8>,
+    /// The body, or why it cannot be read: it was incomplete, too slow or larger than the limit.
+    pub body: Result<Vec<u8>, BodyError>,
 }
 
 impl HttpReceiverOptions {
@@ -85,7 +90,7 @@ impl HttpReceiverOptions {
         let certificate =
             client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
         net::client_with_certificate(ca_file.as_deref(), certificate)
-            .map_err(|error| Failure::misconfigured(chain(&error)))
+            .map_err(|error| Failure::misconfigured_by(&error))
     }
 
     /// Sends a request unchanged. The caller uses only the beginning of the response body. Fails
@@ -119,11 +124,9 @@ impl HttpReceiverOptions {
 /// Sends a request. Fails if no response arrives: with `Misconfigured` if a fault of TLS needs an
 /// operator, otherwise with `Retry`. If the server closes a connection in plain text, it is probed
 /// once with the beginning of a TLS handshake.
-pub(super) async fn send_request(
-    request: reqwest::RequestBuilder,
-) -> Result<reqwest::Response, Failure> {
+async fn send_request(request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
     let (client, request) = request.build_split();
-    let request = request.map_err(|error| Failure::retry(chain(&error.without_url())))?;
+    let request = request.map_err(|error| Failure::retry(describe(&error.without_url())))?;
     let url = request.url().clone();
 
     match client.execute(request).await {
@@ -133,7 +136,7 @@ pub(super) async fn send_request(
             let what = "cannot connect to the receiver";
             let failure = match TlsFault::of(&error) {
                 Some(fault) => Failure::tls(what, &fault),
-                None => Failure::unreachable(chain(&error), &error),
+                None => Failure::unreachable(describe(&error), &error),
             };
             let address = net::address_to_probe(&url, &error);
             Err(failure.unless_tls_expected(what, address.as_deref()).await)
@@ -141,16 +144,21 @@ pub(super) async fn send_request(
     }
 }
 
-async fn exchange(
+/// Sends a request unchanged, and reads at most `max_response` bytes of the response body. Fails
+/// like [`send_request`]; the status is known even if the body cannot be read.
+pub(super) async fn exchange(
     request: reqwest::RequestBuilder,
     max_response: usize,
 ) -> Result<HttpResponse, Failure> {
     let response = send_request(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-
-    // The status is known even if the body is incomplete or too large; the body is then empty.
-    let body = net::read_body(response, max_response).await.unwrap_or_default();
+    let body = net::read_body(response, max_response).await;
     Ok(HttpResponse { status, headers, body })
+}
+
+/// An error of the HTTP client with its causes, on one line of limited length.
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    ForeignText::new(&chain(error)).for_message(MAX_MESSAGE_CHARS)
 }
 
 impl ReceiverUrl {
@@ -169,8 +177,7 @@ impl ReceiverUrl {
         match self {
             Self::Plain(url) => Ok(url.clone()),
             Self::Secret(reference) => {
-                let secret =
-                    reference.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+                let secret = reference.read().map_err(|error| Failure::misconfigured_by(&error))?;
                 parse_url(secret.expose_secret()).map_err(|Explanation { message, hint }| {
                     Failure::Misconfigured {
                         reason: format!("the URL in the secret `{reference}` {message}"),
@@ -184,24 +191,37 @@ impl ReceiverUrl {
     /// Removes a secret URL from the body of a response, because a server may repeat it in a
     /// message.
     pub(super) fn redact(&self, url: &url::Url, response: &mut HttpResponse) {
-        if matches!(self, Self::Plain(_)) {
-            return;
-        }
+        let (Self::Secret(_), Ok(body)) = (self, &mut response.body) else { return };
 
-        let mut text = String::from_utf8_lossy(&response.body).into_owned();
+        let mut text = String::from_utf8_lossy(body).into_owned();
         let parts = [Some(url.as_str()), Some(url.path()), url.query()];
         // Shorter parts, such as `/`, are not secret.
         for part in parts.into_iter().flatten().filter(|part| part.len() >= MIN_SECRET_CHARS) {
             text = text.replace(part, "[redacted]");
         }
-        response.body = text.into_bytes();
+        *body = text.into_bytes();
     }
 }
 
 impl HttpResponse {
-    /// The beginning of the response body, on one line.
+    /// The body, if it decides whether the records have arrived. Fails with `Retry` if the status
+    /// is 200 and the body cannot be read, because the outcome is unknown; with another status,
+    /// such a body is empty. `server` is the name of the server in the message.
+    pub(super) fn content(&self, server: &str) -> Result<&[u8], Failure> {
+        match &self.body {
+            Ok(body) => Ok(body),
+            Err(error) if self.status == 200 => {
+                let error = describe(error);
+                Err(Failure::retry(format!("cannot read the response of {server}: {error}")))
+            }
+            Err(_) => Ok(&[]),
+        }
+    }
+
+    /// The beginning of the response body, on one line; empty if the body cannot be read.
     pub(super) fn message(&self) -> String {
-        one_line(&String::from_utf8_lossy(&self.body), MAX_MESSAGE_CHARS)
+        let body = self.body.as_deref().unwrap_or_default();
+        ForeignText::new(&String::from_utf8_lossy(body)).for_message(MAX_MESSAGE_CHARS)
     }
 
     /// What a server returned: the status, with the beginning of the response body or, if that is
@@ -253,7 +273,7 @@ pub(super) fn secret_headers(headers: &[(HeaderName, SecretRef)]) -> Result<Head
 /// value as sensitive. Fails with `Misconfigured` if the secret cannot be read, or is not valid in
 /// a header.
 pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderValue, Failure> {
-    let secret = secret.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let secret = secret.read().map_err(|error| Failure::misconfigured_by(&error))?;
     let mut value =
         HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).map_err(|_| {
             Failure::misconfigured("a secret has characters that an HTTP header cannot contain")
@@ -263,15 +283,25 @@ pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderVa
 }
 
 /// Parses a URL that a credential may be sent to: `https`, or `http` to a loopback address.
-/// If the URL is not valid, adds a fault to the section and returns `None`.
+/// If the URL is not valid, adds a fault to the section and returns `None`. If it contains what is
+/// probably a secret, adds a warning.
 pub(super) fn read_url(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url::Url> {
     match parse_url(text) {
-        Ok(url) => Some(url),
+        Ok(url) => {
+            warn_of_secret(section, key, &url);
+            Some(url)
+        }
         Err(Explanation { message, hint }) => {
             section.fault_with(key, format!("`{}` {message}", key.definition().name), hint);
             None
         }
     }
+}
+
+/// Checks that the text of a secret is a URL that a credential may be sent to. Fails with the
+/// reason, as a predicate that does not contain the secret.
+pub(super) fn check_secret_url(text: &str) -> Result<(), Explanation> {
+    parse_url(text).map(drop)
 }
 
 /// Like [`read_url`], but fails with the reason, which never contains the text: a sentence without
@@ -286,12 +316,7 @@ fn parse_url(text: &str) -> Result<url::Url, Explanation> {
     }
 
     // Cloud instances serve their own credentials at a link-local address.
-    let is_link_local = match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_link_local(),
-        Some(url::Host::Ipv6(ip)) => ip.is_unicast_link_local(),
-        _ => false,
-    };
-    if is_link_local {
+    if net::is_platform_url(&url) {
         return Err("must not be a link-local address: cloud metadata services use these".into());
     }
     Ok(url)
@@ -309,9 +334,9 @@ pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{TEXT_OR_SECRET, required, with_section};
+    use crate::settings::{required, text_or_secret, with_section};
 
-    const URL: Key<TextOrSecret> = required("url", TEXT_OR_SECRET, "The URL.");
+    const URL: Key<TextOrSecret> = required("url", text_or_secret(check_secret_url), "The URL.");
 
     /// The URL in a section with this value of `url`, and the messages of its faults.
     fn read(value: &str) -> (Option<ReceiverUrl>, Vec<String>) {
@@ -361,12 +386,39 @@ mod tests {
             (599, "", "Teams returned HTTP 599 without a message"),
             (500, "busy", "Teams returned HTTP 500: busy"),
         ] {
-            let body = body.as_bytes().to_vec();
+            let body = Ok(body.as_bytes().to_vec());
             let response = HttpResponse { status, headers: HeaderMap::new(), body };
             let failure = response.failure("Teams");
             assert_eq!(failure.to_string(), expected);
             assert_eq!(failure.hint().is_some(), status == 501, "{failure}");
         }
+    }
+
+    /// Regression: a body that could not be read was treated like an empty one, so the sink parked
+    /// or counted the records as delivered.
+    #[test]
+    fn unreadable_bodies_leave_the_outcome_unknown() {
+        let response = |status: u16| {
+            let body = Err(BodyError::TooLarge(65_536));
+            HttpResponse { status, headers: HeaderMap::new(), body }
+        };
+        let failure = response(200).content("the cluster").unwrap_err();
+        let message =
+            "cannot read the response of the cluster: the body is larger than 65,536 bytes";
+        assert_eq!(failure, Failure::retry(message));
+
+        // Another status decides what happens, without the body.
+        assert_eq!(response(503).content("the cluster"), Ok(b"".as_slice()));
+        assert_eq!(response(503).message(), "");
+    }
+
+    /// Regression: the message of an error of HTTP/2 contained 16 KiB that the server had sent.
+    #[test]
+    fn errors_of_the_client_are_short() {
+        let error = std::io::Error::other("x\n".repeat(100_000));
+        let message = describe(&error);
+        assert_eq!(message.chars().count(), MAX_MESSAGE_CHARS);
+        assert!(message.starts_with("x x x") && message.ends_with('…'), "{message}");
     }
 
     /// Regression: a server that closed the connection without a TLS alert was reported as
@@ -397,7 +449,7 @@ mod tests {
         let body =
             b"no route for /T000/canary, nor for https://hooks.example.com/T000/canary?sig=canary";
         let response =
-            || HttpResponse { status: 404, headers: HeaderMap::new(), body: body.to_vec() };
+            || HttpResponse { status: 404, headers: HeaderMap::new(), body: Ok(body.to_vec()) };
 
         let mut redacted = response();
         ReceiverUrl::Secret(SecretRef::Env("HOOK".into())).redact(&url, &mut redacted);
@@ -405,6 +457,6 @@ mod tests {
 
         let mut unchanged = response();
         ReceiverUrl::Plain(url.clone()).redact(&url, &mut unchanged);
-        assert_eq!(unchanged.body, body);
+        assert_eq!(unchanged.body.unwrap(), body);
     }
 }

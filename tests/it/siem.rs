@@ -1,18 +1,17 @@
 //! The files in `deploy/` for SIEMs and monitoring, tested with the tools that read them.
 
+mod receivers;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::OnceLock,
 };
 
 use serde_json::Value;
 
-use crate::support::{
-    Workspace, cache, eventually, free_port, ids, records, records_of_kinds, servers::OpenSearch,
-    write,
-};
+use crate::support::{Workspace, cache, records, servers::OpenSearch};
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
@@ -20,109 +19,6 @@ fn deploy(path: &str) -> PathBuf {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(deploy(path)).unwrap()
-}
-
-/// A receiver that is killed when the test ends.
-struct Receiver(Child);
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A workspace that sends a week to a syslog port, in the format that the receivers require, and to
-/// a file for comparison. Returns the path of the file.
-fn workspace_with_syslog(port: u16) -> (Workspace, PathBuf) {
-    let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 7".to_owned();
-    let file = workspace.file_sink("local");
-    workspace.sink(
-        "siem",
-        &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"\nformat = \"json\"\ntexts = \"full\""),
-    );
-    (workspace, file)
-}
-
-/// Asserts that the receiver has written every record to the file of its kind, and nothing else.
-fn assert_one_file_per_kind(directory: &Path, file: &Path) {
-    for kind in ["control", "summary"] {
-        let expected: BTreeSet<String> =
-            ids(&records_of_kinds(file, &[kind])).map(str::to_owned).collect();
-        let path = directory.join(format!("{kind}.jsonl"));
-        eventually(&format!("every {kind} record arrives"), || {
-            std::fs::read_to_string(&path)
-                .is_ok_and(|text| text.lines().count() >= expected.len() && text.ends_with('\n'))
-        });
-        let found: BTreeSet<String> = ids(&records(&path)).map(str::to_owned).collect();
-        assert_eq!(found, expected, "{kind}");
-    }
-    let other = std::fs::read_to_string(directory.join("other.log")).unwrap_or_default();
-    assert_eq!(other, "", "no record is in another file");
-}
-
-#[test]
-fn rsyslog_writes_one_file_per_kind() {
-    let directory = tempfile::tempdir().unwrap();
-    let (d, port) = (directory.path().display().to_string(), free_port());
-    let snippet = read("siem/rsyslog/secure-score.conf")
-        .replace("/var/log/secure-score-received", &d)
-        .replace("10514", &port.to_string());
-    write(
-        directory.path().join("conf"),
-        &format!("global(maxMessageSize=\"128k\" workDirectory=\"{d}\")\n{snippet}"),
-    );
-    let program =
-        ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|p| Path::new(p).exists());
-    let child = Command::new(program.unwrap())
-        .args(["-n", "-f", &format!("{d}/conf"), "-i", &format!("{d}/pid")])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(directory.path().join("stderr")).unwrap())
-        .spawn();
-    let _receiver = Receiver(child.unwrap());
-    eventually("rsyslog listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let (workspace, file) = workspace_with_syslog(port);
-    workspace.run_ok(&["once"]);
-    assert_one_file_per_kind(directory.path(), &file);
-}
-
-#[test]
-fn syslog_ng_writes_one_file_per_kind() {
-    let root = cache("SYSLOG_NG", "syslog-ng");
-    let directory = tempfile::tempdir().unwrap();
-    let (d, port) = (directory.path().display().to_string(), free_port());
-    let snippet = read("siem/syslog-ng/secure-score.conf")
-        .replace("/var/log/secure-score-received", &d)
-        .replace("10514", &port.to_string());
-    write(
-        directory.path().join("conf"),
-        &format!("@version: 3.38\noptions {{ stats-freq(0); }};\n{snippet}"),
-    );
-
-    let libraries: Vec<String> = ["usr/lib/syslog-ng", "usr/lib", "lib"]
-        .into_iter()
-        .flat_map(|at| {
-            ["", "/x86_64-linux-gnu", "/aarch64-linux-gnu"]
-                .map(|t| format!("{}/{at}{t}", root.display()))
-        })
-        .collect();
-
-    let child = Command::new(root.join("usr/sbin/syslog-ng"))
-        .env("LD_LIBRARY_PATH", libraries.join(":"))
-        .arg("--module-path")
-        .arg(root.join("usr/lib/syslog-ng/3.38"))
-        .args(["-F", "--no-caps", "-f", &format!("{d}/conf"), "-R", &format!("{d}/persist")])
-        .args(["-c", &format!("{d}/control"), "-p", &format!("{d}/pid")])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(directory.path().join("stderr")).unwrap())
-        .spawn();
-    let _receiver = Receiver(child.unwrap());
-    eventually("syslog-ng listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-
-    let (workspace, file) = workspace_with_syslog(port);
-    workspace.run_ok(&["once"]);
-    assert_one_file_per_kind(directory.path(), &file);
 }
 
 /// Returns OpenSearch with the ingest pipeline, the index template, and ten days of records in a

@@ -5,8 +5,8 @@
 
 use crate::settings::{
     DAY, Date, ExampleSection, FILE, FLAG, FilePath, Flag, Key, KeyDefinition, KeyWithDefault,
-    Many, OneOf, SECRET, Secret, Shape, TEXT, Text, Variant, choices, defaulted, keys, one_of,
-    optional, required,
+    Many, OneOf, SECRET, Secret, Shape, TEXT, Text, Variant, check_key, checked_secret, choices,
+    defaulted, keys, one_of, optional, required,
 };
 
 /// The credentials that tenants share, by name.
@@ -144,9 +144,9 @@ keys! {
     .example("contoso.example");
     TOKEN_KEY: Key<Secret> = optional(
         "token_key",
-        SECRET,
+        checked_secret(check_key),
         "`login` refuses to store the token, unless it is given `--plaintext`",
-        "The key that encrypts the stored refresh token: a long random string.",
+        "The key that encrypts the stored refresh token: at least 32 random characters.",
     );
 }
 

@@ -15,9 +15,9 @@ keys! {
         "proxy",
         TEXT,
         "no proxy",
-        "The proxy for requests to Microsoft, as http://host:port. Requests to the Azure Instance Metadata Service never use it.",
+        "The proxy for requests to Microsoft, as http://host:port or https://host:port. Requests to the Azure Instance Metadata Service never use it.",
     )
-    .example("http://proxy.example.com:3128");
+    .example("https://proxy.example.com:3129");
     PROXY_USER: Key<Text> = optional(
         "proxy_user",
         TEXT,
@@ -29,7 +29,7 @@ keys! {
         "proxy_password",
         SECRET,
         "no authentication",
-        "The password for the proxy; requires `proxy_user`.",
+        "The password for the proxy; requires `proxy_user`, and a proxy over https or on a loopback address.",
     );
     REQUESTS_PER_SECOND: KeyWithDefault<Integer<u32>> = defaulted(
         "requests_per_second",

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// The beginning of the name of a credential in the section of a tenant; the tenant's name follows.
+pub(super) const OF_TENANT: &str = "tenant ";
+
 /// The shared credentials by name.
 pub(super) type Shared = HashMap<String, NamedCredential>;
 
@@ -35,6 +38,14 @@ pub(super) type Shared = HashMap<String, NamedCredential>;
 pub(super) fn shared(root: &Section<'_>, state_directory: Option<&Path>) -> Shared {
     let sections = root.get(&CREDENTIALS).unwrap_or_default().into_iter();
     let read = sections.filter_map(|(name, section)| {
+        // Otherwise, a user of one customer and that of a tenant would share a refresh token.
+        if name.starts_with(OF_TENANT) {
+            let message = format!(
+                "the name of the credential `{name}` begins like that of a credential in the section of a tenant"
+            );
+            let hint = "use a name that does not begin with `tenant `";
+            section.fault_with(&KIND, message, Some(hint.to_owned()));
+        }
         let credential = read(&section, name, "organizations", state_directory)?;
         Some((name.to_owned(), credential))
     });

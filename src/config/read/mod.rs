@@ -4,6 +4,7 @@
 //! a fault is never returned.
 
 mod credentials;
+mod destinations;
 mod rules;
 mod selection;
 mod tenants;
@@ -12,7 +13,6 @@ mod warnings;
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
-    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
 };
@@ -21,7 +21,8 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use super::{
-    AdminPlan, Configuration, Inspection, KEYS, Outline, SignIn, SinkPlan, TenantPlan,
+    AdminPlan, Configuration, Inspection, KEYS, ListenAddress, Outline, SignIn, SinkPlan,
+    TenantPlan,
     keys::{self, admin, schedule, source, state},
     layers::Layers,
 };
@@ -138,17 +139,17 @@ fn state_directory(state: &Section<'_>) -> Option<PathBuf> {
 /// Reads the listener. Metrics and errors name tenants, so a listener that other hosts can reach
 /// must list the names under which it accepts requests.
 fn admin(section: &Section<'_>) -> Option<AdminPlan> {
-    let listen = section.get(&admin::LISTEN)?.parse::<SocketAddr>().ok();
+    let listen = ListenAddress::parse(section.get(&admin::LISTEN)?);
     if listen.is_none() {
         section.fault(
             &admin::LISTEN,
-            "`admin.listen` must be an IP address and a port, such as 127.0.0.1:9633",
+            "`admin.listen` must be an IP address and a port, such as 127.0.0.1:9633, or `unix:` and an absolute path",
         );
     }
     let listen = listen?;
 
     let hosts = section.get(&admin::HOSTS).unwrap_or_default();
-    if !listen.ip().is_loopback() && hosts.is_empty() {
+    if listen.is_remote() && hosts.is_empty() {
         section.fault_with(
             &admin::LISTEN,
             format!(
@@ -188,6 +189,13 @@ fn http_options(section: &Section<'_>) -> GraphHttpOptions {
     if section.has(&source::PROXY_USER) != section.has(&source::PROXY_PASSWORD) {
         section
             .fault(&source::PROXY_USER, "`proxy_user` and `proxy_password` must be set together");
+    }
+
+    let is_unsafe = proxy.iter().flatten().any(|url| !crate::net::is_safe_url(url));
+    if is_unsafe && section.has(&source::PROXY_PASSWORD) {
+        let message = "`source.proxy` must use https, or http to a loopback address, because `proxy_password` would be sent in plain text";
+        let hint = "use a proxy over https, or one that requires no password";
+        section.fault_with(&source::PROXY, message.to_owned(), Some(hint.to_owned()));
     }
 
     GraphHttpOptions {
@@ -265,8 +273,10 @@ fn sinks(
         }
     }
 
+    let tenants = destinations::tenants(&read.tenants);
     for (section, plan) in &plans {
         check_labels(section, plan, &read.tenants);
+        destinations::check(section, plan, &read.tenants, &tenants);
     }
 
     plans.into_iter().map(|(_, plan)| plan).collect()

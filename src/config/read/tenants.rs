@@ -6,7 +6,7 @@ use std::path::Path;
 use url::Url;
 
 use super::{
-    credentials::{self, Shared},
+    credentials::{self, OF_TENANT, Shared},
     unique,
 };
 use crate::{
@@ -122,7 +122,7 @@ fn tenant(
         }
         NameOrSectionValue::Section(inner) => {
             let home = section.get(&ID).unwrap_or("organizations");
-            let name = format!("tenant {name}");
+            let name = format!("{OF_TENANT}{name}");
             (credentials::read(&inner, &name, home, state_directory)?, true)
         }
     };

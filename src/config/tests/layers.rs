@@ -369,7 +369,7 @@ fn variables_of(keys: &[&KeyDefinition], path: &str) -> Vec<(String, String)> {
                 variables.extend(variables_of(&inner, &format!("{name}__")));
                 continue;
             }
-            Shape::Secret | Shape::TextOrSecret => {
+            Shape::Secret(_) | Shape::TextOrSecret(_) => {
                 variables.push((format!("{name}__ENV"), "X".to_owned()));
                 continue;
             }

@@ -28,7 +28,7 @@ fn implied_value(key: &KeyDefinition) -> Option<String> {
             let choices: Vec<String> = choices.iter().map(|choice| toml_string(choice)).collect();
             Some(format!("[{}]", choices.join(", ")))
         }
-        Shape::Secret => {
+        Shape::Secret(_) => {
             let name = key.name.replace('_', "-");
             Some(format!("{{ credential = {} }}", toml_string(&name)))
         }
@@ -45,7 +45,7 @@ fn is_text(shape: Shape, text: &str) -> bool {
         | Shape::Size { .. }
         | Shape::Day
         | Shape::OneOf(_) => true,
-        Shape::TextOrSecret | Shape::NameOrSection(_) | Shape::OneOfOrTable { .. } => {
+        Shape::TextOrSecret(_) | Shape::NameOrSection(_) | Shape::OneOfOrTable { .. } => {
             !text.starts_with('{')
         }
         _ => false,

@@ -9,9 +9,9 @@ use crate::{
         Size, TEXT, Text, defaulted, keys, one_of, optional, required, size,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        BoxFuture, Context, Destination, Failure, Limits, Plan, Sink,
+        destination::NameRule,
         shared_keys::{GZIP_KEYS, TLS_KEYS},
-        template::Template,
         web::{HttpReceiverOptions, read_url},
     },
 };
@@ -77,13 +77,22 @@ pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
 /// The default format.
 const ECS: Choice<FormatName> = Choice { name: FormatName::Ecs.as_str(), value: FormatName::Ecs };
 
+/// The names of data streams and indices. Source: the API reference of Elasticsearch, "Create an
+/// index".
+const INDEX_NAME: NameRule = NameRule {
+    is_allowed: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'),
+    characters: "lowercase letters, digits, `.`, `_` and `-`",
+    not_first: &['_', '-'],
+    max_bytes: 255,
+};
+
 /// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct ElasticPlan {
     /// The URL of the bulk API, which ends in `_bulk`.
     pub url: url::Url,
     /// The data stream or index of a record.
-    pub index: Template,
+    pub index: Destination,
     pub format: FormatName,
     pub login: Login,
     /// How the cluster is reached.
@@ -105,14 +114,7 @@ pub(super) enum Login {
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
-    let index = Template::read(section, &INDEX);
-    if let Some(index) = &index
-        && !index.literal().chars().all(is_index_char)
-    {
-        section
-            .fault(&INDEX, "`index` must consist of lowercase letters, digits, `.`, `_` and `-`");
-    }
-
+    let index = Destination::read(section, &INDEX, INDEX_NAME);
     let (user, password) = (section.get(&USERNAME), section.get(&PASSWORD));
     let login = match (section.get(&API_KEY), user, password) {
         (None, None, None) => Login::None,
@@ -141,11 +143,6 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     }))
 }
 
-/// Whether the name of a data stream or index may contain the character.
-pub(super) fn is_index_char(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
-}
-
 impl Plan for ElasticPlan {
     fn format(&self) -> FormatName {
         self.format
@@ -159,8 +156,8 @@ impl Plan for ElasticPlan {
         Limits { records: 2_000, bytes: self.batch_bytes, in_flight: 1 }
     }
 
-    fn required_labels(&self) -> Vec<String> {
-        self.index.labels().map(str::to_owned).collect()
+    fn destination(&self) -> Option<&Destination> {
+        Some(&self.index)
     }
 
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {

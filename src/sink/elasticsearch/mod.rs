@@ -8,6 +8,8 @@
 //! Source: the references of the bulk API of Elasticsearch and OpenSearch. Start reading in
 //! `response`. See decision 0028.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod config;
 mod response;
 mod service;

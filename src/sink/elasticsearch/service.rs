@@ -7,14 +7,15 @@ use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 
 use super::{
-    config::{ElasticPlan, Login, is_index_char},
+    config::{ElasticPlan, Login},
     response,
 };
 use crate::{
     format::{FormatName, Formatter},
     model::Record,
+    net,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         web::secret_header,
     },
 };
@@ -47,10 +48,7 @@ pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<Strin
     let response = plan.web.send(request.header("Content-Length", "0")).await?;
 
     // A proxy may also reject the request, but its response does not contain an error type.
-    let is_from_cluster = || {
-        serde_json::from_slice::<serde_json::Value>(&response.body)
-            .is_ok_and(|body| body["error"]["type"].is_string())
-    };
+    let is_from_cluster = || response.body.as_deref().is_ok_and(response::is_error_of_cluster);
     if response.status == 200 || response.status == 400 && is_from_cluster() {
         return Ok("the cluster accepts bulk requests".to_owned());
     }
@@ -61,7 +59,7 @@ impl Sink for Elastic {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let index = match self.plan.index.fixed() {
             Some(index) => index.to_owned(),
-            None => self.plan.index.fill(record, is_index_char).map_err(EncodeError)?,
+            None => self.plan.index.of_record(record)?,
         };
 
         self.document.clear();
@@ -95,7 +93,9 @@ impl Sink for Elastic {
             if response.status != 200 {
                 return Err(response.failure("the cluster"));
             }
-            response::read(&response.body, batch.len()).map(|()| Acknowledgement::received())
+            let body = response.content("the cluster")?;
+            let read = net::off_worker(body.len(), || response::read(body, batch.len()));
+            read.map(|()| Acknowledgement::received())
         })
     }
 }
@@ -125,7 +125,7 @@ impl Elastic {
             Login::ApiKey(key) => secret_header("ApiKey ", key).map(Some),
             Login::Basic(user, password) => {
                 let password =
-                    password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+                    password.read().map_err(|error| Failure::misconfigured_by(&error))?;
                 let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
                 let mut value = HeaderValue::from_str(&format!("Basic {pair}")).map_err(|_| {
                     Failure::misconfigured("`username` and `password` are not a valid header value")

@@ -1,7 +1,7 @@
 //! The configuration of a sink with `type = "email"`. Reading a section opens no connection and
 //! reads no secret; faults are added to the section.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use lettre::message::Mailbox;
 
@@ -9,6 +9,7 @@ use super::service::{open, probe};
 use crate::{
     format::FormatName,
     model::Kind,
+    net::CredentialChannel,
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, OneOf, SECRET, Secret, SecretRef,
         Section, TEXT, TEXTS, Text, Texts, choices, defaulted, keys, one_of, optional, required,
@@ -159,7 +160,9 @@ fn read_server(section: &Section<'_>, encryption: Encryption) -> Option<Server> 
         section.fault(&SERVER, "`server` must be HOST or HOST:PORT");
         return None;
     };
-    if encryption == Encryption::None && !server.is_loopback() {
+    // The password, but also the messages, would be readable on the network.
+    let is_local = CredentialChannel::PlainText(&server.host).is_confidential();
+    if encryption == Encryption::None && !is_local {
         let message = "`tls = \"none\"` requires a server on a loopback address";
         let hint = "use `tls = \"implicit\"` or `tls = \"starttls\"`".to_owned();
         section.fault_with(&TLS, message.to_owned(), Some(hint));
@@ -230,11 +233,6 @@ impl Server {
     pub(super) fn address(&self) -> String {
         let Self { host, port } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    }
-
-    fn is_loopback(&self) -> bool {
-        let address = self.host.parse::<IpAddr>();
-        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 }
 

@@ -14,9 +14,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::config::{EmailPlan, Encryption};
 use crate::{
+    foreign_text::ForeignText,
     net::{self, ByteStream, TlsSettings},
     sink::Failure,
-    text::one_line,
 };
 
 /// The maximum size of a reply. Servers list their extensions in a few hundred bytes.
@@ -186,7 +186,7 @@ impl SmtpConnection {
 /// A message as it is sent after DATA: a `.` at the beginning of a line is doubled, and a line with
 /// a single `.` ends it (RFC 5321, section 4.5.2).
 fn transparent(message: &[u8]) -> Vec<u8> {
-    let mut sent = Vec::with_capacity(message.len() + 64);
+    let mut sent = Vec::with_capacity(message.len().saturating_add(64));
     for line in message.split_inclusive(|byte| *byte == b'\n') {
         if line.starts_with(b".") {
             sent.push(b'.');
@@ -206,7 +206,7 @@ impl Reply {
         let code = text.lines().next_back().and_then(|line| line.get(..3)?.parse().ok());
         let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim().to_owned());
         let Some(code @ 200..=599) = code else {
-            let text = one_line(text, MAX_MESSAGE_CHARS);
+            let text = ForeignText::new(text).for_message(MAX_MESSAGE_CHARS);
             return Err(Failure::retry(format!("the mail server sent an invalid reply: {text}")));
         };
         Ok(Self { code, lines: lines.collect() })
@@ -220,7 +220,7 @@ impl Reply {
     /// The failure for a negative reply: a permanent one needs an operator, and a transient one is
     /// retried. `what` is the operation that failed.
     pub(super) fn failure(&self, what: &str) -> Failure {
-        let message = one_line(&self.lines.join(" "), MAX_MESSAGE_CHARS);
+        let message = ForeignText::new(&self.lines.join(" ")).for_message(MAX_MESSAGE_CHARS);
         let reason = format!("{what}: {} {message}", self.code);
         if self.code >= 500 { Failure::misconfigured(reason) } else { Failure::retry(reason) }
     }
@@ -281,12 +281,21 @@ mod tests {
 
     #[test]
     fn replies_without_a_code_are_invalid() {
-        for text in ["\n", "hello\n", "25\n", "999 no\n", "2é0 x\n", "250 fine\nno code\n"] {
+        for text in [
+            "\n",
+            "hello\n",
+            "25\n",
+            "-25 x\n",
+            "2e2 x\n",
+            "999 no\n",
+            "2é0 x\n",
+            "250 fine\nno code\n",
+        ] {
             assert!(Reply::parse(text).is_err(), "{text:?}");
         }
         let reply = Reply::parse("550-5.1.1 no\r\n550 \u{1b}[31msuch user\r\n").unwrap();
         let failure = reply.failure("cannot send to `a@b`");
-        assert_eq!(failure.to_string(), "cannot send to `a@b`: 550 5.1.1 no  [31msuch user");
+        assert_eq!(failure.to_string(), "cannot send to `a@b`: 550 5.1.1 no \u{fffd}[31msuch user");
         assert!(matches!(failure, Failure::Misconfigured { .. }));
         assert!(matches!(Reply::parse("450 later\n").unwrap().failure("x"), Failure::Retry { .. }));
     }

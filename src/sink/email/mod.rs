@@ -5,6 +5,8 @@
 //! server is on a loopback address. Start reading in `service`; `session` speaks SMTP, and
 //! `compose` builds a message. See decision 0052.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod compose;
 mod config;
 mod connection;

@@ -40,7 +40,7 @@ struct Email {
 pub(super) fn open(plan: &EmailPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     // The password is read here so that a missing one parks the sink before the first batch.
     if let Some((_, password)) = &plan.credentials {
-        password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+        password.read().map_err(|error| Failure::misconfigured_by(&error))?;
     }
     Ok(Box::new(Email {
         plan: plan.clone(),

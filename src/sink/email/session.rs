@@ -14,7 +14,7 @@ use super::{
     config::EmailPlan,
     connection::{SmtpConnection, connect},
 };
-use crate::sink::{Failure, chain};
+use crate::sink::Failure;
 
 /// How long the end of a session may take. Nothing depends on it.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,8 +32,7 @@ impl SmtpSession {
         let (connection, extensions) = connect(plan, hello(host)).await?;
         let mut session = Self(connection);
         if let Some((user, password)) = &plan.credentials {
-            let password =
-                password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+            let password = password.read().map_err(|error| Failure::misconfigured_by(&error))?;
             session.authenticate(user, &password, &extensions).await?;
         }
         Ok(session)

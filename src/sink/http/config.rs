@@ -3,18 +3,21 @@
 
 use reqwest::header::HeaderName;
 
-use super::service::{open, probe};
+use super::{
+    service::{open, probe},
+    signature::check_secret,
+};
 use crate::{
     format::FormatName,
     settings::{
-        ExampleSection, Integer, Key, KeyWithDefault, OneOf, SECRET, SECRETS, Secret, SecretRef,
-        Secrets, Section, Size, TEXT_OR_SECRET, TextOrSecret, choices, defaulted, integer, keys,
-        one_of, optional, required, size,
+        ExampleSection, Integer, Key, KeyWithDefault, OneOf, SECRETS, Secret, SecretRef, Secrets,
+        Section, Size, TextOrSecret, checked_secret, choices, defaulted, integer, keys, one_of,
+        optional, required, size, text_or_secret,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
         shared_keys::{GZIP_KEYS, LINE_FORMAT, LINE_FORMAT_KEYS, TLS_KEYS},
-        web::{HttpReceiverOptions, ReceiverUrl},
+        web::{HttpReceiverOptions, ReceiverUrl, check_secret_url},
     },
 };
 
@@ -26,7 +29,7 @@ keys! {
     ..TLS_KEYS;
     URL: Key<TextOrSecret> = required(
         "url",
-        TEXT_OR_SECRET,
+        text_or_secret(check_secret_url),
         "The URL that batches are posted to, or a reference to a secret that contains it.",
     )
     .example("https://hooks.example.com/secure-score");
@@ -45,14 +48,14 @@ keys! {
     .example("{ X-Api-Key = { credential = \"hook-key\" } }");
     SIGNING_SECRET: Key<Secret> = optional(
         "signing_secret",
-        SECRET,
+        checked_secret(check_secret),
         "requests are not signed",
-        "The secret for signing requests according to Standard Webhooks: `whsec_…` or any text.",
+        "The secret for signing requests according to Standard Webhooks: `whsec_` and 24 to 64 random bytes in base64, or a text of at least 32 random characters.",
     )
     .example("{ credential = \"hook-secret\" }");
     OLD_SIGNING_SECRET: Key<Secret> = optional(
         "old_signing_secret",
-        SECRET,
+        checked_secret(check_secret),
         "one signature",
         "The previous `signing_secret` during a rotation; requests are signed with both.",
     )

@@ -2,6 +2,8 @@
 //!
 //! The acknowledgement is a response with a status from 200 to 299. Start reading in `service`.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod config;
 mod service;
 mod signature;

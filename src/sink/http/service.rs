@@ -2,7 +2,9 @@
 //! the specification of Standard Webhooks; see `signature`. Only a status from 200 to 299 is an
 //! acknowledgement. Start reading at [`open`].
 
-use secrecy::SecretString;
+use std::borrow::Cow;
+
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     config::{BodyForm, HttpPlan},
@@ -10,10 +12,12 @@ use super::{
 };
 use crate::{
     clock,
+    error::Explanation,
     format::Formatter,
     model::Record,
+    settings::SecretRef,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         web::{HttpResponse, secret_headers},
     },
 };
@@ -104,7 +108,7 @@ impl Sink for Http {
 
 impl Http {
     fn body(&self, batch: &Batch) -> Vec<u8> {
-        let mut body = Vec::with_capacity(batch.bytes().len() + 16);
+        let mut body = Vec::with_capacity(batch.bytes().len().saturating_add(16));
         if let Some(line) = &self.header_line {
             body.extend_from_slice(line.as_bytes());
             body.push(b'\n');
@@ -126,9 +130,18 @@ impl Http {
     }
 }
 
+/// Reads the secrets for signatures, which may have been replaced since the configuration was
+/// loaded. Fails with `Misconfigured` if one cannot be read or can be guessed.
 fn read_signing_secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
-    let read = |secret: &crate::settings::SecretRef| {
-        secret.read().map_err(|error| Failure::misconfigured(chain(&error)))
+    let read = |reference: &SecretRef| {
+        let secret = reference.read().map_err(|error| Failure::misconfigured_by(&error))?;
+        signature::check_secret(secret.expose_secret()).map_err(
+            |Explanation { message, hint }| Failure::Misconfigured {
+                reason: format!("the secret in `{reference}` {message}"),
+                hint: hint.map(Cow::Owned),
+            },
+        )?;
+        Ok(secret)
     };
     plan.signing_secrets.iter().map(read).collect()
 }

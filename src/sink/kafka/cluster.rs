@@ -11,14 +11,14 @@ use rdkafka::{
 };
 use tokio::task::block_in_place;
 
-use super::{config::KafkaPlan, oauth::TokenContext, producer::Reports};
+use super::{config::KafkaPlan, oauth::TokenContext, plain_text::check_brokers, producer::Reports};
 use crate::sink::{Failure, chain};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_ATTEMPTS: u32 = 5;
 
-/// Checks that the cluster responds and, if the topic does not depend on the record, that the
-/// topic exists. `hint` is shown if it does not.
+/// Checks that the cluster responds, that a credential may be sent to all its brokers and, if the
+/// topic does not depend on the record, that the topic exists. `hint` is shown if it does not.
 pub(super) async fn check_cluster(
     plan: &KafkaPlan,
     common: &ClientConfig,
@@ -28,7 +28,7 @@ pub(super) async fn check_cluster(
 ) -> Result<(), Failure> {
     let mut config = common.clone();
     config.set_log_level(plan.properties.log_level());
-    let error = match block_in_place(|| error_of_topic(&config, tokens, topic)) {
+    let error = match block_in_place(|| error_of_topic(plan, &config, tokens, topic)) {
         Ok(error) => error,
         Err(failure) => return Err(explained(plan, failure).await),
     };
@@ -59,8 +59,10 @@ async fn explained(plan: &KafkaPlan, failure: Failure) -> Failure {
 }
 
 /// The error of a topic in the metadata of the cluster; `None` if the topic exists or none is
-/// given. Fails if the cluster does not respond. Blocks.
+/// given. Fails if the cluster does not respond, or if it names a broker to which no credential may
+/// be sent. Blocks.
 fn error_of_topic(
+    plan: &KafkaPlan,
     config: &ClientConfig,
     tokens: &TokenContext,
     topic: Option<&str>,
@@ -89,6 +91,10 @@ fn error_of_topic(
             }
         }
     };
+
+    if plan.has_plain_credential() {
+        check_brokers(&metadata)?;
+    }
 
     let Some(topic) = topic else { return Ok(None) };
     let found = metadata.topics().iter().find(|found| found.name() == topic);

@@ -4,29 +4,33 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rdkafka::ClientConfig;
-use secrecy::ExposeSecret;
 
 use super::{
     fencing::Fencing,
+    plain_text::refuse_plain_text,
     properties::Properties,
-    service::{is_topic_char, open, probe},
+    sasl::{MECHANISM, RESOURCE, SASL_KEYS, Sasl},
+    service::{open, probe},
 };
 use crate::{
+    files::{self, FileError},
     format::FormatName,
     settings::{
-        ExampleSection, FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, SECRET, Secret,
-        SecretRef, Section, SubSection, TEXT, TEXTS, Text, Texts, Timespan, choices, defaulted,
-        duration, keys, one_of, optional, required, section,
+        ExampleSection, FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, Section, SubSection,
+        TEXT, TEXTS, Text, Texts, Timespan, choices, defaulted, duration, keys, one_of, optional,
+        required, section,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
-        address::{has_no_user, is_without_user, reject_user},
-        chain,
+        BoxFuture, Context, Destination, Failure, Limits, Plan, Sink,
+        address::has_no_user,
         common_keys::{CREDENTIAL, ENTRA_TENANT, NAME},
+        destination::NameRule,
         shared_keys::{FORMAT, FORMAT_KEYS, TLS_KEYS, TlsFiles},
-        template::Template,
     },
 };
+
+/// The maximum size of a PEM file in bytes.
+const MAX_PEM_BYTES: u64 = 4 << 20;
 
 keys! {
     /// The keys of this sink, besides those of all sinks.
@@ -90,38 +94,6 @@ keys! {
     .example("{ \"linger.ms\" = \"50\", \"client.id\" = \"secure-score\" }");
 }
 
-keys! {
-    /// The keys of `sasl`.
-    const SASL_KEYS;
-    MECHANISM: Key<OneOf<Mechanism>> = required(
-        "mechanism",
-        one_of(Mechanism::NAMES),
-        "The mechanism; `oauthbearer`, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
-    )
-    .example("scram-sha-512");
-    USERNAME: Key<Text> = optional(
-        "username",
-        TEXT,
-        "no user name",
-        "The user name, which every mechanism except `oauthbearer` requires.",
-    )
-    .example("forwarder");
-    PASSWORD: Key<Secret> = optional(
-        "password",
-        SECRET,
-        "no password",
-        "The password, which every mechanism except `oauthbearer` requires.",
-    )
-    .example("{ credential = \"kafka-password\" }");
-    RESOURCE: Key<Text> = optional(
-        "resource",
-        TEXT,
-        "`https://` and the host name of the first broker",
-        "oauthbearer: the resource for which Entra tokens are requested.",
-    )
-    .example("https://contoso.servicebus.windows.net");
-}
-
 /// The sections in the example file.
 pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
     ExampleSection {
@@ -157,16 +129,13 @@ choices! {
     }
 }
 
-choices! {
-    /// How the sink authenticates with the cluster.
-    enum Mechanism {
-        Plain = "plain",
-        ScramSha256 = "scram-sha-256",
-        ScramSha512 = "scram-sha-512",
-        /// With Entra tokens.
-        OauthBearer = "oauthbearer",
-    }
-}
+/// The names of topics. Source: `org.apache.kafka.common.internals.Topic`.
+const TOPIC_NAME: NameRule = NameRule {
+    is_allowed: |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'),
+    characters: "letters, digits, `.`, `_` and `-`",
+    not_first: &[],
+    max_bytes: 249,
+};
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -174,7 +143,7 @@ pub(super) struct KafkaPlan {
     /// `host:port,host:port`, as librdkafka expects it.
     pub brokers: String,
     /// The topic of a record.
-    pub topic: Template,
+    pub topic: Destination,
     pub format: FormatName,
     pub delivery: DeliveryMode,
     pub compression: Compression,
@@ -200,17 +169,6 @@ pub(super) enum DeliveryMode {
         /// The time after which the cluster aborts a transaction.
         timeout: Duration,
     },
-}
-
-#[derive(Clone, Debug)]
-enum Sasl {
-    Password {
-        mechanism: Mechanism,
-        username: String,
-        password: SecretRef,
-    },
-    /// The resource that tokens are requested for, a URL.
-    Entra(String),
 }
 
 /// Reads a section. Returns `None` if it is not valid.
@@ -272,72 +230,27 @@ fn read_delivery(section: &Section<'_>) -> DeliveryMode {
     }
 }
 
-fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
-    let mechanism = section.get(&MECHANISM)?;
-
-    if mechanism == Mechanism::OauthBearer {
-        let keys = [USERNAME.define(), PASSWORD.define()];
-        for key in keys.into_iter().filter(|key| section.has(key)) {
-            let message =
-                format!("`{}` cannot be set with `mechanism = \"oauthbearer\"`", key.name);
-            section.fault(&key, message);
-        }
-        let default = format!("https://{first_broker}");
-        let resource = section.get(&RESOURCE).unwrap_or(&default);
-        let Ok(url) = url::Url::parse(resource) else {
-            section.fault(&RESOURCE, "`resource` must be a URL");
-            return None;
-        };
-        if !is_without_user(&url) {
-            reject_user(section, &RESOURCE);
-            return None;
-        }
-        return Some(Sasl::Entra(resource.to_owned()));
-    }
-
-    if section.has(&RESOURCE) {
-        section.fault(&RESOURCE, "`resource` requires `mechanism = \"oauthbearer\"`");
-    }
-    let (Some(username), Some(password)) = (section.get(&USERNAME), section.get(&PASSWORD)) else {
-        let name = mechanism.choice().name;
-        let message = format!("`mechanism = \"{name}\"` requires `username` and `password`");
-        section.fault(&MECHANISM, message);
-        return None;
-    };
-    Some(Sasl::Password { mechanism, username: username.to_owned(), password })
-}
-
 fn is_topic_name(name: &str) -> bool {
-    name.len() <= 249 && name.chars().all(is_topic_char)
-}
-
-impl Mechanism {
-    /// The name of the mechanism for librdkafka.
-    fn property(self) -> String {
-        self.choice().name.to_ascii_uppercase()
-    }
+    name.len() <= TOPIC_NAME.max_bytes && name.chars().all(TOPIC_NAME.is_allowed)
 }
 
 impl KafkaPlan {
     /// See [`read`].
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let brokers = read_brokers(section);
-        let topic = Template::read(section, &TOPIC);
-        if let Some(topic) = &topic
-            && !is_topic_name(&topic.literal())
-        {
-            section.fault(
-                &TOPIC,
-                "`topic` must consist of at most 249 letters, digits, `.`, `_` and `-`",
-            );
-        }
-
         let delivery = read_delivery(section);
+        let topic = Destination::read(section, &TOPIC, TOPIC_NAME).map(|topic| match &delivery {
+            DeliveryMode::ExactlyOnce { progress_topic, .. } => topic.other_than(progress_topic),
+            DeliveryMode::AtLeastOnce => topic,
+        });
         let properties = Properties::read(section);
         let tls = section.get(&TLS).map(|tls| TlsFiles::read(&tls));
         let brokers = brokers?;
         let first = brokers.split([':', ',']).next().unwrap_or_default();
-        let sasl = section.get(&SASL).and_then(|sasl| read_sasl(&sasl, first));
+        let sasl = section.get(&SASL).and_then(|sasl| Sasl::read(&sasl, first));
+        if section.has(&SASL) && tls.is_none() {
+            refuse_plain_text(section, &SASL, &brokers);
+        }
 
         Some(Self {
             topic: topic?,
@@ -358,8 +271,13 @@ impl KafkaPlan {
         first.filter(|_| self.tls.is_none())
     }
 
+    /// Whether a credential is sent in plain text.
+    pub(super) fn has_plain_credential(&self) -> bool {
+        self.tls.is_none() && self.sasl.is_some()
+    }
+
     /// The settings that all clients of the cluster share. This call reads the password. Fails with
-    /// `Misconfigured` if the password cannot be read.
+    /// `Misconfigured` if the password or a file for TLS cannot be used.
     pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
         let mut config = ClientConfig::new();
         config
@@ -375,6 +293,7 @@ impl KafkaPlan {
         config.set("security.protocol", protocol);
 
         if let Some(tls) = &self.tls {
+            check_files(tls).map_err(|error| Failure::misconfigured_by(&error))?;
             let shown = |path: &PathBuf| path.display().to_string();
             // The OpenSSL in librdkafka has no default location for the certificate authorities of
             // this host. With `probe`, it searches the usual locations.
@@ -386,24 +305,31 @@ impl KafkaPlan {
             }
         }
 
-        match &self.sasl {
-            None => {}
-            Some(Sasl::Password { mechanism, username, password }) => {
-                let password =
-                    password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
-                config
-                    .set("sasl.mechanisms", mechanism.property())
-                    .set("sasl.username", username)
-                    .set("sasl.password", password.expose_secret());
-            }
-            Some(Sasl::Entra(_)) => {
-                config.set("sasl.mechanisms", Mechanism::OauthBearer.property());
-            }
+        if let Some(sasl) = &self.sasl {
+            sasl.apply(&mut config)?;
         }
 
         self.properties.apply(&mut config);
+        self.properties.limit_responses(&mut config);
+        if self.has_plain_credential() {
+            // No connection to a broker that the cluster names is opened before it is checked.
+            config.set("enable.sparse.connections", "true");
+        }
         Ok(config)
     }
+}
+
+/// Checks the files for TLS before librdkafka opens them, which would wait for a FIFO and read a
+/// private key that all users can change.
+fn check_files(tls: &TlsFiles) -> Result<(), FileError> {
+    if let Some(authorities) = &tls.ca_file {
+        files::read_limited(authorities, MAX_PEM_BYTES)?;
+    }
+    if let Some((certificate, key)) = &tls.client {
+        files::read_limited(certificate, MAX_PEM_BYTES)?;
+        files::read_secret(key, MAX_PEM_BYTES)?;
+    }
+    Ok(())
 }
 
 impl Plan for KafkaPlan {
@@ -456,8 +382,8 @@ impl Plan for KafkaPlan {
         }
     }
 
-    fn required_labels(&self) -> Vec<String> {
-        self.topic.labels().map(str::to_owned).collect()
+    fn destination(&self) -> Option<&Destination> {
+        Some(&self.topic)
     }
 
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {

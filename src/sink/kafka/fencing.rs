@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::sink::{Failure, chain};
 
-/// The number of times that a producer is replaced within [`WINDOW`]. Two instances fence each other
-/// once per attempt, so they reach it within seconds.
+/// The number of times that a producer is replaced within [`WINDOW`]. Two instances fence each
+/// other once per attempt, so they reach it within seconds.
 const MAX_REPLACED: usize = 3;
 const WINDOW: Duration = Duration::from_mins(2);
 

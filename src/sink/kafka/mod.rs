@@ -13,10 +13,12 @@ mod cluster;
 mod config;
 mod fencing;
 mod oauth;
+mod plain_text;
 mod producer;
 mod progress;
 mod properties;
 mod refused_properties;
+mod sasl;
 mod service;
 
 pub(super) use config::{EXAMPLES, KEYS, read};

@@ -79,8 +79,18 @@ impl ClientContext for TokenContext {
     }
 }
 
-/// Logs the statistics that the property `statistics.interval.ms` requests, which are JSON.
+/// The maximum size of statistics in the log. They grow with the number of brokers and partitions
+/// that the cluster reports.
+const MAX_STATISTICS_BYTES: usize = 1 << 20;
+
+/// Logs the statistics that the property `statistics.interval.ms` requests, which are JSON. Of
+/// larger statistics, only the size is logged.
 pub(super) fn log_statistics(statistics: &[u8]) {
+    let bytes = statistics.len();
+    if bytes > MAX_STATISTICS_BYTES {
+        tracing::debug!(bytes, "the statistics of librdkafka are too large for the log");
+        return;
+    }
     let statistics = String::from_utf8_lossy(statistics);
     tracing::debug!(detail = %statistics, "librdkafka statistics");
 }

@@ -19,6 +19,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::oauth::{TokenContext, log_statistics};
 use crate::{
+    foreign_text::ForeignText,
     net::{TlsFault, UnreachableCause},
     sink::{Failure, chain},
 };
@@ -28,6 +29,9 @@ pub(super) type Producer = ThreadedProducer<Reports>;
 
 /// The index under which a progress record is sent. No record of a batch has this index.
 pub(super) const PROGRESS_INDEX: usize = usize::MAX;
+
+/// The maximum number of characters of a description of librdkafka, which may quote a broker.
+const MAX_DESCRIPTION_CHARS: usize = 600;
 
 /// The delivery reports of one batch at a time, and the last error of the client itself.
 pub(super) struct Reports {
@@ -131,6 +135,7 @@ impl ClientContext for Reports {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let reason = ForeignText::new(reason).for_message(MAX_DESCRIPTION_CHARS);
         tracing::debug!(%error, reason, "librdkafka");
 
         // librdkafka reports the cause once, and then repeatedly that no broker can be reached. The
@@ -143,7 +148,7 @@ impl ClientContext for Reports {
         let has_cause = last.as_ref().is_some_and(|(code, _)| is_cause(*code));
         let is_consequence = code == Some(Code::AllBrokersDown) && last.is_some();
         if is_cause(code) || !(has_cause || is_consequence) {
-            *last = Some((code, reason.to_owned()));
+            *last = Some((code, reason));
         }
     }
 }
@@ -225,7 +230,7 @@ pub(super) fn is_poison(error: &KafkaError) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic ends the process, so no lock is ever poisoned.
+    // Nothing that can panic runs while a lock is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

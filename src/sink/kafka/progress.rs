@@ -2,16 +2,20 @@
 //! transaction as the records that it covers.
 //!
 //! The topic takes precedence over the checkpoint, because it is committed together with the
-//! records and survives the loss of the checkpoint. See decision 0027.
+//! records and survives the loss of the checkpoint. What is kept of its records is limited, because
+//! other clients of the cluster may be able to write to it. Start reading at [`read`].
+//! See decisions 0027 and 0068.
 
-use std::{fmt::Write as _, time::Duration};
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+use std::{collections::HashMap, fmt::Write as _, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode as Code},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -20,6 +24,7 @@ use super::oauth::TokenContext;
 use crate::{
     model::{Day, EventId, TenantId},
     sink::{Failure, Progress, SentDays, chain},
+    text::count,
 };
 
 /// The time limit for one request to the cluster.
@@ -27,6 +32,17 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time limit for reading the topic to its end. An open transaction of another producer hides
 /// the records after it until the broker aborts it, by default after one minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// The maximum number of partitions of the topic, which has one if this program creates it.
+const MAX_PARTITIONS: usize = 1_000;
+/// The maximum number of tenants whose progress is read.
+const MAX_TENANTS: usize = 50_000;
+/// The maximum size of the value of a progress record in bytes; that of 200 single days has 3 KiB.
+const MAX_VALUE_BYTES: usize = 16 << 10;
+/// The maximum length of the ID of a checkpoint, which is a UUID of 36 characters.
+const MAX_CHECKPOINT_BYTES: usize = 64;
+/// The size of the queue of a consumer in KiB, and thereby of the records that it requests at once.
+const QUEUE_KIBIBYTES: &str = "1024";
 
 /// The value of a progress record, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -115,56 +131,31 @@ pub(super) async fn max_message_bytes(config: &ClientConfig, topic: &str) -> Opt
 ///
 /// An open transaction of another producer can hide committed records. The end of the topic is
 /// therefore determined without isolation, and the committed records are read up to that end. If
-/// it is not reached in time, the read fails and is retried.
+/// it is not reached in time, the read fails and is retried. Fails with `Misconfigured` if the
+/// topic has too many partitions, or records of too many tenants.
 pub(super) fn read(
     config: &ClientConfig,
     tokens: &TokenContext,
     topic: &str,
     transactional_id: &str,
 ) -> Result<Vec<Progress>, Failure> {
-    let failure = |error: KafkaError| {
-        Failure::retry(format!("cannot read the progress topic `{topic}`: {}", chain(&error)))
-    };
-    let consumer = |isolation: &str| -> Result<BaseConsumer<TokenContext>, Failure> {
-        let mut config = config.clone();
-        // The group is never joined: partitions are assigned, and no offset is committed.
-        config
-            .set("group.id", transactional_id)
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", isolation);
-        let consumer: BaseConsumer<TokenContext> =
-            config.create_with_context(tokens.clone()).map_err(failure)?;
-        // librdkafka requests a token only while the consumer is polled, here without a partition.
-        consumer.poll(Duration::ZERO);
-        Ok(consumer)
-    };
-
-    let (all, committed) = (consumer("read_uncommitted")?, consumer("read_committed")?);
-    let metadata = all.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failure)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let failure = |error: KafkaError| unreadable(topic, &chain(&error));
+    let consumer = |isolation| consumer(config, tokens, transactional_id, isolation);
+    let all = consumer("read_uncommitted").map_err(failure)?;
+    let committed = consumer("read_committed").map_err(failure)?;
+    let began = Instant::now();
+    let mut ends = ends(&all, topic, began)?;
 
     let mut assignment = TopicPartitionList::new();
-    let mut ends = Vec::new();
-    for partition in (0..).take(partitions) {
-        let (first, end) =
-            all.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(failure)?;
-        if end > first {
-            assignment
-                .add_partition_offset(topic, partition, Offset::Beginning)
-                .map_err(failure)?;
-            ends.push((partition, end));
-        }
+    for (partition, _) in &ends {
+        assignment.add_partition_offset(topic, *partition, Offset::Beginning).map_err(failure)?;
     }
     committed.assign(&assignment).map_err(failure)?;
 
-    let mut found: Vec<Progress> = Vec::new();
-    let deadline = Instant::now() + READ_TIMEOUT;
+    let mut found = HashMap::new();
     while !ends.is_empty() {
-        if Instant::now() > deadline {
-            return Err(Failure::retry(format!(
-                "cannot read the progress topic `{topic}`: a transaction of another producer is open"
-            )));
+        if began.elapsed() > READ_TIMEOUT {
+            return Err(unreadable(topic, "a transaction of another producer is open"));
         }
 
         match committed.poll(Duration::from_millis(500)) {
@@ -172,8 +163,10 @@ pub(super) fn read(
                 let payload = message.payload().unwrap_or_default();
                 let key = message.key().unwrap_or_default();
                 if let Some(progress) = parse(key, payload, transactional_id) {
-                    found.retain(|kept| kept.tenant != progress.tenant);
-                    found.push(progress);
+                    found.insert(progress.tenant, progress);
+                }
+                if found.len() > MAX_TENANTS {
+                    return Err(too_large(topic, &count(MAX_TENANTS, "tenant")));
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
@@ -186,14 +179,87 @@ pub(super) fn read(
             !matches!(reached, Some(Offset::Offset(at)) if at >= *end)
         });
     }
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
-/// Returns `None` for a record of another sink, and for one that this version cannot read.
+fn consumer(
+    config: &ClientConfig,
+    tokens: &TokenContext,
+    transactional_id: &str,
+    isolation: &str,
+) -> KafkaResult<BaseConsumer<TokenContext>> {
+    let mut config = consumer_config(config);
+    // The group is never joined: partitions are assigned, and no offset is committed.
+    config
+        .set("group.id", transactional_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", isolation);
+    let consumer: BaseConsumer<TokenContext> = config.create_with_context(tokens.clone())?;
+    // librdkafka requests a token only while the consumer is polled, here without a partition.
+    consumer.poll(Duration::ZERO);
+    Ok(consumer)
+}
+
+/// The configuration of a consumer with a small queue, because librdkafka requires that a response
+/// may be as large as the queue.
+fn consumer_config(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    config.set("queued.max.messages.kbytes", QUEUE_KIBIBYTES);
+    config
+}
+
+/// The partitions of the topic that have records, each with the offset of its end.
+fn ends(
+    consumer: &BaseConsumer<TokenContext>,
+    topic: &str,
+    began: Instant,
+) -> Result<Vec<(i32, i64)>, Failure> {
+    let failure = |error: KafkaError| unreadable(topic, &chain(&error));
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failure)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    if partitions > MAX_PARTITIONS {
+        return Err(too_large(topic, &count(MAX_PARTITIONS, "partition")));
+    }
+
+    let mut ends = Vec::new();
+    for partition in (0..).take(partitions) {
+        if began.elapsed() > READ_TIMEOUT {
+            return Err(unreadable(topic, "the cluster responds too slowly"));
+        }
+        let (first, end) =
+            consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(failure)?;
+        if end > first {
+            ends.push((partition, end));
+        }
+    }
+    Ok(ends)
+}
+
+fn unreadable(topic: &str, why: &str) -> Failure {
+    Failure::retry(format!("cannot read the progress topic `{topic}`: {why}"))
+}
+
+/// The failure for a topic with more than `limit`, such as `1,000 partitions`.
+fn too_large(topic: &str, limit: &str) -> Failure {
+    Failure::Misconfigured {
+        reason: format!("the progress topic `{topic}` has more than {limit}"),
+        hint: Some("set `progress_topic` to a topic to which only this sink writes".into()),
+    }
+}
+
+/// Returns `None` for a record of another sink, and for one that this version cannot read or could
+/// not have written.
 fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
     let key = std::str::from_utf8(key).ok()?;
     let tenant = key.strip_prefix(transactional_id)?.strip_prefix('/')?;
+    if value.len() > MAX_VALUE_BYTES {
+        return None;
+    }
     let value: ProgressValue = serde_json::from_slice(value).ok()?;
+    if value.checkpoint.len() > MAX_CHECKPOINT_BYTES {
+        return None;
+    }
 
     let newest = match &value.newest {
         Some(newest) => Some((Day::parse(&newest.day)?, parse_hash(&newest.digest)?)),
@@ -208,7 +274,7 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
 }
 
 fn hex(hash: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * hash.len());
+    let mut text = String::with_capacity(hash.len().saturating_mul(2));
     for byte in hash {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -228,7 +294,7 @@ fn parse_hash(hex: &str) -> Option<[u8; 32]> {
 }
 
 fn exists(config: &ClientConfig, topic: &str) -> bool {
-    let consumer: Result<BaseConsumer, _> = config.create();
+    let consumer: Result<BaseConsumer, _> = consumer_config(config).create();
     let metadata = consumer.and_then(|c| c.fetch_metadata(Some(topic), REQUEST_TIMEOUT));
     metadata
         .is_ok_and(|m| m.topics().iter().any(|t| t.error().is_none() && !t.partitions().is_empty()))
@@ -256,5 +322,42 @@ mod tests {
         assert_eq!(parse(key.as_bytes(), &value, "id"), Some(progress));
         assert_eq!(parse(key.as_bytes(), &value, "other"), None);
         assert_eq!(parse(key.as_bytes(), b"{}", "id"), None);
+    }
+
+    /// A position after the end of the log is valid here; `reconcile` compares it with the log.
+    #[test]
+    fn positions_out_of_range_are_ignored() {
+        let key = key("id", TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap());
+        let seq = |seq: &str| {
+            let members = "\"version\":1,\"checkpoint\":\"c\",\"days\":\"\",\"newest\":null";
+            let value = format!("{{{members},\"seq\":{seq}}}");
+            parse(key.as_bytes(), value.as_bytes(), "id").map(|progress| progress.seq)
+        };
+
+        for invalid in ["-1", "-0.5", "1e308", "18446744073709551616", "\"NaN\"", "\"7\"", "null"] {
+            assert_eq!(seq(invalid), None, "{invalid}");
+        }
+        for valid in [0, 1 << 31, u64::MAX] {
+            assert_eq!(seq(&valid.to_string()), Some(valid));
+        }
+    }
+
+    /// Regression: every other client that may write to the topic could fill the memory.
+    #[test]
+    fn records_that_are_too_large_are_ignored() {
+        let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
+        let key = key("id", tenant);
+        let record = |checkpoint: &str, days: &str| {
+            let value = serde_json::json!({
+                "version": 1, "checkpoint": checkpoint, "seq": 1, "days": days, "newest": null,
+            });
+            parse(key.as_bytes(), value.to_string().as_bytes(), "id")
+        };
+
+        assert!(record("c", "2026-11-22").is_some());
+        assert!(record(&"c".repeat(64), "").is_some());
+        assert_eq!(record(&"c".repeat(65), ""), None);
+        assert_eq!(record("c", &"2026-11-22,".repeat(2_000)), None);
+        assert_eq!(record("c", &"2025-01-01/2026-11-22,".repeat(2)), None);
     }
 }

@@ -32,6 +32,15 @@ pub(super) struct Properties(BTreeMap<String, String>);
 const LINGER: &str = "linger.ms";
 const MAX_LINGER_MS: u64 = 1_000;
 
+/// The limit of a response of a broker, for which librdkafka allocates the memory at once: its
+/// name, and its value in bytes. The largest responses describe all topics of a cluster.
+const RESPONSE_LIMIT: &str = "receive.message.max.bytes";
+const MAX_RESPONSE_BYTES: u64 = 16 << 20;
+/// The bytes by which librdkafka requires that limit to be above that of the records it requests.
+const FRAMING_BYTES: u64 = 512;
+/// The largest value of `message.max.bytes` that librdkafka accepts.
+const MAX_MESSAGE_BYTES: u32 = 1_000_000_000;
+
 /// Properties that the sink sets, and that the operator may replace.
 const DEFAULTS: &[(&str, &str)] = &[
     (LINGER, "5"),
@@ -82,6 +91,18 @@ impl Properties {
             config.set(name, value);
         }
     }
+
+    /// Limits the size of a response, unless the operator has set the limit. It is not lower than
+    /// other properties of the operator require.
+    pub(super) fn limit_responses(&self, config: &mut ClientConfig) {
+        if self.0.contains_key(RESPONSE_LIMIT) {
+            return;
+        }
+        let size = |name: &str| self.0.get(name)?.trim().parse::<u64>().ok();
+        let requested = ["fetch.max.bytes", "message.max.bytes"].into_iter().filter_map(size).max();
+        let required = requested.unwrap_or(0).saturating_add(FRAMING_BYTES);
+        config.set(RESPONSE_LIMIT, MAX_RESPONSE_BYTES.max(required).to_string());
+    }
 }
 
 /// The properties of the producer: those that all clients have in common, and those on which the
@@ -106,7 +127,7 @@ pub(super) fn producer_config(
 
     if let Some(max) = max_message_bytes {
         // librdkafka then rejects an oversized record immediately, not at the end of a transaction.
-        config.set("message.max.bytes", max.max(1_000).to_string());
+        config.set("message.max.bytes", max.clamp(1_000, MAX_MESSAGE_BYTES).to_string());
     }
     if let DeliveryMode::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
         config
@@ -229,6 +250,33 @@ mod tests {
         }
     }
 
+    /// Regression: librdkafka accepted responses of 100 MB from every broker.
+    #[test]
+    fn responses_of_brokers_are_limited() {
+        for (properties, limit) in [
+            ("\"linger.ms\" = \"50\"", "16777216"),
+            ("\"message.max.bytes\" = \"2000000\"", "16777216"),
+            ("\"message.max.bytes\" = \"20000000\"", "20000512"),
+            ("\"fetch.max.bytes\" = \"52428800\"", "52429312"),
+            ("\"receive.message.max.bytes\" = \"4000000\"", "4000000"),
+        ] {
+            let (plan, faults) = plan_with(properties);
+            assert!(faults.is_empty(), "{properties}: {faults:?}");
+            let common = plan.client_config("lake").unwrap();
+            assert_eq!(common.get("receive.message.max.bytes"), Some(limit), "{properties}");
+        }
+    }
+
+    #[test]
+    fn limits_of_a_topic_fit_librdkafka() {
+        let (plan, _) = plan("");
+        let common = plan.client_config("lake").unwrap();
+        for (limit, expected) in [(0, "1000"), (1_048_588, "1048588"), (u32::MAX, "1000000000")] {
+            let producer = producer_config(&plan, &common, Some(limit));
+            assert_eq!(producer.get("message.max.bytes"), Some(expected));
+        }
+    }
+
     const REMOVE: &str = "remove this property";
     const LOG_LEVEL: &str =
         "run the command with `--log debug`, and set the property `debug`, instead";
@@ -249,6 +297,7 @@ mod tests {
             ("topic.partitioner", "random", "of a control", REMOVE),
             ("group.id", "x", "its progress topic", REMOVE),
             ("enable.auto.offset.store", "true", "its progress topic", REMOVE),
+            ("queued.max.messages.kbytes", "1", "its progress topic", REMOVE),
             ("log_cb", "1", "the events of the client", REMOVE),
             ("dr_msg_cb", "1", "the events of the client", REMOVE),
             ("log_level", "7", "part of the log", LOG_LEVEL),
@@ -316,7 +365,7 @@ mod tests {
         let config = producer_config(&plan, &common, Some(1_000_000));
 
         let is_default = |name: &str| {
-            ["client.id", "message.max.bytes"].contains(&name)
+            ["client.id", "message.max.bytes", RESPONSE_LIMIT].contains(&name)
                 || DEFAULTS.iter().any(|(default, _)| *default == name)
         };
         let map = config.config_map();

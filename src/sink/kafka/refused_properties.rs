@@ -137,6 +137,7 @@ const REFUSED: &[Refusal] = &[
             "enable.auto.*",
             "enable.partition.eof",
             "offset.store.*",
+            "queued.max.messages.kbytes",
         ],
         reason: "the sink itself decides how it reads its progress topic",
         hint: REMOVE,

@@ -29,8 +29,8 @@ use crate::{
     format::Formatter,
     model::{Record, SCHEMA},
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Item, Progress, Sink,
-        chain, formatter, template::Template,
+        Acknowledgement, Batch, BoxFuture, Context, Destination, EncodeError, Failure, Item,
+        Progress, Sink, chain, formatter,
     },
 };
 
@@ -48,7 +48,7 @@ const CREATE_COMPACTED_TOPIC: &str = "create the topic with cleanup.policy=compa
 
 struct Kafka {
     producer: Arc<Producer>,
-    topic: Template,
+    topic: Destination,
     delivery: DeliveryMode,
     progress: Vec<Progress>,
     fencing: Arc<Fencing>,
@@ -138,7 +138,7 @@ impl Sink for Kafka {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let topic = match self.topic.fixed() {
             Some(_) => String::new(),
-            None => self.topic.fill(record, is_topic_char).map_err(EncodeError)?,
+            None => self.topic.of_record(record)?,
         };
 
         batch.push(record, |out| {
@@ -390,9 +390,4 @@ fn initialization_failure(producer: &Producer, error: &KafkaError) -> Failure {
     }
     let message = format!("cannot initialize transactions: {}", chain(error));
     producer.context().failure_of(&message)
-}
-
-/// Whether Kafka permits the character in the name of a topic.
-pub(super) fn is_topic_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }

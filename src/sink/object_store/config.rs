@@ -3,13 +3,20 @@
 
 use std::path::PathBuf;
 
-use super::service::{open, probe};
+use serde::Deserialize;
+
+use super::{
+    environment::check_addresses,
+    service::{open, probe},
+};
 use crate::{
+    error::Explanation,
     format::FormatName,
+    net::is_safe_url,
     settings::{
         ExampleSection, Key, KeyDefinition, KeyWithDefault, OneOf, SECRET, Secret, SecretRef,
-        Section, SubSection, TEXT, Text, choices, defaulted, keys, one_of, optional, required,
-        section,
+        Section, SubSection, TEXT, Text, checked_secret, choices, defaulted, keys, one_of,
+        optional, required, section,
     },
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink,
@@ -73,7 +80,7 @@ keys! {
     .example("{ credential = \"blob-key\" }");
     SERVICE_ACCOUNT: Key<Secret> = optional(
         "service_account",
-        SECRET,
+        checked_secret(check_service_account),
         "the service account of the environment or of the host",
         "gs: the JSON key of a service account.",
     )
@@ -229,6 +236,12 @@ pub(super) enum Encoding {
     Parquet,
 }
 
+/// The part of the JSON key of a service account that the library takes an address from.
+#[derive(Deserialize)]
+struct ServiceAccountKey {
+    gcs_base_url: Option<String>,
+}
+
 /// The resource that tokens for Azure Blob Storage are requested for.
 const AZURE_STORAGE: &str = "https://storage.azure.com";
 /// The region of a bucket if neither the configuration nor the environment names one.
@@ -260,6 +273,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         }
     };
 
+    check_addresses(section, &store);
     let endpoint = section.get(&ENDPOINT).map(|text| read_url(section, &ENDPOINT, text));
     let layout = read_layout(section, &store);
     let (format, encoding) = match layout {
@@ -314,6 +328,20 @@ fn check_keys(section: &Section<'_>, scheme: &str) {
             section.fault(&key, format!("`{}` applies only to `{expected}://` URLs", key.name));
         }
     }
+}
+
+/// Checks the address in the JSON key of a service account, to which tokens would be sent. Other
+/// faults of the key are reported when the sink is opened.
+fn check_service_account(text: &str) -> Result<(), Explanation> {
+    let key: Option<ServiceAccountKey> = serde_json::from_str(text).ok();
+    let base = key.and_then(|key| key.gcs_base_url);
+    let is_safe = |base: &str| url::Url::parse(base).is_ok_and(|url| is_safe_url(&url));
+    if base.is_some_and(|base| !is_safe(&base)) {
+        let problem =
+            "contains a `gcs_base_url` that is neither https nor http to a loopback address";
+        return Err(Explanation::new(problem).with_hint("set `endpoint` instead"));
+    }
+    Ok(())
 }
 
 fn read_s3(section: &Section<'_>, bucket: String) -> Store {
@@ -414,5 +442,26 @@ impl Plan for ObjectPlan {
         _: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         Box::pin(std::future::ready(open(self, context)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_accounts_name_only_safe_addresses() {
+        for (key, is_valid) in [
+            ("{\"client_email\": \"a@b.example\"}", true),
+            ("{\"gcs_base_url\": \"https://storage.example.com\"}", true),
+            ("{\"gcs_base_url\": \"http://127.0.0.1:4443\"}", true),
+            ("{\"gcs_base_url\": \"http://canary.example.com\"}", false),
+            ("{\"gcs_base_url\": \"canary\"}", false),
+            ("not JSON", true),
+        ] {
+            assert_eq!(check_service_account(key).is_ok(), is_valid, "{key}");
+        }
+        let problem = check_service_account("{\"gcs_base_url\": \"canary\"}").unwrap_err();
+        assert!(!problem.message.contains("canary"), "{}", problem.message);
     }
 }

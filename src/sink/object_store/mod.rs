@@ -6,7 +6,11 @@
 //! `security_lake`, an object is a Parquet file for Amazon Security Lake. Start reading in
 //! `service`. See decision 0028.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod client;
 mod config;
+mod environment;
 mod object;
 mod parquet;
 mod service;

@@ -39,12 +39,12 @@ pub(super) fn write_private(plan: &ObjectPlan, record: &Record<'_>, out: &mut Ve
 
 /// The objects of a batch, in the order of its records.
 pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
-    let mut end = 0;
+    let mut end: usize = 0;
     let same = |a: &Item, b: &Item| batch.key(a) == batch.key(b);
     let groups = batch.items().chunk_by(same);
     groups
         .map(|items| {
-            end += items.len();
+            end = end.saturating_add(items.len());
             Object { end, items }
         })
         .collect()

@@ -3,24 +3,41 @@
 //! The clients report a rejection by the server only as text, so this module extracts the status
 //! and the error code from their messages.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use object_store::{
-    Certificate, ClientOptions, CredentialProvider, Error, ObjectStore, RetryConfig,
+    ClientOptions, CredentialProvider, Error, ObjectStore, RetryConfig,
     aws::AmazonS3Builder,
     azure::{AzureCredential, MicrosoftAzureBuilder},
     gcp::GoogleCloudStorageBuilder,
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::config::{DEFAULT_REGION, ObjectPlan, Store};
+use super::{
+    client::LimitedConnector,
+    config::{DEFAULT_REGION, ObjectPlan, Store},
+};
 use crate::{
+    files,
     format::cut,
     net::{self, TlsFault},
     settings::SecretRef,
     sink::{Context, Failure, Tokens, chain},
 };
+
+/// The environment variables with paths of credentials that the client of S3 reads.
+const AWS_FILES: &[&str] =
+    &["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"];
+/// The environment variables with paths of credentials that the client of Google Cloud reads.
+const GOOGLE_FILES: &[&str] = &[
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "SERVICE_ACCOUNT",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+];
+/// The maximum size of such a file in bytes.
+const MAX_CREDENTIAL_BYTES: u64 = 64 << 10;
 
 /// What the probe reports if the store accepts the credential.
 pub(super) const ACCEPTED: &str = "the store accepts the credential";
@@ -29,8 +46,8 @@ pub(super) const ACCEPTED: &str = "the store accepts the credential";
 /// before the first object. Fails with `Misconfigured` if a secret or a certificate cannot be read,
 /// or if the client rejects the settings.
 pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn ObjectStore>, Failure> {
-    net::install_crypto_provider();
-    let options = options(plan)?;
+    check_credential_files(&plan.store)?;
+    let (connector, options) = client(plan)?;
     // The deliverer retries, and reports every failure.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let endpoint = plan.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
@@ -52,13 +69,15 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
             }
 
             let builder = builder.with_bucket_name(bucket).with_client_options(options);
-            builder.with_retry(retry).build().map(|store| Arc::new(store) as _)
+            let builder = builder.with_http_connector(connector).with_retry(retry);
+            builder.build().map(|store| Arc::new(store) as _)
         }
         Store::Azure { account, container, key } => {
             let mut builder = MicrosoftAzureBuilder::new()
                 .with_account(account)
                 .with_container_name(container)
                 .with_client_options(options)
+                .with_http_connector(connector)
                 .with_retry(retry);
             builder = match key {
                 Some(key) => builder.with_access_key(read(key)?.expose_secret()),
@@ -81,37 +100,40 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
             }
 
             let builder = builder.with_bucket_name(bucket).with_client_options(options);
-            builder.with_retry(retry).build().map(|store| Arc::new(store) as _)
+            let builder = builder.with_http_connector(connector).with_retry(retry);
+            builder.build().map(|store| Arc::new(store) as _)
         }
     };
 
     built.map_err(|error| Failure::misconfigured(chain(&error)))
 }
 
-fn options(plan: &ObjectPlan) -> Result<ClientOptions, Failure> {
-    let mut options = ClientOptions::new()
-        .with_connect_timeout(net::CONNECT_TIMEOUT)
-        .with_timeout(net::TOTAL_TIMEOUT)
-        .with_pool_idle_timeout(Duration::from_secs(30))
-        // The configuration accepts an `http` endpoint only on a loopback address.
-        .with_allow_http(plan.endpoint.as_ref().is_some_and(|url| url.scheme() == "http"));
+fn client(plan: &ObjectPlan) -> Result<(LimitedConnector, ClientOptions), Failure> {
+    let connector = LimitedConnector::new(plan.ca_file.as_deref())
+        .map_err(|error| Failure::misconfigured_by(&error))?;
+    // The configuration accepts an `http` endpoint only on a loopback address.
+    let is_plain = plan.endpoint.as_ref().is_some_and(|url| url.scheme() == "http");
+    Ok((connector, ClientOptions::new().with_allow_http(is_plain)))
+}
 
-    if let Some(path) = &plan.ca_file {
-        let misconfigured = |reason: String| Failure::misconfigured(reason);
-        let pem = fs_err::read(path).map_err(|error| misconfigured(chain(&error)))?;
-        let certificates =
-            Certificate::from_pem_bundle(&pem).map_err(|error| misconfigured(chain(&error)))?;
-        options = options.with_no_system_certificates(true);
-        for certificate in certificates {
-            options = options.with_root_certificate(certificate);
-        }
+/// Checks the files of credentials that the clients open themselves: those in the variables of the
+/// SDKs, for a store without a key in the configuration.
+fn check_credential_files(store: &Store) -> Result<(), Failure> {
+    let variables = match store {
+        Store::S3 { key: None, .. } => AWS_FILES,
+        Store::Google { service_account: None, .. } => GOOGLE_FILES,
+        _ => return Ok(()),
+    };
+    let paths = variables.iter().filter_map(std::env::var_os);
+    for path in paths.filter(|path| !path.is_empty()) {
+        files::read_secret(Path::new(&path), MAX_CREDENTIAL_BYTES)
+            .map_err(|error| Failure::misconfigured_by(&error))?;
     }
-
-    Ok(options)
+    Ok(())
 }
 
 fn read(secret: &SecretRef) -> Result<SecretString, Failure> {
-    secret.read().map_err(|error| Failure::misconfigured(chain(&error)))
+    secret.read().map_err(|error| Failure::misconfigured_by(&error))
 }
 
 fn tokens(context: &Context) -> Result<Arc<dyn Tokens>, Failure> {
@@ -167,7 +189,7 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
         },
         Error::JoinError { .. } => Failure::retry(reason),
         Error::Generic { .. } if !is_rejection(&message) => Failure::unreachable(reason, error),
-        _ => Failure::misconfigured(reason),
+        _ => Failure::Misconfigured { reason, hint: redirect_hint(&message) },
     }
 }
 
@@ -200,8 +222,17 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
         Error::Generic { .. } if !is_rejection(&message) => {
             Err(Failure::unreachable(message, error))
         }
-        _ => Err(Failure::misconfigured(message)),
+        _ => {
+            let hint = redirect_hint(&message);
+            Err(Failure::Misconfigured { reason: message, hint })
+        }
     }
+}
+
+/// The hint for a redirect, which is not followed, because it could lead to any host.
+fn redirect_hint(summary: &str) -> Option<Cow<'static, str>> {
+    let is_redirect = status(summary).is_some_and(|status| (300..400).contains(&status));
+    is_redirect.then(|| "correct `region` or `endpoint`".into())
 }
 
 /// Separates the client's description of the request from the error itself.
@@ -233,10 +264,12 @@ fn summary(message: &str) -> String {
 /// Whether the server rejected the request permanently. The status is available only as the
 /// beginning of the summary.
 fn is_rejection(summary: &str) -> bool {
-    let status = summary.get(..3).and_then(|status| status.parse().ok());
-    status.is_some_and(|status: u16| {
-        (300..500).contains(&status) && ![408, 425, 429].contains(&status)
-    })
+    status(summary)
+        .is_some_and(|status| (300..500).contains(&status) && ![408, 425, 429].contains(&status))
+}
+
+fn status(summary: &str) -> Option<u16> {
+    summary.get(..3)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -280,6 +313,19 @@ mod tests {
                 Err(_) => "config",
             };
             assert_eq!(found, expected, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn redirects_have_a_hint() {
+        for (summary, expected) in [
+            ("307 Temporary Redirect:", true),
+            ("301 Moved Permanently:", true),
+            ("403 Forbidden: AccessDenied: no", false),
+            ("3", false),
+            ("Generic GCS error: no ETag", false),
+        ] {
+            assert_eq!(redirect_hint(summary).is_some(), expected, "{summary}");
         }
     }
 

@@ -6,6 +6,8 @@
 //! Source: the OTLP specification 1.x and the JSON mapping of its protocol: names in
 //! lowerCamelCase, 64-bit integers as strings.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod config;
 mod service;
 

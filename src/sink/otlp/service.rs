@@ -3,13 +3,16 @@
 //! "OTLP/HTTP". Start reading at [`open`].
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::config::OtlpPlan;
 use crate::{
+    foreign_text::ForeignText,
     format::{Formatter, cef_severity, json_string},
     model::{Body, ControlOutcome, Record},
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
+        reply_json::LimitedText,
         web::{HttpResponse, secret_headers},
     },
     text::count,
@@ -17,20 +20,29 @@ use crate::{
 
 /// A response has a few members, one of which is a message from the receiver.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// The maximum number of characters of the receiver's text in a message.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// The name of the server in messages.
+const RECEIVER: &str = "the receiver";
 
 /// The body of a response (`ExportLogsServiceResponse`).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct ExportResponse {
-    partial_success: PartialSuccess,
+struct ExportResponse<'a> {
+    #[serde(borrow)]
+    partial_success: Option<PartialSuccess<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct PartialSuccess {
-    /// A 64-bit integer: a string in OTLP's JSON, but some receivers write a number.
-    rejected_log_records: serde_json::Value,
-    error_message: String,
+struct PartialSuccess<'a> {
+    /// A 64-bit integer: a text in OTLP's JSON, but some receivers write a number.
+    #[serde(borrow)]
+    rejected_log_records: Option<&'a RawValue>,
+    /// A text, of which only the beginning is read.
+    #[serde(borrow)]
+    error_message: Option<&'a RawValue>,
 }
 
 struct Otlp {
@@ -191,30 +203,129 @@ fn severity(cef: u8) -> (u8, &'static str) {
     }
 }
 
+impl PartialSuccess<'_> {
+    /// The number of rejected records. `None` if it is not a number that a receiver may send.
+    fn rejected(&self) -> Option<u64> {
+        let Some(value) = self.rejected_log_records else { return Some(0) };
+        let digits = value.get().trim_matches('"');
+        digits.parse().ok()
+    }
+
+    fn message(&self) -> String {
+        let text = self.error_message.map(|value| serde_json::from_str(value.get()));
+        let text: LimitedText<MAX_MESSAGE_CHARS> = text.and_then(Result::ok).unwrap_or_default();
+        ForeignText::new(text.as_str()).for_message(MAX_MESSAGE_CHARS)
+    }
+}
+
 /// Interprets a response. 408, 425, 429 and 5xx are retried. If the receiver rejects records, the
 /// batch must not be sent again unchanged. The response does not identify these records, so the
 /// batch is halved until each of them is alone in a request.
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200 => {
-            let export: ExportResponse = serde_json::from_slice(&response.body).unwrap_or_default();
-            let PartialSuccess { rejected_log_records, error_message } = export.partial_success;
-            let rejected: u64 = match &rejected_log_records {
-                serde_json::Value::String(text) => text.parse().unwrap_or(0),
-                number => number.as_u64().unwrap_or(0),
+            let body = response.content(RECEIVER)?;
+            let export: ExportResponse<'_> = serde_json::from_slice(body).unwrap_or_default();
+            let partial_success = export.partial_success.unwrap_or_default();
+            let rejected = match partial_success.rejected() {
+                Some(0) => return Ok(Acknowledgement::received()),
+                Some(rejected) => count(rejected, "record"),
+                None => "an unknown number of records".to_owned(),
             };
-            if rejected == 0 {
-                return Ok(Acknowledgement::received());
-            }
 
-            let records = count(rejected, "record");
-            let reason = format!("the receiver rejected {records}: {error_message}");
+            let reason = match partial_success.message() {
+                message if message.is_empty() => format!("the receiver rejected {rejected}"),
+                message => format!("the receiver rejected {rejected}: {message}"),
+            };
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
         400 => {
-            let reason = response.outcome("the receiver");
+            let reason = response.outcome(RECEIVER);
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
-        _ => Err(response.failure("the receiver")),
+        _ => Err(response.failure(RECEIVER)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+    use crate::net::BodyError;
+
+    fn outcome(body: Result<&str, BodyError>) -> String {
+        let body = body.map(|text| text.as_bytes().to_vec());
+        let response = HttpResponse { status: 200, headers: HeaderMap::new(), body };
+        match interpret(&response) {
+            Ok(_) => "delivered".to_owned(),
+            Err(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn rejected_records_are_numbers_or_texts() {
+        for (rejected, expected) in [
+            ("\"2\"", "the receiver rejected 2 records: no"),
+            ("2", "the receiver rejected 2 records: no"),
+            (
+                "18446744073709551615",
+                "the receiver rejected 18,446,744,073,709,551,615 records: no",
+            ),
+            ("0", "delivered"),
+            ("\"0\"", "delivered"),
+            ("null", "delivered"),
+        ] {
+            let partial = format!("\"rejectedLogRecords\":{rejected},\"errorMessage\":\"no\"");
+            let body = format!("{{\"partialSuccess\":{{{partial}}}}}");
+            assert_eq!(outcome(Ok(&body)), expected, "{body}");
+        }
+        assert_eq!(outcome(Ok("")), "delivered");
+    }
+
+    /// Regression: a number out of range, and a message that was not a text, were read as a full
+    /// success.
+    #[test]
+    fn invalid_numbers_acknowledge_nothing() {
+        for rejected in [
+            "-1",
+            "\"-1\"",
+            "-0.5",
+            "1e308",
+            "18446744073709551616",
+            "\"NaN\"",
+            "\"many\"",
+            "\"\"",
+            "true",
+            "[2]",
+        ] {
+            let partial = format!("\"rejectedLogRecords\":{rejected},\"errorMessage\":\"no\"");
+            let reason = outcome(Ok(&format!("{{\"partialSuccess\":{{{partial}}}}}")));
+            let expected = "the receiver rejected an unknown number of records: no";
+            assert_eq!(reason, expected, "{partial}");
+        }
+
+        for message in ["null", "7", "{\"text\":\"no\"}"] {
+            let partial = format!("\"rejectedLogRecords\":2,\"errorMessage\":{message}");
+            let reason = outcome(Ok(&format!("{{\"partialSuccess\":{{{partial}}}}}")));
+            assert_eq!(reason, "the receiver rejected 2 records", "{partial}");
+        }
+    }
+
+    /// Regression: records counted as delivered although the response could not be read, so a
+    /// partial success was not noticed.
+    #[test]
+    fn an_unreadable_response_acknowledges_nothing() {
+        let reason = outcome(Err(BodyError::TooLarge(MAX_RESPONSE_BYTES)));
+        assert!(reason.starts_with("cannot read the response of the receiver: "), "{reason}");
+    }
+
+    #[test]
+    fn messages_of_the_receiver_are_cut() {
+        let message = "x".repeat(50_000);
+        let partial = format!("\"rejectedLogRecords\":1,\"errorMessage\":\"{message}\"");
+        let reason = outcome(Ok(&format!("{{\"partialSuccess\":{{{partial}}}}}")));
+        assert!(reason.starts_with("the receiver rejected 1 record: xxx"), "{reason}");
+        assert!(reason.chars().count() < 400, "{reason}");
     }
 }

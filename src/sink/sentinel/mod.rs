@@ -8,6 +8,8 @@
 //! token is issued for `https://monitor.azure.com` to an application with the role Monitoring
 //! Metrics Publisher on the data collection rule.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod config;
 mod service;
 

@@ -75,7 +75,8 @@ impl Sink for Sentinel {
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
-            let mut body = Vec::with_capacity(batch.bytes().len() + batch.len() + 2);
+            let separators = batch.len().saturating_add(2);
+            let mut body = Vec::with_capacity(batch.bytes().len().saturating_add(separators));
             for (index, item) in batch.items().iter().enumerate() {
                 body.push(if index == 0 { b'[' } else { b',' });
                 body.extend_from_slice(batch.payload(item));

@@ -19,7 +19,10 @@ use bytes::Bytes;
 use reqwest::header::HeaderMap;
 use tokio::time::{Instant, sleep};
 
-use super::post::{Accepted, Collectors};
+use super::{
+    cookies::{CookieChange, Cookies},
+    post::{Accepted, Collectors},
+};
 use crate::sink::{Failure, Receipt};
 
 /// The first interval between two polls for acknowledgements. It doubles after each poll.
@@ -27,8 +30,9 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// How many times a request without an acknowledgement is sent again before the delivery fails.
 const MAX_RESENDS: u32 = 2;
-/// The maximum number of ackIds in one poll.
-const MAX_IDS_PER_POLL: usize = 1_000;
+/// The maximum number of ackIds of a channel, and thereby in one poll. At most 16 requests wait at
+/// the same time; the others were abandoned.
+const MAX_IDS: usize = 1_000;
 
 /// A channel of HEC: a client of one collector, identified by a GUID.
 pub(super) struct Channel {
@@ -45,7 +49,7 @@ struct ChannelState {
     pending: BTreeSet<u64>,
     /// The ackIds that the collector has acknowledged, until the waiting request reads them.
     acknowledged: BTreeSet<u64>,
-    cookies: Vec<(String, String)>,
+    cookies: Cookies,
     /// Why no further acknowledgement can be expected on this channel.
     lost: Option<&'static str>,
 }
@@ -73,41 +77,37 @@ impl Channel {
     /// Adds a request that the collector accepted under this ackId.
     pub(super) fn add_pending(&self, ack_id: u64) {
         let mut state = self.state();
-        if state.acknowledged.contains(&ack_id) || !state.pending.insert(ack_id) {
+        if state.pending.len().saturating_add(state.acknowledged.len()) >= MAX_IDS {
+            state.lost.get_or_insert("the collector does not acknowledge requests");
+        } else if state.acknowledged.contains(&ack_id) || !state.pending.insert(ack_id) {
             state.lost.get_or_insert("the collector restarted its count of ackIds");
         }
     }
 
     /// The value of the `Cookie` header, if there are cookies.
     pub(super) fn cookies(&self) -> Option<String> {
-        let state = self.state();
-        let pairs = state.cookies.iter().map(|(name, value)| format!("{name}={value}"));
-        Some(pairs.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
+        self.state().cookies.header()
     }
 
     /// Stores the cookies by which a load balancer recognizes its clients. A changed value means
     /// that another node responds from now on.
     pub(super) fn store_cookies(&self, headers: &HeaderMap) {
+        let host = self.url.host();
         let mut state = self.state();
         for header in headers.get_all("Set-Cookie") {
             let Ok(text) = header.to_str() else { continue };
-            let pair = text.split(';').next().unwrap_or_default();
-            let Some((name, value)) = pair.split_once('=') else { continue };
-            let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-
-            match state.cookies.iter_mut().find(|(known, _)| *known == name) {
-                None => state.cookies.push((name, value)),
-                Some((_, known)) if *known == value => {}
-                Some((_, known)) => {
-                    *known = value;
+            match state.cookies.store(text, host.as_ref()) {
+                Ok(CookieChange::Kept) => {}
+                Ok(CookieChange::Replaced) => {
                     state.lost.get_or_insert("the load balancer switched to another node");
                 }
+                Err(reason) => tracing::debug!(%reason, "a cookie of the collector is ignored"),
             }
         }
     }
 
     fn state(&self) -> MutexGuard<'_, ChannelState> {
-        // A panic ends the process, so no lock is ever poisoned.
+        // After a panic, the deliverer opens the sink again, with other channels.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,9 +123,7 @@ impl Channel {
         }
         match state.lost {
             Some(reason) => RequestState::Lost(reason),
-            None => RequestState::Pending(
-                state.pending.iter().copied().take(MAX_IDS_PER_POLL).collect(),
-            ),
+            None => RequestState::Pending(state.pending.iter().copied().collect()),
         }
     }
 
@@ -149,7 +147,7 @@ pub(super) async fn wait_for_acknowledgement(
     mut accepted: Accepted,
     limit: Duration,
 ) -> Result<Receipt, Failure> {
-    let mut resends = 0;
+    let mut resends: u32 = 0;
     loop {
         let Accepted { channel, ack_id: Some(ack_id) } = &accepted else {
             return Ok(Receipt::default());
@@ -159,7 +157,7 @@ pub(super) async fn wait_for_acknowledgement(
         };
 
         collectors.replace_channel(channel);
-        resends += 1;
+        resends = resends.saturating_add(1);
         if resends > MAX_RESENDS {
             return Err(Failure::retry(format!("events were not acknowledged: {reason}")));
         }
@@ -191,7 +189,7 @@ async fn wait(
         if !pause.is_zero() {
             sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
         }
-        pause = (pause * 2).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
+        pause = pause.saturating_mul(2).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
 
         match collectors.poll_acks(channel, &pending).await {
             Ok(acknowledged) => channel.set_acknowledged(&acknowledged),
@@ -231,6 +229,30 @@ mod tests {
         assert!(!channel.is_lost());
 
         channel.store_cookies(&set_cookie("AWSELB=two"));
+        assert!(channel.is_lost());
+    }
+
+    /// Regression: every cookie was stored, so the header grew with each response.
+    #[test]
+    fn new_cookies_do_not_lose_the_channel() {
+        let channel = channel();
+        for number in 0..10_000 {
+            let value = "v".repeat(800);
+            channel.store_cookies(&set_cookie(&format!("c{number}={value}; Path=/")));
+        }
+        assert!(channel.cookies().unwrap().len() <= 8 << 10);
+        assert!(!channel.is_lost());
+    }
+
+    /// Regression: the ackIds of abandoned requests were stored without a limit.
+    #[test]
+    fn too_many_pending_requests_lose_the_channel() {
+        let channel = channel();
+        for ack_id in 0..1_000 {
+            channel.add_pending(ack_id);
+        }
+        assert!(!channel.is_lost());
+        channel.add_pending(1_000);
         assert!(channel.is_lost());
     }
 

@@ -11,9 +11,9 @@ use crate::{
         TEXT, TEXTS, Text, Texts, Timespan, defaulted, duration, keys, optional, required,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        BoxFuture, Context, Destination, Failure, Limits, Plan, Sink,
+        destination::NameRule,
         shared_keys::{AUTHORITY_KEYS, GZIP_KEYS},
-        template::Template,
         web::{HttpReceiverOptions, read_url},
     },
 };
@@ -84,6 +84,15 @@ pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[
     },
 ];
 
+/// The names of indices, which are also those of directories. Source: the specification of
+/// `indexes.conf`.
+const INDEX_NAME: NameRule = NameRule {
+    is_allowed: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'),
+    characters: "lowercase letters, digits, `_` and `-`",
+    not_first: &['_', '-'],
+    max_bytes: 255,
+};
+
 /// A validated section.
 #[derive(Debug)]
 pub(super) struct HecPlan {
@@ -92,7 +101,7 @@ pub(super) struct HecPlan {
     /// The HEC token.
     pub token: SecretRef,
     /// The index of an event; `None` means the default of the token.
-    pub index: Option<Template>,
+    pub index: Option<Destination>,
     /// The source type of all events; `None` means one per kind of record.
     pub sourcetype: Option<String>,
     /// `indexed_fields`: whether events have indexed fields.
@@ -127,7 +136,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     Some(Box::new(HecPlan {
         urls: urls?,
         token: section.get(&TOKEN)?,
-        index: Template::read(section, &INDEX),
+        index: Destination::read(section, &INDEX, INDEX_NAME),
         sourcetype: section.get(&SOURCETYPE).map(str::to_owned),
         fields: section.get(&INDEXED_FIELDS),
         web: HttpReceiverOptions::without_client_certificate(section),
@@ -166,7 +175,7 @@ fn read_root(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url:
 
 impl Plan for HecPlan {
     fn timeout(&self) -> Duration {
-        self.acknowledgement_timeout + Duration::from_mins(15)
+        self.acknowledgement_timeout.saturating_add(Duration::from_mins(15))
     }
 
     fn format(&self) -> FormatName {
@@ -194,8 +203,8 @@ impl Plan for HecPlan {
         }
     }
 
-    fn required_labels(&self) -> Vec<String> {
-        self.index.iter().flat_map(|index| index.labels().map(str::to_owned)).collect()
+    fn destination(&self) -> Option<&Destination> {
+        self.index.as_ref()
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {

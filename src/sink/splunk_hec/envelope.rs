@@ -8,14 +8,14 @@ use super::config::HecPlan;
 use crate::{
     format::{FormatName, Formatter, json_string},
     model::{Record, UnixMillis, write_integer},
-    sink::{Batch, Context, EncodeError, formatter, template::Template},
+    sink::{Batch, Context, Destination, EncodeError, formatter},
 };
 
 /// Writes records as events of HEC.
 pub(super) struct HecEnvelope {
     /// The members that are the same in every event: `"host":…,`.
     metadata: Vec<u8>,
-    index: Option<Template>,
+    index: Option<Destination>,
     sourcetype: Option<String>,
     fields: bool,
     formatter: Formatter,
@@ -35,15 +35,15 @@ impl HecEnvelope {
         }
     }
 
-    /// Appends a record to a batch as one event and a newline. Fails if the name of the index
-    /// requires a label that the tenant does not have.
+    /// Appends a record to a batch as one event and a newline. Fails if there is no valid name of
+    /// the index for the record.
     pub(super) fn write(
         &mut self,
         record: &Record<'_>,
         batch: &mut Batch,
     ) -> Result<(), EncodeError> {
         let index = match &self.index {
-            Some(index) => Some(index.fill(record, is_index_char).map_err(EncodeError)?),
+            Some(index) => Some(index.of_record(record)?),
             None => None,
         };
 
@@ -105,10 +105,4 @@ fn write_member(key: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b':');
     json_string(value, out);
     out.push(b',');
-}
-
-/// Whether Splunk permits the character in the name of an index. Uppercase letters are not
-/// permitted.
-fn is_index_char(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
 }

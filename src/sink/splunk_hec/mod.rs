@@ -4,10 +4,14 @@
 //! its ackId on the channel that it was sent on: the events are indexed. Without it, the
 //! acknowledgement is HTTP 200 with code 0: the collector has accepted the events.
 //!
-//! Start reading in `service`; `acks` waits for acknowledgements, `response` interprets responses.
+//! Start reading in `service`; `acks` waits for acknowledgements, `response` interprets responses,
+//! and `cookies` keeps what a load balancer requires.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod acks;
 mod config;
+mod cookies;
 mod envelope;
 mod post;
 mod response;
@@ -37,5 +41,5 @@ pub(super) const GUARANTEES: &[Guarantee] = &[
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_reply(status: u16, body: &[u8]) {
     let _ = response::read(status, body, None, 5);
-    let _ = response::read_acks(status, body, None);
+    let _ = response::read_acks(status, body, None, 5);
 }

@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 
 use super::{
@@ -21,11 +21,14 @@ use crate::{
     error::Hint,
     net,
     settings::SecretRef,
-    sink::{Failure, chain, web::send_request},
+    sink::{Failure, web::exchange},
 };
 
 /// A response contains a code and a message, or the acknowledgement states of up to 1,000 requests.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
+
+/// The name of the server in messages.
+const COLLECTOR: &str = "the collector";
 
 /// The collectors of one sink. A pending acknowledgement may outlive the sink and keeps them alive.
 pub(super) struct Collectors {
@@ -73,18 +76,18 @@ impl Collectors {
     /// Sends events. If a collector cannot accept them, the next one is used, until each has been
     /// tried once. Fails with the failure of the last collector.
     pub(super) async fn send(&self, body: &Bytes, events: usize) -> Result<Accepted, Failure> {
-        let mut attempts = 0;
+        let mut attempts: usize = 0;
         loop {
-            let at = self.current.load(Ordering::Relaxed) % self.targets.len();
+            let at = self.index_in_use();
             let sent = self.send_to(&self.targets[at], body, events).await;
-            attempts += 1;
+            attempts = attempts.saturating_add(1);
 
             match sent {
                 // The certificate or the token can be invalid for a single collector.
                 Err(Failure::Retry { .. } | Failure::Misconfigured { .. })
                     if attempts < self.targets.len() =>
                 {
-                    self.current.store(at + 1, Ordering::Relaxed);
+                    self.current.store(at.wrapping_add(1), Ordering::Relaxed);
                 }
                 sent => return sent,
             }
@@ -100,10 +103,11 @@ impl Collectors {
     ) -> Result<Vec<u64>, Failure> {
         let body = serde_json::json!({ "acks": ack_ids }).to_string();
         let request = self.request(&channel.url, "ack", channel)?.body(body);
-        let (status, headers, body) = exchange(request).await?;
+        let response = exchange(request, MAX_RESPONSE_BYTES).await?;
 
-        let acknowledged = response::read_acks(status, &body, net::retry_after(&headers))?;
-        channel.store_cookies(&headers);
+        let (body, after) = (response.content(COLLECTOR)?, net::retry_after(&response.headers));
+        let acknowledged = response::read_acks(response.status, body, after, ack_ids.len())?;
+        channel.store_cookies(&response.headers);
         Ok(acknowledged)
     }
 
@@ -114,8 +118,8 @@ impl Collectors {
             return Ok(());
         }
 
-        let at = self.current.load(Ordering::Relaxed) % self.targets.len();
-        match self.poll_acks(&self.targets[at].channel(), &[]).await {
+        let channel = self.targets[self.index_in_use()].channel();
+        match self.poll_acks(&channel, &[]).await {
             Err(failure @ Failure::Misconfigured { .. }) => Err(failure),
             // Other failures are reported when there is something to send.
             _ => Ok(()),
@@ -144,6 +148,12 @@ impl Collectors {
         }
     }
 
+    /// The index of the target in use. The configuration has at least one.
+    fn index_in_use(&self) -> usize {
+        let current = self.current.load(Ordering::Relaxed);
+        current.checked_rem(self.targets.len()).unwrap_or(0)
+    }
+
     async fn send_to(
         &self,
         target: &CollectorTarget,
@@ -155,10 +165,11 @@ impl Collectors {
         if self.gzip {
             request = request.header("Content-Encoding", "gzip");
         }
-        let (status, headers, body) = exchange(request).await?;
+        let response = exchange(request, MAX_RESPONSE_BYTES).await?;
 
-        let ack_id = response::read(status, &body, net::retry_after(&headers), events)?;
-        channel.store_cookies(&headers);
+        let (body, after) = (response.content(COLLECTOR)?, net::retry_after(&response.headers));
+        let ack_id = response::read(response.status, body, after, events)?;
+        channel.store_cookies(&response.headers);
         match (ack_id, self.acknowledgement) {
             (_, AcknowledgementMode::Off) | (None, AcknowledgementMode::Auto) => {
                 Ok(Accepted { channel, ack_id: None })
@@ -176,9 +187,11 @@ impl Collectors {
     /// A collector that accepts the token responds that the request has no data.
     async fn check_token_at(&self, target: &CollectorTarget) -> Result<(), Failure> {
         let request = self.request(&target.url, "event", &target.channel())?;
-        let (status, headers, body) = exchange(request.header("Content-Length", "0")).await?;
+        let request = request.header("Content-Length", "0");
+        let response = exchange(request, MAX_RESPONSE_BYTES).await?;
 
-        match response::read(status, &body, net::retry_after(&headers), 0) {
+        let (body, after) = (response.content(COLLECTOR)?, net::retry_after(&response.headers));
+        match response::read(response.status, body, after, 0) {
             Ok(_) | Err(Failure::TooLarge { .. }) => Ok(()),
             Err(failure) => Err(failure),
         }
@@ -190,7 +203,7 @@ impl Collectors {
         endpoint: &str,
         channel: &Channel,
     ) -> Result<reqwest::RequestBuilder, Failure> {
-        let token = self.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+        let token = self.token.read().map_err(|error| Failure::misconfigured_by(&error))?;
         let mut authorization = HeaderValue::from_str(&format!("Splunk {}", token.expose_secret()))
             .map_err(|_| Failure::misconfigured("the token is not a valid header value"))?;
         authorization.set_sensitive(true);
@@ -219,12 +232,4 @@ impl CollectorTarget {
         }
         Arc::clone(&used)
     }
-}
-
-async fn exchange(request: reqwest::RequestBuilder) -> Result<(u16, HeaderMap, Vec<u8>), Failure> {
-    let response = send_request(request).await?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    // A body that cannot be read to its end counts as a body without a code.
-    let body = net::read_body(response, MAX_RESPONSE_BYTES).await.unwrap_or_default();
-    Ok((status, headers, body))
 }

@@ -1,12 +1,19 @@
 //! Interprets a collector's response, according to Splunk's published table of HEC status codes. An
-//! unknown code never counts as an acknowledgement. Source: Splunk, "Troubleshoot HTTP Event
-//! Collector".
+//! unknown code never counts as an acknowledgement. No more acknowledgement states are read than
+//! were requested. Source: Splunk, "Troubleshoot HTTP Event Collector".
 
 use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::{sink::Failure, text::one_line};
+use crate::{
+    foreign_text::ForeignText,
+    sink::{
+        Failure,
+        reply_json::{LimitedText, ReplyFault, members},
+    },
+};
 
 /// The maximum number of characters of the collector's text in a message.
 const MAX_MESSAGE_CHARS: usize = 200;
@@ -18,15 +25,17 @@ struct HecReply {
     ack_id: Option<u64>,
     code: Option<u32>,
     #[serde(default)]
-    text: String,
+    text: LimitedText<MAX_MESSAGE_CHARS>,
     #[serde(rename = "invalid-event-number")]
     invalid_event: Option<usize>,
 }
 
-/// The body of a response from the acknowledgement endpoint: whether each ackId is acknowledged.
+/// The body of a response from the acknowledgement endpoint.
 #[derive(Debug, Deserialize)]
-struct AckReply {
-    acks: std::collections::HashMap<String, bool>,
+struct AckReply<'a> {
+    /// An object with the state of each ackId: whether it is acknowledged.
+    #[serde(borrow)]
+    acks: &'a RawValue,
 }
 
 /// Reads the response to a request with `events` events. Returns the ackId, if there is one. Fails
@@ -62,18 +71,28 @@ pub(super) fn read(
     }
 }
 
-/// Reads the response to a poll for acknowledgements. Returns the ackIds that are acknowledged;
-/// fails with `Broken` if the channel is unknown to the collector.
+/// Reads the response to a poll for the states of `requested` ackIds. Returns those that are
+/// acknowledged; fails with `Broken` if the channel is unknown to the collector.
 pub(super) fn read_acks(
     status: u16,
     body: &[u8],
     retry_after: Option<Duration>,
+    requested: usize,
 ) -> Result<Vec<u64>, Failure> {
     if status == 200
         && let Ok(AckReply { acks }) = serde_json::from_slice(body)
     {
-        let acknowledged = acks.into_iter().filter(|(_, indexed)| *indexed);
-        return Ok(acknowledged.filter_map(|(id, _)| id.parse().ok()).collect());
+        match members::<bool>(acks, requested) {
+            Ok(indexed) => {
+                let acknowledged = indexed.iter().filter(|(_, is_indexed)| *is_indexed);
+                return Ok(acknowledged.filter_map(|(id, _)| id.as_str().parse().ok()).collect());
+            }
+            Err(fault @ ReplyFault::TooManyElements(_)) => {
+                let reason = format!("cannot read the acknowledgement states: {fault}");
+                return Err(Failure::retry(reason));
+            }
+            Err(ReplyFault::Unexpected) => {}
+        }
     }
 
     let reply: HecReply = serde_json::from_slice(body).unwrap_or_default();
@@ -101,7 +120,7 @@ fn describe(status: u16, reply: &HecReply) -> String {
     let Some(code) = reply.code else {
         return format!("the collector returned HTTP {status} without a code");
     };
-    let text = one_line(&reply.text, MAX_MESSAGE_CHARS);
+    let text = ForeignText::new(reply.text.as_str()).for_message(MAX_MESSAGE_CHARS);
     if text.is_empty() {
         format!("the collector returned code {code}")
     } else {
@@ -195,6 +214,48 @@ mod tests {
 
         assert_eq!(rejected[0].0, 3);
         assert_eq!(class(&read(400, body, None, 2)), "halve");
+    }
+
+    #[test]
+    fn numbers_out_of_range_confirm_nothing() {
+        for number in ["-1", "-0.5", "1e308", "18446744073709551616", "\"NaN\""] {
+            for reply in [
+                format!("{{\"code\":{number},\"ackId\":1}}"),
+                format!("{{\"code\":0,\"ackId\":{number}}}"),
+            ] {
+                assert_eq!(class(&read(200, reply.as_bytes(), None, 10)), "config", "{reply}");
+            }
+
+            let reply = format!("{{\"code\":6,\"invalid-event-number\":{number}}}");
+            let result = read(400, reply.as_bytes(), None, 10);
+            assert!(matches!(class(&result), "config" | "halve"), "{reply}");
+            let states = format!("{{\"acks\":{{\"{}\":true}}}}", number.trim_matches('"'));
+            let acknowledged = read_acks(200, states.as_bytes(), None, 1).unwrap();
+            assert_eq!(acknowledged, Vec::<u64>::new(), "{states}");
+        }
+
+        let reply = format!("{{\"code\":0,\"ackId\":{}}}", u64::MAX);
+        assert_eq!(read(200, reply.as_bytes(), None, 10).unwrap(), Some(u64::MAX));
+        let reply = format!("{{\"code\":6,\"invalid-event-number\":{}}}", u64::MAX);
+        assert_eq!(class(&read(400, reply.as_bytes(), None, 10)), "halve");
+    }
+
+    /// Regression: all states of a response were stored, however many there were.
+    #[test]
+    fn no_more_states_are_read_than_were_requested() {
+        let read = |body: &str, requested| read_acks(200, body.as_bytes(), None, requested);
+        let states = r#"{"acks":{"0":true,"1":false,"7":true,"x":true}}"#;
+        assert_eq!(read(states, 4).unwrap(), [0, 7]);
+        assert_eq!(read(r#"{"acks":{}}"#, 0).unwrap(), Vec::<u64>::new());
+
+        let failure = read(states, 3).unwrap_err();
+        let message =
+            "cannot read the acknowledgement states: the response has more than 3 elements";
+        assert_eq!(failure, Failure::retry(message));
+        for unexpected in [r#"{"acks":[0]}"#, r#"{"acks":{"0":1}}"#, "<html>"] {
+            let failure = read(unexpected, 4).unwrap_err();
+            assert!(matches!(failure, Failure::Misconfigured { .. }), "{unexpected}");
+        }
     }
 
     #[test]

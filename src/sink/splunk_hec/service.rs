@@ -11,10 +11,7 @@ use super::{
 };
 use crate::{
     model::Record,
-    sink::{
-        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain,
-        web::compress,
-    },
+    sink::{Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, web::compress},
 };
 
 struct Hec {
@@ -28,7 +25,7 @@ struct Hec {
 /// true` and the token does not support it.
 pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     // The token is read here so that a missing one parks the sink before the first batch.
-    plan.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+    plan.token.read().map_err(|error| Failure::misconfigured_by(&error))?;
     let collectors = Arc::new(Collectors::new(plan)?);
     collectors.check_acknowledgement().await?;
 

@@ -102,10 +102,12 @@ async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
 pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
     let open = async {
         let peer = tokio::net::lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
-        let local = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(local).await?;
-        socket.connect(peer).await?;
-        Ok::<_, io::Error>(socket)
+        // The socket is not bound to a port, which the service unit does not permit; the kernel
+        // selects one when the socket is connected.
+        let kind = socket2::Type::DGRAM.nonblocking();
+        let socket = socket2::Socket::new(socket2::Domain::for_address(peer), kind, None)?;
+        socket.connect(&peer.into())?;
+        UdpSocket::from_std(socket.into())
     };
 
     open.await

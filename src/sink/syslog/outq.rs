@@ -1,6 +1,6 @@
-//! The size of a TCP send queue: the bytes that the peer's kernel has not acknowledged yet. This is
-//! the only module with `unsafe` code, because no crate wraps the request to the kernel. It only
-//! reads a counter and never changes the socket. See decision 0024.
+//! The size of a TCP send queue: the bytes that the peer's kernel has not acknowledged yet. The
+//! module has `unsafe` code, because no crate wraps the request to the kernel. It only reads a
+//! counter and never changes the socket. See decision 0024.
 
 use std::{
     io,

@@ -13,7 +13,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -43,6 +43,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// the end of the connection arrives one round trip later. The first batch waits this long for it.
 const ALERT_WAIT: Duration = Duration::from_millis(150);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum number of bytes that a receiver may send on a connection. A syslog receiver sends
+/// nothing, and what it sends hides that it closes the connection.
+const MAX_UNEXPECTED_BYTES: usize = 64 << 10;
 /// The send queue is checked at intervals that double from the minimum to the maximum.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_micros(100);
 const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -66,6 +69,8 @@ struct StreamConnection {
     /// acknowledged, and neither an alert nor the end of the connection followed.
     accepted: AtomicBool,
     lost: AtomicBool,
+    /// The bytes that the receiver has sent.
+    received: AtomicUsize,
 }
 
 /// The frames of the last confirmed records.
@@ -183,13 +188,14 @@ impl StreamConnection {
             written: connected.written,
             accepted: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            received: AtomicUsize::new(0),
         }
     }
 
     /// Writes whole frames, if the receiver has not closed the connection.
     async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = self.stream.lock().await;
-        check_open(&mut stream, Duration::ZERO).await?;
+        self.check_open(&mut stream, Duration::ZERO).await?;
 
         let written = timeout(WRITE_TIMEOUT, async {
             stream.write_all(bytes).await?;
@@ -209,7 +215,7 @@ impl StreamConnection {
             if self.written.load(Ordering::Relaxed).saturating_sub(queued) >= target {
                 let accepted = self.accepted.load(Ordering::Relaxed);
                 let wait = if accepted { Duration::ZERO } else { ALERT_WAIT };
-                check_open(&mut stream, wait).await?;
+                self.check_open(&mut stream, wait).await?;
                 self.accepted.store(true, Ordering::Relaxed);
                 return Ok(());
             }
@@ -217,9 +223,36 @@ impl StreamConnection {
             if start.elapsed() > USER_TIMEOUT {
                 return Err(io::Error::other("the receiver does not acknowledge the data"));
             }
-            check_open(&mut stream, interval).await?;
+            self.check_open(&mut stream, interval).await?;
             interval = (interval * 2).min(MAX_CHECK_INTERVAL);
         }
+    }
+
+    /// Fails if the receiver closes the connection within `wait`, or has sent more than
+    /// [`MAX_UNEXPECTED_BYTES`]. Other data from the receiver is ignored, except a TLS record in
+    /// plain text, with which a receiver reports that it expects TLS.
+    async fn check_open(&self, stream: &mut Box<dyn ByteStream>, wait: Duration) -> io::Result<()> {
+        let (mut buffer, mut wait) = ([0; 1_024], wait);
+        while let Poll::Ready(read) = read_within(stream, &mut buffer, wait).await {
+            let length = read?;
+            if length == 0 {
+                let reason = "the receiver closed the connection";
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
+            }
+            if let Some(fault) = TlsFault::in_plain_text(&buffer[..length]) {
+                return Err(io::Error::other(fault));
+            }
+
+            let received = self.received.fetch_add(length, Ordering::Relaxed) + length;
+            if received > MAX_UNEXPECTED_BYTES {
+                let limit = MAX_UNEXPECTED_BYTES >> 10;
+                let reason = format!("the receiver sent more than {limit} KiB instead of nothing");
+                return Err(io::Error::other(reason));
+            }
+            // The end of the connection may follow the data immediately.
+            wait = Duration::ZERO;
+        }
+        Ok(())
     }
 
     /// Ends the stream and waits until the receiver has read all of it and closes its side.
@@ -230,32 +263,21 @@ impl StreamConnection {
     }
 }
 
-/// Fails if the receiver closes the connection within `wait`. Data from the receiver is ignored,
-/// except a TLS record in plain text, with which a receiver reports that it expects TLS.
-async fn check_open(stream: &mut Box<dyn ByteStream>, wait: Duration) -> io::Result<()> {
-    let mut buffer = [0; 256];
-    let read = if wait.is_zero() {
-        // The runtime updates the readiness of the socket only when a task yields. A timer would
-        // take at least a millisecond.
-        yield_now().await;
-        let mut read = pin!(stream.read(&mut buffer));
-        poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
-    } else {
-        timeout(wait, stream.read(&mut buffer)).await.map_or(Poll::Pending, Poll::Ready)
-    };
-
-    match read {
-        Poll::Ready(Ok(0)) => {
-            let reason = "the receiver closed the connection";
-            Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
-        }
-        Poll::Ready(Ok(length)) => match TlsFault::in_plain_text(&buffer[..length]) {
-            Some(fault) => Err(io::Error::other(fault)),
-            None => Ok(()),
-        },
-        Poll::Pending => Ok(()),
-        Poll::Ready(Err(error)) => Err(error),
+/// Reads what the receiver sends within `wait`; pending if it sends nothing.
+async fn read_within(
+    stream: &mut Box<dyn ByteStream>,
+    buffer: &mut [u8],
+    wait: Duration,
+) -> Poll<io::Result<usize>> {
+    if !wait.is_zero() {
+        return timeout(wait, stream.read(buffer)).await.map_or(Poll::Pending, Poll::Ready);
     }
+
+    // The runtime updates the readiness of the socket only when a task yields. A timer would take
+    // at least a millisecond.
+    yield_now().await;
+    let mut read = pin!(stream.read(buffer));
+    poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
 }
 
 /// The failure for a lost connection. A receiver in plain text that closed the first connection is
@@ -295,6 +317,8 @@ impl ReplayWindow {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::model::EventId;
 
@@ -351,6 +375,48 @@ mod tests {
 
         let failure = StreamLink::new(&address, None, 0).reach().await.unwrap_err();
         assert!(failure.to_string().contains("expects TLS"), "{failure}");
+    }
+
+    /// Regression: data from the receiver was ignored without a limit, and hid that the receiver
+    /// had closed the connection.
+    #[tokio::test]
+    async fn a_receiver_that_floods_is_disconnected() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(
+                    async move { while stream.write_all(&[b'x'; 4_096]).await.is_ok() {} },
+                );
+            }
+        });
+
+        let mut link = StreamLink::new(&address, None, 0);
+        let failure = match link.deliver(&batch(20)).await {
+            Ok(acknowledgement) => acknowledgement.wait().await.unwrap_err(),
+            Err(failure) => failure,
+        };
+        assert!(matches!(failure, Failure::Retry { .. }), "{failure}");
+        assert!(failure.to_string().contains("sent more than 64 KiB"), "{failure}");
+    }
+
+    /// A greeting of a relay, for example, does no harm.
+    #[tokio::test]
+    async fn a_little_data_of_the_receiver_is_ignored() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let receiving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&[b'x'; 2_000]).await.unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).await.unwrap();
+            received.len()
+        });
+
+        let mut link = StreamLink::new(&address, None, 0);
+        link.deliver(&batch(20)).await.unwrap().wait().await.unwrap();
+        link.close().await;
+        assert_eq!(receiving.await.unwrap(), 20);
     }
 
     #[test]

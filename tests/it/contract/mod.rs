@@ -8,7 +8,8 @@ use std::{collections::HashSet, path::PathBuf, process::Command};
 use secure_score_forwarder::sink::KINDS;
 
 use crate::support::{
-    Process, Run, Workspace, counts, eventually, faulty_proxy::FaultyProxy, ids, records,
+    Process, Run, Workspace, counts, eventually, faulty_proxy::FaultyProxy, hostile::Attack, ids,
+    limits::ObservedDaemon, records,
 };
 
 /// The number of days to send: more than one batch of most sinks.
@@ -44,6 +45,11 @@ pub trait Receiver {
     /// Makes the receiver reject requests that are larger than this.
     fn limit(&self, _bytes: usize) {
         unreachable!("this receiver has no limit");
+    }
+    /// What a hostile server in the place of this receiver sends. Nothing of it is an
+    /// acknowledgement.
+    fn floods(&self) -> &'static [Attack] {
+        unreachable!("the sink reads nothing from this receiver");
     }
     /// Changes a command before it runs, for example its standard output.
     fn prepare(&self, _command: &mut Command) {}
@@ -267,6 +273,31 @@ fn tolerates_a_slow_receiver(case: SinkCase) {
     trial.assert_all(0);
 }
 
+/// A receiver that sends without end neither fills the memory nor delays a health check, and
+/// nothing is lost: everything arrives when the receiver behaves again.
+fn survives_a_flood(case: SinkCase) {
+    let mut trial = Trial::new(case);
+    let floods = trial.receiver.floods();
+    for flood in floods {
+        let proxy = trial.receiver.proxy().unwrap();
+        proxy.attack(Some(*flood));
+        let before = proxy.attacks();
+        let daemon = ObservedDaemon::start(&mut trial.workspace);
+        eventually("a flood has ended", || proxy.attacks() > before);
+
+        let message = || trial.status()["error"]["message"].as_str().map(str::to_owned);
+        eventually("the failure is reported", || message().is_some());
+        let message = message().unwrap();
+        assert!(message.len() < 1_000, "{message}");
+        assert_eq!(trial.sent(), 0, "{message}");
+        daemon.end();
+        proxy.attack(None);
+    }
+
+    trial.once();
+    trial.assert_all(trial.case.repeats_per_kill * floods.len());
+}
+
 /// Without an acknowledgement, nothing counts as sent, even if the receiver has stored the records.
 fn counts_only_acknowledged_records(case: SinkCase) {
     let trial = Trial::new(case);
@@ -355,23 +386,24 @@ macro_rules! contract {
 }
 
 // Each sink is listed with the clauses that apply to its protocol: a file has no connection that
-// could be cut, plain TCP has no responses that could be dropped, and the receiver of a byte stream
-// cannot reject records.
+// could be cut, plain TCP has no responses that could be dropped, the receiver of a byte stream
+// cannot reject records, and nothing is read from a UDP or Unix socket that could be flooded.
 contract! {
     file: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_a_stop;
     stdout: delivers_once_in_order survives_kills_in_any_phase survives_a_stop;
     syslog_tcp: probes_without_records delivers_once_in_order survives_kills_in_any_phase
-        survives_an_outage survives_cut_connections tolerates_a_slow_receiver survives_a_stop;
+        survives_an_outage survives_cut_connections tolerates_a_slow_receiver survives_a_flood
+        survives_a_stop;
     syslog_tls: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     syslog_relp: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     syslog_relps: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     syslog_udp: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_a_stop;
     syslog_unix: probes_without_records delivers_once_in_order survives_kills_in_any_phase
@@ -379,60 +411,60 @@ contract! {
     hec: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     hec_acknowledged: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     hec_collector: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     hec_collector_acknowledged: probes_without_records delivers_once_in_order
         survives_kills_in_any_phase survives_an_outage survives_cut_connections
-        tolerates_a_slow_receiver counts_only_acknowledged_records survives_a_stop;
+        tolerates_a_slow_receiver counts_only_acknowledged_records survives_a_flood survives_a_stop;
     kafka: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     kafka_at_least_once: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     elasticsearch: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     http: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     chat_teams: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     chat_slack: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     chat_template: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections counts_only_acknowledged_records
-        isolates_rejected_records survives_a_stop;
+        isolates_rejected_records survives_a_flood survives_a_stop;
     #[cfg(feature = "email")]
     email: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
     sentinel: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     otlp: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     #[cfg(feature = "object_store")]
     s3: probes_without_records delivers_once_in_order survives_kills_in_any_phase survives_an_outage
         survives_cut_connections tolerates_a_slow_receiver counts_only_acknowledged_records
-        survives_a_stop;
+        survives_a_flood survives_a_stop;
     #[cfg(feature = "object_store")]
     azure_blob: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_stop;
+        counts_only_acknowledged_records survives_a_flood survives_a_stop;
 }
 
 /// Every kind of sink and every row of the documented guarantees is tested.

@@ -4,14 +4,18 @@
 //! `SP DATA` if DATALEN is 0 and begins the data of `rsp` with a status code of three digits.
 //! Any other input is an error; the parser never panics.
 
-use crate::{model::write_integer, text::one_line};
+use crate::{foreign_text::ForeignText, model::write_integer};
 
 /// The last transaction number, after which numbering restarts at 1. A server uses 0 for frames
 /// that are not replies.
 pub(super) const LAST_NUMBER: u32 = 999_999_999;
 /// The maximum length of the data of a reply, in bytes. A reply contains a status code, a message
 /// and, for `open`, a few offers.
-const MAX_REPLY: usize = 64 << 10;
+const MAX_REPLY: usize = 16 << 10;
+/// The maximum length of the fields before the data, with their delimiters: a transaction number of
+/// 9 digits, a command of 32 letters and a length of 9 digits.
+#[cfg(test)]
+const MAX_FIELDS: usize = 9 + 32 + 9 + 3;
 /// The maximum number of characters of the message in a reply that are kept.
 const MAX_MESSAGE_CHARS: usize = 200;
 
@@ -49,12 +53,18 @@ pub(super) fn write(number: u32, command: &str, data: &[u8], out: &mut Vec<u8>) 
 
 /// The transaction number that follows `number`.
 pub(super) fn next(number: u32) -> u32 {
-    if number >= LAST_NUMBER { 1 } else { number + 1 }
+    if number >= LAST_NUMBER { 1 } else { number.saturating_add(1) }
+}
+
+/// How many transactions after `first` the transaction `number` is.
+pub(super) fn distance(first: u32, number: u32) -> u32 {
+    let before_restart = LAST_NUMBER.saturating_sub(first);
+    number.checked_sub(first).unwrap_or_else(|| number.saturating_add(before_restart))
 }
 
 /// Parses one reply from the beginning of the received bytes, and returns it with its length in
-/// bytes. Returns `None` if the reply is incomplete. Fails if the bytes are not RELP, or if the
-/// data is longer than 64 KiB.
+/// bytes. Returns `None` if the reply is incomplete, which can be the case only for less than
+/// 17 KiB. Fails if the bytes are not RELP, or if the data is longer than 16 KiB.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameError> {
     let mut at = 0;
     let Some(number) = field(bytes, &mut at, 9)? else { return Ok(None) };
@@ -66,11 +76,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameErro
     }
 
     // A space precedes the data, if there is any.
-    if length > 0 {
-        at += 1;
-    }
-    let Some(data) = bytes.get(at..at + length) else { return Ok(None) };
-    match bytes.get(at + length) {
+    let start = if length > 0 { at.saturating_add(1) } else { at };
+    let end = start.saturating_add(length);
+    let Some(data) = bytes.get(start..end) else { return Ok(None) };
+    match bytes.get(end) {
         None => return Ok(None),
         Some(b'\n') => {}
         Some(_) => return Err(FrameError::NotRelp),
@@ -81,15 +90,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameErro
         "serverclose" => RelpReply::ServerClose,
         _ => return Err(FrameError::NotRelp),
     };
-    Ok(Some((reply, at + length + 1)))
+    Ok(Some((reply, end.saturating_add(1))))
 }
 
 /// Parses a field of at most `max` bytes up to a space, and skips the space.
 fn field<'a>(bytes: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a str>, FrameError> {
     let rest = &bytes[*at..];
-    match rest.iter().take(max + 1).position(|b| *b == b' ') {
+    match rest.iter().take(max.saturating_add(1)).position(|b| *b == b' ') {
         Some(end) => {
-            *at += end + 1;
+            *at = at.saturating_add(end).saturating_add(1);
             std::str::from_utf8(&rest[..end]).map(Some).map_err(|_| FrameError::NotRelp)
         }
         None if rest.len() > max => Err(FrameError::NotRelp),
@@ -102,7 +111,7 @@ fn length(bytes: &[u8], at: &mut usize) -> Result<Option<usize>, FrameError> {
     let rest = &bytes[*at..];
     match rest.iter().take(10).position(|b| !b.is_ascii_digit()) {
         Some(end) => {
-            *at += end;
+            *at = at.saturating_add(end);
             let text = std::str::from_utf8(&rest[..end]).map_err(|_| FrameError::NotRelp)?;
             parse(text).map(Some)
         }
@@ -120,7 +129,7 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, FrameError> {
 fn response(number: u32, data: &[u8]) -> RelpReply {
     let text = String::from_utf8_lossy(data);
     let (code, message) = text.split_once([' ', '\n']).unwrap_or((&text, ""));
-    let text = one_line(message, MAX_MESSAGE_CHARS);
+    let text = ForeignText::new(message).for_message(MAX_MESSAGE_CHARS);
     RelpReply::Response { number, code: code.parse().unwrap_or(0), text }
 }
 
@@ -164,15 +173,44 @@ mod tests {
             "2 rsp 6 200 OK!",
             "2 rsp x\n",
             "1234567890123 rsp",
+            "-1 rsp 6 200 OK\n",
+            "4294967296 rsp 6 200 OK\n",
+            "2 rsp -1 200 OK\n",
+            "2 rsp 18446744073709551615 200 OK\n",
+            "2 rsp 1e9 200 OK\n",
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(read(b"2 rsp 99999999 200"), Err(FrameError::TooLong));
     }
 
+    /// Only the code 200 is an acknowledgement; 65,736 has the same last 16 bits.
+    #[test]
+    fn a_code_out_of_range_is_a_rejection() {
+        for code in ["-1", "65736", "200.0", "2e2", "1e308", "NaN", "18446744073709551816"] {
+            let frame = format!("2 rsp {} {code}\n", code.len());
+            let (reply, _) = read(frame.as_bytes()).unwrap().unwrap();
+            assert_eq!(reply, response(2, 0, ""), "{frame}");
+        }
+    }
+
     #[test]
     fn transaction_numbers_restart_at_one() {
         assert_eq!((next(1), next(LAST_NUMBER - 1), next(LAST_NUMBER)), (2, LAST_NUMBER, 1));
+    }
+
+    #[test]
+    fn distances_continue_after_the_last_number() {
+        for (first, number, expected) in [
+            (1, 1, 0),
+            (2, 7, 5),
+            (LAST_NUMBER, 1, 1),
+            (LAST_NUMBER - 1, 3, 4),
+            (1, 0, LAST_NUMBER - 1),
+            (1, LAST_NUMBER, LAST_NUMBER - 1),
+        ] {
+            assert_eq!(distance(first, number), expected, "{first} {number}");
+        }
     }
 
     #[test]
@@ -189,6 +227,18 @@ mod tests {
             if let Ok(Some((_, length))) = read(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
+        }
+
+        /// However long its fields are, a reply is complete, or an error, after a limited number
+        /// of bytes.
+        #[test]
+        fn incomplete_replies_have_a_limited_length(
+            start in "[0-9]{0,12} ?[a-z]{0,40} ?[0-9]{0,12}[ \n]?",
+            byte in any::<u8>(),
+        ) {
+            let mut bytes = start.into_bytes();
+            bytes.resize(bytes.len().max(MAX_FIELDS + MAX_REPLY + 1), byte);
+            prop_assert_ne!(read(&bytes), Ok(None));
         }
     }
 }

@@ -5,6 +5,8 @@
 //! unacknowledged at a time. Transaction numbers begin at 1 on each connection, and messages
 //! without a reply are sent again with new numbers.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod frame;
 mod session;
 
@@ -58,7 +60,7 @@ impl RelpLink {
         let records = batch.len();
         Ok(Acknowledgement::Pending(Box::pin(async move {
             let mut session = session.lock().await;
-            match session.wait_for(first + records as u64).await {
+            match session.wait_for(first.saturating_add(records as u64)).await {
                 Ok(()) => Ok(Receipt::default()),
                 Err(failure) => {
                     Err(Failure::partial(session.acknowledged_of(first, records), failure))

@@ -1,7 +1,10 @@
 //! The receiver for the `email` sink.
 
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case};
-use crate::support::smtp::MailServer;
+use crate::support::{
+    hostile::{Attack, SMTP_FLOODS},
+    smtp::MailServer,
+};
 
 pub fn email() -> SinkCase {
     let receiver = || Box::new(MailReceiver::new()) as _;
@@ -40,6 +43,9 @@ impl Receiver for MailReceiver {
     }
     fn proxy(&self) -> Option<&FaultyProxy> {
         Some(&self.proxy)
+    }
+    fn floods(&self) -> &'static [Attack] {
+        SMTP_FLOODS
     }
 }
 

@@ -3,7 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, ids_in};
-use crate::support::{broker::broker, servers::unique};
+use crate::support::{
+    broker::broker,
+    hostile::{Attack, KAFKA_FLOODS},
+    servers::unique,
+};
 
 pub fn kafka() -> SinkCase {
     let receiver = || Box::new(Kafka::new("")) as _;
@@ -51,5 +55,8 @@ impl Receiver for Kafka {
     }
     fn proxy(&self) -> Option<&FaultyProxy> {
         Some(&broker().proxy)
+    }
+    fn floods(&self) -> &'static [Attack] {
+        KAFKA_FLOODS
     }
 }

@@ -3,6 +3,7 @@
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case};
 use crate::support::{
     CANARY,
+    hostile::{Attack, HTTP_FLOODS},
     objects::{ACCOUNT, ACCOUNT_KEY, Bucket},
     servers,
 };
@@ -31,6 +32,9 @@ impl Receiver for Objects {
     }
     fn proxy(&self) -> Option<&FaultyProxy> {
         Some(&self.proxy)
+    }
+    fn floods(&self) -> &'static [Attack] {
+        HTTP_FLOODS
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, port_of};
 use crate::support::{
     hec::{Hec, TOKEN},
+    hostile::{Attack, HTTP_FLOODS},
     servers::Collector,
 };
 
@@ -66,6 +67,9 @@ impl Receiver for ProxiedHec {
     fn limit(&self, bytes: usize) {
         self.hec.max_body(bytes);
     }
+    fn floods(&self) -> &'static [Attack] {
+        HTTP_FLOODS
+    }
 }
 
 /// This receiver groups the records of a request by source type, so they are not in order.
@@ -112,5 +116,8 @@ impl Receiver for ProxiedCollector {
     }
     fn proxy(&self) -> Option<&FaultyProxy> {
         Some(&self.proxy)
+    }
+    fn floods(&self) -> &'static [Attack] {
+        HTTP_FLOODS
     }
 }

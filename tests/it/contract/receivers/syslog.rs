@@ -10,7 +10,10 @@ use std::{
 
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case};
 use crate::{
-    support::rsyslog::Rsyslog,
+    support::{
+        hostile::{Attack, RAW_FLOODS, RELP_FLOODS},
+        rsyslog::Rsyslog,
+    },
     syslog::{cef_ids, tls_keys},
 };
 
@@ -87,6 +90,9 @@ impl Receiver for Syslog {
     }
     fn proxy(&self) -> Option<&FaultyProxy> {
         Some(&self.proxy)
+    }
+    fn floods(&self) -> &'static [Attack] {
+        if self.scheme == "relp" { RELP_FLOODS } else { RAW_FLOODS }
     }
 }
 

@@ -8,6 +8,7 @@ use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, ids_in, port_of};
 use crate::support::{
     CANARY,
     endpoint::{Endpoint, Request, entra_token},
+    hostile::{Attack, HTTP_FLOODS},
 };
 
 pub fn elasticsearch() -> SinkCase {
@@ -113,6 +114,9 @@ impl Receiver for Web {
     }
     fn limit(&self, bytes: usize) {
         self.state.lock().unwrap().limit = Some(bytes);
+    }
+    fn floods(&self) -> &'static [Attack] {
+        HTTP_FLOODS
     }
 }
 

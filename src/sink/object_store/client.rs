@@ -1,0 +1,131 @@
+//! The HTTP client of the stores: that of all sinks, which follows no redirects, with a limit for
+//! the size of a response.
+//!
+//! The library of the stores reads a response to its end and allocates as much memory as the server
+//! announces, so it must never use a client of its own. Of a response, this sink uses the status, a
+//! few headers and, if the request failed, a message; a metadata service returns a token. Plain
+//! text is sent only to this host and to services of its platform. Start reading at
+//! [`LimitedConnector`]. See decisions 0048, 0066 and 0068.
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use object_store::{
+    ClientConfigKey, ClientOptions,
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+        HttpResponseBody, HttpService,
+    },
+};
+
+use crate::net::{self, BodyError, ClientError};
+
+/// The maximum size of a response in bytes.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// The limit for establishing a connection in plain text, which is possible only to this host and
+/// to metadata services. They are not present on every host.
+const PLAIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a request is not sent: the library, or the content of a secret, has named its address.
+#[derive(Debug, thiserror::Error)]
+#[error("a credential would be sent in plain text to `{0}`")]
+struct PlainTextError(String);
+
+/// Provides the library with clients.
+#[derive(Debug)]
+pub(super) struct LimitedConnector {
+    /// Connects only over TLS.
+    encrypted: HttpClient,
+    /// Also connects in plain text.
+    plain: HttpClient,
+}
+
+#[derive(Debug)]
+struct LimitedClient(HttpClient);
+
+impl LimitedConnector {
+    /// The certificate authorities in `ca_file` replace those of the system. Fails as
+    /// [`net::tls_config`] does.
+    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, ClientError> {
+        let encrypted = net::builder(ca_file)?.https_only(true);
+        let plain = net::builder(ca_file)?.connect_timeout(PLAIN_CONNECT_TIMEOUT);
+        let client = |builder: reqwest::ClientBuilder| {
+            let client = builder.build().map_err(ClientError::Build);
+            client.map(|client| HttpClient::new(LimitedClient(HttpClient::new(client))))
+        };
+        Ok(Self { encrypted: client(encrypted)?, plain: client(plain)? })
+    }
+}
+
+impl HttpConnector for LimitedConnector {
+    /// The client for an endpoint or a metadata service. Of the options, only the one that permits
+    /// plain text has an effect.
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let is_plain_allowed = options.get_config_value(&ClientConfigKey::AllowHttp);
+        Ok(match is_plain_allowed.as_deref() {
+            Some("true") => self.plain.clone(),
+            _ => self.encrypted.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl HttpService for LimitedClient {
+    /// Reads the whole response. Fails before anything is sent if the address is not one to which a
+    /// credential may be sent. Fails if the response to a successful request is too large; that to
+    /// another one is a message, which is cut.
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let url = url::Url::parse(&request.uri().to_string());
+        if !url.is_ok_and(|url| net::is_safe_platform_url(&url)) {
+            let host = request.uri().host().unwrap_or_default().to_owned();
+            return Err(HttpError::new(HttpErrorKind::Unknown, PlainTextError(host)));
+        }
+
+        let (parts, body) = self.0.execute(request).await?.into_parts();
+        let mut chunks = body.bytes_stream();
+        let mut received = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?;
+            let left = MAX_RESPONSE_BYTES.saturating_sub(received.len());
+            received.extend_from_slice(&chunk[..chunk.len().min(left)]);
+            if chunk.len() <= left {
+                continue;
+            }
+            if parts.status.is_success() {
+                let error = BodyError::TooLarge(MAX_RESPONSE_BYTES);
+                return Err(HttpError::new(HttpErrorKind::Decode, error));
+            }
+            break;
+        }
+
+        // The library rejects a message that is not valid UTF-8, such as one that was cut.
+        let body: HttpResponseBody = if parts.status.is_success() {
+            received.into()
+        } else {
+            String::from_utf8_lossy(&received).into_owned().into()
+        };
+        Ok(HttpResponse::from_parts(parts, body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::chain;
+
+    /// Regression: with an address from the environment, the token of a container was sent in plain
+    /// text to any host.
+    #[tokio::test]
+    async fn plain_text_never_leaves_this_host() {
+        let connector = LimitedConnector::new(None).unwrap();
+        let client = connector.connect(&ClientOptions::new().with_allow_http(true)).unwrap();
+        for host in ["192.0.2.1", "credentials.example.com"] {
+            let mut request = HttpRequest::new(Vec::<u8>::new().into());
+            *request.uri_mut() = format!("http://{host}/token").parse().unwrap();
+            let error = client.execute(request).await.unwrap_err();
+            let message = format!("would be sent in plain text to `{host}`");
+            assert!(chain(&error).contains(&message), "{}", chain(&error));
+        }
+    }
+}
