@@ -9,14 +9,8 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    // A panic would end only its task, and the daemon would continue without its collector or one
-    // of its deliverers. The hook aborts the process instead; systemd restarts it, and it continues
-    // from the checkpoint.
-    let default_hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        default_hook(panic);
-        std::process::abort();
-    }));
+    // Before any other thread is started.
+    secure_score_forwarder::daemon::end_on_panic();
 
     let exit_code = secure_score_forwarder::cli::main();
     std::process::exit(exit_code as i32);

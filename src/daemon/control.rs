@@ -6,6 +6,8 @@
 //! and the user of the daemon are permitted. Start reading at [`serve`] for the daemon's side, and
 //! at [`send_request`] for the command's side. See decision 0035.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
@@ -25,10 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, RequestFailure,
-    RequestFailureKind, TenantRemovals, TenantState,
+    ContainedTask, Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, RequestFailure,
+    RequestFailureKind, TenantRemovals, TenantState, contain,
     poll::{respond_to_backfill, respond_to_poll},
-    prune,
+    prune, report_panic,
+    socket_user::SocketUser,
 };
 use crate::{
     checkpoint::{CheckpointError, DeadLetterKey, ErasureReceipt, Pruned},
@@ -193,12 +196,23 @@ async fn serve_connection(
     reloads: mpsc::Sender<ReloadRequest>,
     cancel: CancellationToken,
 ) {
-    let served = tokio::select! {
+    let responded = tokio::select! {
         // A complete response is sent even if the daemon stops at the same time.
         biased;
-        served = respond(&engine, &reloads, &mut stream) => served,
-        () = cancel.cancelled() => {
-            let error = Explanation::new("the request was aborted: the daemon is stopping or reloading");
+        responded = contain(respond(&engine, &reloads, &mut stream)) => Some(responded),
+        () = cancel.cancelled() => None,
+    };
+
+    let served = match responded {
+        Some(Ok(served)) => served,
+        Some(Err(panic)) => {
+            report_panic(&engine.meters, ContainedTask::Request, "control socket", &panic);
+            let failure = RequestFailure::incomplete(Explanation::of(&panic));
+            send(&mut stream, &Event::Error(failure)).await
+        }
+        None => {
+            let error =
+                Explanation::new("the request was aborted: the daemon is stopping or reloading");
             let error = error.with_hint("run the command again");
             send(&mut stream, &Event::Error(RequestFailure::incomplete(error))).await
         }
@@ -214,8 +228,9 @@ async fn respond(
     reloads: &mpsc::Sender<ReloadRequest>,
     stream: &mut UnixStream,
 ) -> std::io::Result<()> {
-    let caller = stream.peer_cred()?.uid();
-    if caller != 0 && caller != rustix::process::geteuid().as_raw() {
+    let caller = SocketUser::of(stream)?;
+    if !caller.is_permitted() {
+        caller.log_rejection();
         return send(stream, &Event::Error(permission_denied())).await;
     }
 
@@ -225,27 +240,30 @@ async fn respond(
     let mut reader = AsyncReader::new(reader.take(MAX_REQUEST_BYTES));
     tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
 
-    let event = match serde_json::from_str(&line) {
+    let request: Result<Request, _> = serde_json::from_str(&line);
+    let request = request.inspect(|request| caller.log(request));
+    let event = match request {
         Ok(Request::Backfill { first_day, tenants }) => {
             return respond_to_backfill(engine, first_day, &tenants, &mut writer).await;
         }
         Ok(Request::Poll { tenants }) => {
             return respond_to_poll(engine, &tenants, &mut writer).await;
         }
-        Ok(Request::Replay(request)) => replay(engine, &request, caller),
+        Ok(Request::Replay(request)) => replay(engine, &request, &caller),
         Ok(Request::RetryDeadLetters { letters }) => {
             let queued = engine.retry_dead_letters(&letters);
-            changed_dead_letters("dead letters queued for a retry", queued, caller)
+            changed_dead_letters("dead letters queued for a retry", queued, &caller)
         }
         Ok(Request::DiscardDeadLetters { letters }) => {
             let discarded = engine.discard_dead_letters(&letters);
-            changed_dead_letters("dead letters discarded", discarded, caller)
+            changed_dead_letters("dead letters discarded", discarded, &caller)
         }
         Ok(Request::Import { tenant, items }) => import(engine, &tenant, &items).await,
         Ok(Request::Baseline { tenant, name, day, targets }) => {
             match engine.set_baseline(&tenant, &name, day, &targets) {
                 Ok(()) => {
-                    tracing::info!(tenant, name, uid = caller, "baseline set");
+                    let SocketUser { uid, name: user } = &caller;
+                    tracing::info!(tenant, name, uid, user, "baseline set");
                     Event::Done { failed: 0 }
                 }
                 Err(error) => Event::Error(error),
@@ -253,8 +271,8 @@ async fn respond(
         }
 
         Ok(Request::Reload { removals }) => reload(reloads, removals).await,
-        Ok(Request::Prune) => prune_now(engine, caller),
-        Ok(Request::Forget { tenant }) => forget(engine, tenant, caller),
+        Ok(Request::Prune) => prune_now(engine, &caller),
+        Ok(Request::Forget { tenant }) => forget(engine, tenant, &caller),
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
             accept_token(engine, &credential, token, plaintext).await
@@ -314,11 +332,12 @@ async fn reload(reloads: &mpsc::Sender<ReloadRequest>, removals: TenantRemovals)
     }
 }
 
-fn replay(engine: &Engine, request: &ReplayRequest, caller: u32) -> Event {
+fn replay(engine: &Engine, request: &ReplayRequest, caller: &SocketUser) -> Event {
     match engine.replay(request) {
         Ok(extent) => {
             let (sink, days) = (&request.sink, extent.tenant_days);
-            tracing::info!(sink, days, tenants = extent.tenants, uid = caller, "replay queued");
+            let SocketUser { uid, name: user } = caller;
+            tracing::info!(sink, days, tenants = extent.tenants, uid, user, "replay queued");
             Event::Queued(extent)
         }
         Err(error) => Event::Error(error.into()),
@@ -326,28 +345,33 @@ fn replay(engine: &Engine, request: &ReplayRequest, caller: u32) -> Event {
 }
 
 /// Logs a change of dead letters, and returns the event with the number of them.
-fn changed_dead_letters(message: &str, result: Result<u64, CheckpointError>, caller: u32) -> Event {
+fn changed_dead_letters(
+    message: &str,
+    result: Result<u64, CheckpointError>,
+    caller: &SocketUser,
+) -> Event {
     match result {
         Ok(count) => {
-            tracing::info!(records = count, uid = caller, "{message}");
+            tracing::info!(records = count, uid = caller.uid, user = caller.name, "{message}");
             Event::DeadLetters { count }
         }
         Err(error) => Event::Error(error.into()),
     }
 }
 
-fn prune_now(engine: &Engine, caller: u32) -> Event {
+fn prune_now(engine: &Engine, caller: &SocketUser) -> Event {
     match block_in_place(|| prune(&engine.configuration, &engine.checkpoint)) {
         Ok(pruned) => {
-            let Pruned { days, used_bytes: used } = pruned;
-            tracing::info!(days, used_bytes = used, uid = caller, "pruned the bodies of old days");
+            let SocketUser { uid, name: user } = caller;
+            let Pruned { days, used_bytes } = pruned;
+            tracing::info!(days, used_bytes, uid, user, "pruned the bodies of old days");
             Event::Pruned(pruned)
         }
         Err(error) => Event::Error(error.into()),
     }
 }
 
-fn forget(engine: &Engine, tenant: TenantId, caller: u32) -> Event {
+fn forget(engine: &Engine, tenant: TenantId, caller: &SocketUser) -> Event {
     if engine.tenants.iter().filter_map(TenantState::resolved).any(|known| known.id == tenant) {
         let error = Explanation::new("the running configuration still contains the tenant");
         let hint = "remove it from the configuration and run `reload`";
@@ -359,7 +383,8 @@ fn forget(engine: &Engine, tenant: TenantId, caller: u32) -> Event {
     match block_in_place(forget) {
         Ok(forgotten) => {
             if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
-                tracing::info!(%tenant, snapshots, uid = caller, "tenant erased");
+                let SocketUser { uid, name: user } = caller;
+                tracing::info!(%tenant, snapshots, uid, user, "tenant erased");
             }
             Event::Forgotten(forgotten)
         }
@@ -446,6 +471,9 @@ mod tests {
 
         for invalid in [
             r#"{"backfill_tenants":{"first_day":20000,"tenants":[]}}"#,
+            r#"{"backfill_tenants":{"first_day":1e308,"tenants":[]}}"#,
+            r#"{"backfill_tenants":{"first_day":"-009999-01-01","tenants":[]}}"#,
+            r#"{"backfill_tenants":{"first_day":"+010000-01-01","tenants":[]}}"#,
             r#"{"backfill_tenants":{"first_day":"2026-02-30","tenants":[]}}"#,
             r#"{"backfill":{"first_day":"2026-11-22","tenant":null}}"#,
             r#"{"forget":{"tenant":"contoso"}}"#,

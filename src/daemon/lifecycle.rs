@@ -21,9 +21,9 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changes, Deliverer, Engine, ReloadReport, TenantRemovals, TenantState,
+    Changes, Engine, ReloadReport, TenantRemovals, TenantState,
     control::{self, ReloadRequest},
-    deliverer::Shutdown,
+    deliverer::{Shutdown, supervise},
     systemd,
 };
 use crate::{
@@ -236,7 +236,7 @@ impl Generation {
         let mut tasks = JoinSet::new();
 
         for plan in engine.sinks() {
-            tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(shutdown.clone()));
+            tasks.spawn(supervise(engine.clone(), plan.clone(), shutdown.clone()));
         }
         tasks.spawn(poll_loop(engine.clone(), tick.clone(), cancel.clone()));
         let (listener, reloads) = (listener.clone(), reloads.clone());
@@ -347,6 +347,7 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
 /// Starts due polls, immediately and then every minute. Also writes the cursor file and prunes
 /// bodies.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
+    engine.record_interrupted_polls();
     let mut poller = Poller::new(engine.clone());
     let mut pruning = JoinSet::new();
     let started = clock::now();
@@ -416,7 +417,7 @@ impl Poller {
                 self.running.spawn(async move {
                     let state = &engine.tenants[index];
                     let _queued = Queued(state);
-                    // `poll` logs an error and records it in the checkpoint.
+                    // `poll` logs an error and records it in the checkpoint, also after a panic.
                     let _ = engine.poll(state, None).await;
                 });
             }

@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::outage::Outages;
+use super::{ContainedTask, outage::Outages};
 use crate::model::PollErrorClass;
 
 /// The counters and heartbeats of all loops. Reading them never waits for the checkpoint, so the
@@ -31,6 +31,7 @@ pub struct Meters {
     maintenance: AtomicU64,
     tenants: Mutex<BTreeMap<String, PollCounts>>,
     sinks: Mutex<BTreeMap<String, Arc<SinkMeter>>>,
+    panics: Mutex<BTreeMap<ContainedTask, u64>>,
     /// The outages that have not ended.
     pub(super) outages: Outages,
 }
@@ -58,6 +59,10 @@ pub struct SinkMeter {
     batch_limit: Duration,
 }
 
+/// Ends a call of [`Meters::run_maintenance`], also if its work panics: otherwise, no loop would
+/// ever count as stalled again.
+struct MaintenanceGuard<'a>(&'a Meters);
+
 /// When a loop last made progress, in milliseconds since the start of the process plus one; 0 while
 /// the loop is idle.
 #[derive(Debug, Default)]
@@ -76,6 +81,7 @@ impl Meters {
             maintenance: AtomicU64::new(0),
             tenants: Mutex::default(),
             sinks: Mutex::default(),
+            panics: Mutex::default(),
             outages: Outages::default(),
         }
     }
@@ -124,6 +130,18 @@ impl Meters {
         self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Counts a panic that was contained.
+    pub fn count_panic(&self, task: ContainedTask) {
+        let mut panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        *panics.entry(task).or_default() += 1;
+    }
+
+    /// The contained panics since the start of the process.
+    pub fn panics(&self, task: ContainedTask) -> u64 {
+        let panics = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        panics.get(&task).copied().unwrap_or_default()
+    }
+
     /// Removes the counts of tenants and sinks for which the predicates return `false`.
     pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&str) -> bool) {
         self.outages.retain(&tenant, &sink);
@@ -142,14 +160,8 @@ impl Meters {
     /// counts as stalled until it returns; the timer of every active loop then restarts.
     pub(super) fn run_maintenance<T>(&self, work: impl FnOnce() -> T) -> T {
         self.maintenance.fetch_add(1, Relaxed);
-        let result = work();
-
-        self.scheduler_progress();
-        for meter in self.sinks().values().filter(|meter| meter.heartbeat.is_active()) {
-            self.progress(meter);
-        }
-        self.maintenance.fetch_sub(1, Relaxed);
-        result
+        let _ended = MaintenanceGuard(self);
+        work()
     }
 
     /// Records progress of a sink's deliverer.
@@ -177,6 +189,17 @@ impl Meters {
             }
         }
         stalled
+    }
+}
+
+impl Drop for MaintenanceGuard<'_> {
+    fn drop(&mut self) {
+        let Self(meters) = self;
+        meters.scheduler_progress();
+        for meter in meters.sinks().values().filter(|meter| meter.heartbeat.is_active()) {
+            meters.progress(meter);
+        }
+        meters.maintenance.fetch_sub(1, Relaxed);
     }
 }
 
@@ -212,6 +235,7 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::contained;
 
     #[tokio::test(start_paused = true)]
     async fn only_a_working_loop_can_stall() {
@@ -251,6 +275,11 @@ mod tests {
         assert_eq!(meters.stalled().len(), 1);
         meters.run_maintenance(|| assert_eq!(meters.stalled().len(), 0));
         assert_eq!(meters.stalled().len(), 0, "the time of the scheduler starts again");
+
+        let panic = contained::<()>(|| meters.run_maintenance(|| panic!("interrupted")));
+        assert!(panic.is_err());
+        tokio::time::advance(Duration::from_mins(20)).await;
+        assert_eq!(meters.stalled().len(), 1, "the maintenance has ended");
     }
 
     #[test]

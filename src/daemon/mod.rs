@@ -7,12 +7,14 @@
 mod apply;
 mod changes;
 mod collector;
+mod containment;
 mod control;
 mod dead_letters;
 mod deliverer;
 mod estimate;
 mod facts;
 mod fetch;
+mod interrupted_polls;
 mod lifecycle;
 mod meters;
 mod once;
@@ -25,8 +27,11 @@ mod request_failure;
 mod sampler;
 mod self_report;
 mod sink_steps;
+mod socket_user;
 mod systemd;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 use std::{
     borrow::Cow,
@@ -46,6 +51,7 @@ use tokio::{
 pub use apply::check_sinks;
 pub use changes::{Changes, NamedChanges, ReloadReport, Renamed, TenantRemovals};
 pub use collector::{PollError, PollReport};
+pub use containment::{CaughtPanic, ContainedTask, contain, contained, end_on_panic, report_panic};
 pub use control::{Event, Request, send_request};
 pub use dead_letters::{DeadLetterRecord, dead_letter_record};
 pub use deliverer::{Deliverer, DeliveryError};
@@ -182,8 +188,8 @@ impl Engine {
         if configuration.state_directory != self.configuration.state_directory {
             return Err(BuildError::NotReloadable("state.directory"));
         }
-        if configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
-            != self.configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
+        if configuration.admin.as_ref().map(|admin| (&admin.listen, &admin.hosts))
+            != self.configuration.admin.as_ref().map(|admin| (&admin.listen, &admin.hosts))
         {
             return Err(BuildError::NotReloadable("admin.listen` and `admin.hosts"));
         }

@@ -100,7 +100,7 @@ pub(super) async fn poll_tenants(
     }
 
     let mut results = Vec::new();
-    // A panic in a task ends the process, so no result is lost here.
+    // A poll returns its panic as an error, so no result is lost here.
     while let Some(Ok((index, result))) = running.join_next().await {
         on_finished(&engine.tenants[index].plan.name, &result);
         results.push((index, result));

@@ -2,6 +2,8 @@
 //! `poll` respects a pause that the server requested with `Retry-After`: such a tenant is reported,
 //! and not polled. Start reading at [`respond_to_poll`].
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -75,22 +77,18 @@ pub(super) async fn respond_to_poll(
         Err(failure) => return send(stream, &Event::Error(failure)).await,
     };
 
-    let mut paused = 0;
-    let mut ready = Vec::new();
-    for index in selected {
-        let state = &engine.tenants[index];
-        let pause = state.graph.paused_for();
-        if pause.is_zero() {
-            ready.push(index);
-            continue;
-        }
-        paused += 1;
+    let (ready, paused): (Vec<usize>, Vec<usize>) =
+        selected.into_iter().partition(|index| engine.tenants[*index].graph.paused_for().is_zero());
+    for index in &paused {
+        let state = &engine.tenants[*index];
         // The last second of a pause is not rounded down to zero.
-        let outcome = PollOutcome::Paused { rest: Duration::from_secs(pause.as_secs() + 1) };
+        let rest = Duration::from_secs(state.graph.paused_for().as_secs().saturating_add(1));
+        let outcome = PollOutcome::Paused { rest };
         send(stream, &Event::Polled { name: state.plan.name.clone(), outcome }).await?;
     }
 
-    let failed = paused + poll_and_report(engine, ready, None, stream).await?;
+    let failed = poll_and_report(engine, ready, None, stream).await?;
+    let failed = failed.saturating_add(paused.len());
     send(stream, &Event::Done { failed }).await
 }
 

@@ -15,6 +15,7 @@ use crate::{
     clock,
     conditions::{self, Counts},
     error::chain,
+    foreign_text::ForeignText,
 };
 
 /// The longest interval between two notifications of the watchdog.
@@ -87,8 +88,14 @@ pub(super) async fn update_status_line(current: watch::Receiver<Arc<Engine>>) {
     }
 }
 
-/// One line with the newest day and the conditions of the daemon.
+/// The summary as one line. A line break in it would add a variable to the notification, and
+/// `systemctl status` shows it on a terminal.
 fn status_line(engine: &Engine) -> String {
+    ForeignText::new(&summary(engine)).escaped().into_owned()
+}
+
+/// The newest day, and the conditions of the daemon.
+fn summary(engine: &Engine) -> String {
     let read = block_in_place(|| {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let daemon = DaemonState::Here(engine);

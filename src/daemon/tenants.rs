@@ -32,7 +32,8 @@ pub struct TenantState {
     tenant: OnceLock<Arc<Tenant>>,
     /// Held during a poll, so that a tenant never has two polls at the same time.
     pub(super) polling: tokio::sync::Mutex<()>,
-    /// The earliest time of the next poll. Set only by failures that the checkpoint cannot record.
+    /// The earliest time of the next poll. Set only by failures that the checkpoint cannot record,
+    /// and by a poll during which the previous process was killed.
     not_before: Mutex<Option<Timestamp>>,
     /// The number of failures that the checkpoint cannot record.
     failed_attempts: AtomicU32,
@@ -75,6 +76,11 @@ impl TenantState {
         let end = now.checked_add(backoff(earlier_failures)).ok();
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = end;
         end
+    }
+
+    /// Delays the next scheduled poll until this time.
+    pub(super) fn wait_until(&self, time: Timestamp) {
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
     }
 
     /// Whether a poll must wait: because of this tenant's backoff, or because of `Retry-After`.

@@ -120,7 +120,8 @@ impl Deliverer {
     ) -> Result<(), DeliveryError> {
         let at = letter.at;
         self.outgoing.begin(letter.tenant, at);
-        self.outgoing.advance_to(Position { record_index: at.record_index + 1, ..at });
+        let next = Position { record_index: at.record_index.saturating_add(1), ..at };
+        self.outgoing.advance_to(next);
         block_in_place(|| self.encode_dead_letter(letter, resolved))?;
 
         if self.is_full() {

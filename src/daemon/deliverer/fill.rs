@@ -68,21 +68,16 @@ impl Deliverer {
     /// If the log of one tenant cannot be read, the others are served, and the error is returned at
     /// the end.
     pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
-        let mut skipped: HashSet<TenantId> = HashSet::new();
+        let mut skipped = self.suspects.waiting();
         let mut last_unreadable = None;
         loop {
             let tenants = self.resolved_tenants();
             let (lane, pending) = self.next(&tenants, &skipped)?;
             if pending.is_empty() {
-                self.submit().await?;
-                self.settle_all().await?;
-                // A settled batch may have left records unsent, so the cursors are read again.
-                if !std::mem::take(&mut self.read_positions).is_empty()
-                    || self.retry_dead_letters(&tenants).await?
-                {
-                    continue;
+                if self.is_finished(&tenants, &mut skipped).await? {
+                    return last_unreadable.map_or(Ok(()), Err);
                 }
-                return last_unreadable.map_or(Ok(()), Err);
+                continue;
             }
             if self.sink.is_none() {
                 // This may move cursors, so the pending entries are determined again.
@@ -97,7 +92,10 @@ impl Deliverer {
                 }
                 let Some(resolved) = tenants.get(&next.tenant) else { continue };
                 self.last = Some(next.tenant);
-                match self.read_tenant(next, resolved, cancel).await {
+                self.suspects.begin(next.tenant);
+                let read = self.read_tenant(next, resolved, cancel).await;
+                self.suspects.end();
+                match read {
                     Err(error) if error.affects_one_tenant() => {
                         let explanation = Explanation::of(&error);
                         tracing::error!(
@@ -114,6 +112,25 @@ impl Deliverer {
                 }
             }
         }
+    }
+
+    /// Settles everything that was read. Returns whether nothing is left to read.
+    async fn is_finished(
+        &mut self,
+        tenants: &ResolvedTenants,
+        skipped: &mut HashSet<TenantId>,
+    ) -> Result<bool, DeliveryError> {
+        self.submit().await?;
+        self.settle_all().await?;
+        // A settled batch may have left records unsent, so the cursors are read again.
+        if !std::mem::take(&mut self.read_positions).is_empty()
+            || self.retry_dead_letters(tenants).await?
+        {
+            return Ok(false);
+        }
+
+        let suspect = self.suspects.take_next();
+        Ok(suspect.is_none_or(|suspect| !skipped.remove(&suspect)))
     }
 
     fn resolved_tenants(&self) -> ResolvedTenants {

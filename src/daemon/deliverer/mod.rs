@@ -3,7 +3,7 @@
 //!
 //! [`fill`] builds batches, each with records of one or more tenants; [`window`] submits and
 //! settles them. The next batch may be built while earlier ones wait for their acknowledgement;
-//! cursors move in the order of the batches. Start reading at [`Deliverer::run`].
+//! cursors move in the order of the batches. Start reading at [`supervise`] and [`Deliverer::run`].
 
 mod catalogs;
 mod dead_letters;
@@ -15,6 +15,7 @@ mod rate_limit;
 mod reconcile;
 mod rejections;
 mod rotation;
+mod supervision;
 mod window;
 
 use std::{
@@ -33,12 +34,13 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::{
     catalogs::{Catalogs, compared_to},
     dead_letters::{DeadLetterContext, derive_dead_letter},
+    supervision::supervise,
 };
 use self::{
     outgoing_batch::OutgoingBatch, rate_limit::RateLimit, reconcile::ForeignProgress,
-    rejections::RejectionCounter, window::InFlight,
+    rejections::RejectionCounter, supervision::Suspects, window::InFlight,
 };
-use super::{Engine, SinkMeter, outage::OutageSubject, sink_context};
+use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject, sink_context};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position, SinkFailure},
     clock,
@@ -75,6 +77,9 @@ pub enum DeliveryError {
     /// A shutdown was requested.
     #[error("stopped by request")]
     Canceled,
+    /// A fault in this program interrupted the delivery.
+    #[error(transparent)]
+    Panicked(#[from] CaughtPanic),
 }
 
 impl Hint for DeliveryError {
@@ -82,6 +87,7 @@ impl Hint for DeliveryError {
         match self {
             Self::Sink(failure) => failure.hint(),
             Self::Checkpoint(error) => error.hint(),
+            Self::Panicked(panic) => panic.hint(),
             Self::Entry { .. } | Self::Canceled => None,
         }
     }
@@ -133,6 +139,8 @@ pub struct Deliverer {
     rate_limit: RateLimit,
     catalogs: Catalogs,
     rejections: RejectionCounter,
+    /// The tenants that are read last; see [`supervision`].
+    suspects: Suspects,
     meter: Arc<SinkMeter>,
     /// The tenant that was served last.
     last: Option<TenantId>,
@@ -184,6 +192,7 @@ impl Deliverer {
             rate_limit: RateLimit::new(plan.max_rate),
             catalogs: Catalogs::default(),
             rejections: RejectionCounter::default(),
+            suspects: Suspects::default(),
             meter,
             last: None,
             delivered: 0,
@@ -199,7 +208,7 @@ impl Deliverer {
 
     /// Delivers until a shutdown is requested: the backlog, and then new entries as they arrive.
     /// Retries after every failure.
-    pub(super) async fn run(mut self, shutdown: Shutdown) {
+    async fn run(mut self, shutdown: Shutdown) {
         let cancel = shutdown.requested.clone();
         let mut log_grown = self.engine.log_grown();
         let mut failures = 0;
@@ -273,9 +282,9 @@ impl Deliverer {
         }
     }
 
-    /// Delivers until nothing is left. Makes at most [`RUN_ONCE_ATTEMPTS`] attempts if the failures
-    /// are transient.
-    pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
+    /// The work of [`Self::run_once`], without the handling of panics. Makes at most
+    /// [`RUN_ONCE_ATTEMPTS`] attempts.
+    async fn attempt_delivery(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let started = clock::now();
         for attempt in 1.. {
             match self.drain(cancel).await {

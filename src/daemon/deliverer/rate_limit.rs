@@ -25,7 +25,7 @@ impl RateLimit {
         let Some(rate) = self.per_second else { return };
         tokio::time::sleep_until(self.next).await;
         let records = u32::try_from(records).unwrap_or(u32::MAX);
-        let cost = Duration::from_secs_f64(f64::from(records) / f64::from(rate));
+        let cost = Duration::from_secs(records.into()).checked_div(rate).unwrap_or_default();
         self.next = self.next.max(Instant::now()) + cost;
     }
 }
