@@ -1,18 +1,19 @@
 //! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE`
 //! names; every configuration in it is parsed; every record in it matches the schema; its figures
 //! agree with the code (see `figures`); the manifests and the chart for Kubernetes are valid (see
-//! `kubernetes`); and the tutorial for contributors names only what exists (see `tutorial`).
+//! `kubernetes`); the documented registration of an application works (see `registration`); and the
+//! tutorial for contributors names only what exists (see `tutorial`).
 
 mod compared;
 mod figures;
 mod json;
 mod kubernetes;
+mod registration;
 mod tutorial;
 
 use std::{
     collections::BTreeMap,
     io::Write,
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -58,15 +59,19 @@ const ELSEWHERE: &[(&str, Coverage)] = &[
         "helm upgrade --install ",
         Test("manual/kubernetes.rs", "the_documented_helm_command_renders_the_chart"),
     ),
+    ("gpg ", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
+    ("gpgv ", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
+    ("sha256sum --check", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
+    ("rpmkeys ", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
     ("install -m 640", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     ("openssl req", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     ("cat certificate.pem key.pem", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     (
         "/usr/share/secure-score-forwarder/register-app.sh",
-        Test("manual.rs", "register_app_creates_an_application_and_key"),
+        Test("manual/registration.rs", "registration_prints_a_valid_configuration"),
     ),
-    ("az ", Test("manual.rs", "register_app_creates_an_application_and_key")),
-    ("GRAPH=$(az ", Test("manual.rs", "register_app_creates_an_application_and_key")),
+    ("az rest ", Test("manual/registration.rs", "documented_requests_to_graph_succeed")),
+    ("GRAPH=$(az rest ", Test("manual/registration.rs", "documented_requests_to_graph_succeed")),
 ];
 
 /// Steps of the how-to guides that `tests/service` runs on a host with systemd.
@@ -136,7 +141,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 }
 
 /// The commands in the shell blocks of a page, without comments.
-fn commands(page: &str) -> Vec<String> {
+pub(crate) fn commands(page: &str) -> Vec<String> {
     let mut commands = Vec::new();
     for block in blocks(page, "sh") {
         for line in block.replace("\\\n", " ").lines() {
@@ -325,91 +330,6 @@ fn documented_records_match_the_schema() {
         }
     }
     assert!(count >= 2, "only {count} records were found");
-}
-
-/// A substitute for the Azure CLI: logs its arguments, and prints what the real one prints.
-const AZ: &str = r#"#!/bin/sh
-printf '%s\n' "$*" >>"$AZ_LOG"
-case "$*" in
-    "account show"*) echo 3f5c1d2e-0000-4000-8000-00000000c0de ;;
-    "ad app create"*) echo 11111111-2222-4333-8444-555555555555 ;;
-    "ad sp show"*) exit 3 ;;
-    "ad app permission admin-consent"*) [ -z "$NO_CONSENT" ] || exit 1 ;;
-    "ad app credential reset"*) cp "$(printf '%s' "$*" | sed 's/.*@\([^ ]*\).*/\1/')" "$AZ_LOG.pem" ;;
-esac
-"#;
-
-#[test]
-fn register_app_creates_an_application_and_key() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str| directory.path().join(name);
-    write(file("az"), AZ);
-    write(file("sleep"), "#!/bin/sh\n");
-    for program in ["az", "sleep"] {
-        std::fs::set_permissions(file(program), std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    let register = |more: &[&str], no_consent: &str| {
-        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new("bash");
-        command
-            .arg(root().join("deploy/register-app.sh"))
-            .args(["--out", &file("out").display().to_string()])
-            .args(more);
-        command
-            .env("PATH", path)
-            .env("AZ_LOG", file("az.log"))
-            .env("NO_CONSENT", no_consent)
-            .output()
-            .unwrap()
-    };
-
-    let output = register(&[], "");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let log = std::fs::read_to_string(file("az.log")).unwrap();
-
-    // The only permission of the application is the application permission SecurityEvents.Read.All.
-    let granted: Vec<&str> = log.lines().filter(|line| line.contains("permission add")).collect();
-    assert_eq!(
-        granted,
-        [
-            "ad app permission add --id 11111111-2222-4333-8444-555555555555 --api 00000003-0000-0000-c000-000000000000 --api-permissions bf394140-e372-4bf9-a898-299cfc7564e5=Role"
-        ]
-    );
-    assert!(log.contains("--sign-in-audience AzureADMyOrg"), "{log}");
-
-    let uploaded = std::fs::read_to_string(file("az.log.pem")).unwrap();
-    assert!(
-        uploaded.contains("BEGIN CERTIFICATE") && !uploaded.contains("PRIVATE KEY"),
-        "{uploaded}"
-    );
-    let pem = file("out/secure-score-forwarder.pem");
-    assert_eq!(std::fs::metadata(&pem).unwrap().permissions().mode() & 0o777, 0o600);
-
-    // The script prints a section of the configuration, which is valid with the new key.
-    let section = printed.split_once("[[tenants]]").unwrap().1;
-    let section = section.replace(
-        "/etc/secure-score-forwarder/secure-score-forwarder.pem",
-        &pem.display().to_string(),
-    );
-    let mut workspace = Workspace::against("http://127.0.0.1:1");
-    let configuration = format!(
-        "[state]\ndirectory = \"{}\"\n[[sinks]]\nname = \"out\"\ntype = \"stdout\"\n[[tenants]]{section}",
-        workspace.state().display()
-    );
-    workspace.literal = Some(configuration);
-    workspace.run_ok(&["check"]);
-
-    let again = register(&[], "");
-    assert!(!again.status.success(), "an existing key is not overwritten");
-    std::fs::remove_file(&pem).unwrap();
-    let without_consent = register(&["--multi-tenant"], "yes");
-    assert!(without_consent.status.success());
-    let warning = String::from_utf8_lossy(&without_consent.stderr).into_owned();
-    assert!(warning.contains("admin-consent --id 11111111"), "{warning}");
-    assert!(std::fs::read_to_string(file("az.log")).unwrap().contains("AzureADMultipleOrgs"));
-    assert_eq!(register(&["--unknown"], "").status.code(), Some(2));
 }
 
 #[test]

@@ -306,8 +306,6 @@ const VERSIONS: &[(&str, &str)] = &[
     ("docs/tutorials/first-tenant.md", "secure-score-forwarder_"),
     ("docs/tutorials/first-tenant.md", "secure-score-forwarder-"),
     ("docs/how-to/upgrade.md", "secure-score-forwarder_"),
-    ("deploy/kubernetes/cronjob/cronjob.yaml", "secure-score-forwarder:"),
-    ("deploy/kubernetes/deployment/deployment.yaml", "secure-score-forwarder:"),
     ("deploy/helm/secure-score-forwarder/Chart.yaml", "\nversion: "),
     ("deploy/helm/secure-score-forwarder/Chart.yaml", "\nappVersion: "),
     ("deploy/siem/splunk/secure_score_forwarder/default/app.conf", "version = "),

@@ -31,7 +31,15 @@ const DIGEST: &str =
     "image.digest=sha256:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
 
 /// The members that depend on the name of a release, on the image, and on the sources of volumes.
-const NAMES: &[&str] = &["metadata", "selector", "image", "imagePullPolicy", "volumes"];
+const NAMES: &[&str] =
+    &["metadata", "selector", "podSelector", "image", "imagePullPolicy", "volumes"];
+
+/// The network policy of the manifests, as values of the chart.
+const NETWORK_POLICY: &str = r#"networkPolicy={
+    "enabled": true,
+    "metricsFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+    "egress": [{"ports": [{"protocol": "TCP", "port": 8088}]}]
+}"#;
 
 /// The manifests that `kubectl apply -k` sends match the schemas of the Kubernetes API, and the
 /// documented command creates their secret.
@@ -63,6 +71,58 @@ fn manifests_fit_the_schemas_of_kubernetes() {
             all.extend(["--dry-run=client", "--output=yaml"]);
             let secret = kubectl(&all, directory.path());
             assert!(secret.contains("name: secure-score-forwarder"), "{secret}");
+        }
+    }
+}
+
+/// Regression: the manifests selected the image by a tag, which can refer to another image later.
+/// Nothing starts before the operator has set the digest.
+#[test]
+fn manifests_select_the_image_by_digest() {
+    for workload in ["deployment", "cronjob"] {
+        let manifests = kustomized(workload);
+        let images = manifests.lines().filter_map(|line| line.trim().strip_prefix("image: "));
+        let images: Vec<&str> = images.collect();
+        let [image] = images.as_slice() else { panic!("{workload}: {images:?}") };
+
+        let (_, digest) = image.split_once("@sha256:").unwrap_or_else(|| panic!("{image}"));
+        let is_real = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(!is_real, "{workload}: the digest of an image that does not exist: {image}");
+        assert!(digest.contains("replace-this"), "{workload}: {image}");
+    }
+}
+
+/// Regression: the manifests had no network policy, so that every pod of the cluster reached the
+/// status page, and the pod reached every address.
+#[test]
+fn manifests_deny_other_connections() {
+    let receivers = read("deploy/kubernetes/base/config.toml");
+    assert!(receivers.contains("splunk.example.com:8088\""), "{receivers}");
+    for (workload, metrics) in [("deployment", 1), ("cronjob", 0)] {
+        let objects = documents(&kustomized(workload));
+        let find = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+        let policy = &find("NetworkPolicy")["spec"];
+        assert_eq!(policy["policyTypes"], serde_json::json!(["Ingress", "Egress"]));
+
+        let ingress = policy["ingress"].as_array().unwrap();
+        assert_eq!(ingress.len(), metrics, "{workload}");
+        for rule in ingress {
+            assert_eq!(rule["ports"], serde_json::json!([{ "protocol": "TCP", "port": "admin" }]));
+            assert!(rule["from"][0]["namespaceSelector"]["matchLabels"].is_object(), "{rule}");
+        }
+        let egress = policy["egress"].as_array().unwrap();
+        let ports = egress.iter().flat_map(|rule| rule["ports"].as_array().unwrap());
+        let ports: Vec<u64> = ports.map(|port| port["port"].as_u64().unwrap()).collect();
+        assert_eq!(ports, [53, 53, 443, 8088], "{workload}");
+
+        // A policy that selects no pod would permit everything.
+        let template = match workload {
+            "deployment" => &find("Deployment")["spec"]["template"],
+            _ => &find("CronJob")["spec"]["jobTemplate"]["spec"]["template"],
+        };
+        let labels = template["metadata"]["labels"].as_object().unwrap();
+        for (name, value) in policy["podSelector"]["matchLabels"].as_object().unwrap() {
+            assert_eq!(labels.get(name), Some(value), "{workload}");
         }
     }
 }
@@ -163,12 +223,18 @@ fn options_of_the_chart_add_their_objects() {
     assert_eq!(kinds, ["ConfigMap", "CronJob", "NetworkPolicy"]);
 }
 
-/// With its default values, the chart creates the same objects as the manifests.
+/// With its default values and a network policy, the chart creates the same objects as the
+/// manifests.
 #[test]
 fn chart_and_manifests_agree() {
-    for workload in ["deployment", "cronjob"] {
+    // A run of the CronJob serves no metrics.
+    let lines = NETWORK_POLICY.lines().filter(|line| !line.contains("metricsFrom"));
+    let without_metrics: String = lines.collect();
+    for (workload, policy) in
+        [("deployment", NETWORK_POLICY), ("cronjob", without_metrics.as_str())]
+    {
         let values = format!("{DIGEST},workload={workload}");
-        let chart = by_kind(&rendered(&["--set", &values]));
+        let chart = by_kind(&rendered(&["--set", &values, "--set-json", policy]));
         let manifests = by_kind(&kustomized(workload));
         assert_eq!(chart, manifests, "{workload}");
     }
