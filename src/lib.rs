@@ -16,6 +16,8 @@ pub mod config;
 pub mod daemon;
 pub mod derive;
 pub mod error;
+pub mod files;
+pub mod foreign_text;
 pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

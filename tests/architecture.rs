@@ -1,6 +1,7 @@
 //! Rules of the source tree: dependencies between modules, purity, hints, names of types and tests,
-//! the documentation of modules, the length of files and paragraphs, words to avoid, citations of
-//! decisions, and the form of Markdown.
+//! the documentation of modules, the length of files and paragraphs, arithmetic with foreign
+//! numbers, addresses for credentials, words to avoid, citations of decisions, and the form of
+//! Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -17,6 +18,8 @@
 mod code;
 #[path = "architecture/comments.rs"]
 mod comments;
+#[path = "architecture/credentials.rs"]
+mod credentials;
 #[path = "architecture/decisions.rs"]
 mod decisions;
 #[path = "architecture/files.rs"]
@@ -29,6 +32,8 @@ mod markdown;
 mod modules;
 #[path = "architecture/names.rs"]
 mod names;
+#[path = "architecture/numbers.rs"]
+mod numbers;
 #[path = "architecture/types.rs"]
 mod types;
 #[path = "architecture/words.rs"]

@@ -8,8 +8,8 @@ use std::{io::IsTerminal, path::Path, time::Duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, load_with_secrets, lock_holder,
-    once::print_report, poll::request_polls, selection::selected_names,
+    CommandFailure, ExitCode, args, block_on, load_with_secrets, lock_holder, once::print_report,
+    poll::request_polls, selection::selected_names,
 };
 use crate::{
     checkpoint::Holder,
@@ -54,7 +54,6 @@ fn backfill_without_daemon(
     tenants: usize,
 ) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
-    act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
 
     let bar = progress_bar(tenants as u64);

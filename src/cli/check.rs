@@ -8,13 +8,13 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, effective,
+    CommandFailure, ExitCode, args, effective,
     findings::{Findings, WarningPolicy},
     host_checks::HostChecks,
     json::Document,
     known_controls::KnownControls,
     online::{self, OnlineReport},
-    print, print_message, replay,
+    print, print_data, print_message, replay,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Holder},
@@ -66,7 +66,7 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, Comma
         (Document::Omitted, Some(report)) => {
             print(&as_text(config, report))?;
             if let Some(tables) = &report.effective {
-                print(&effective::as_toml(tables))?;
+                print_data(&effective::as_toml(tables))?;
             }
         }
         (Document::Omitted, None) => {}
@@ -97,10 +97,6 @@ fn examine(
     let host = HostChecks::new(&configuration);
     host.check_files(findings);
     host.check_state_directory(findings);
-    // A sign-in replaces the refresh token in the state directory.
-    if !findings.has_errors() && args.online && configuration.has_user_credential() {
-        act_as_owner(&configuration.state_directory)?;
-    }
     check_values(&configuration, &host, findings);
 
     let holder = Checkpoint::holder(&configuration.state_directory);
@@ -116,13 +112,10 @@ fn examine(
 
     // Building the clients reads the certificate files that the configuration names.
     let clients = Arc::new(Clients::new(&configuration.http)?);
-    let estimates = host.as_service(|| {
-        let Some(checkpoint) = open_checkpoint(&configuration, holder.as_ref())? else {
-            return Ok(Vec::new());
-        };
-        examine_checkpoint(&configuration, &checkpoint, &clients, findings)
-    });
-    let estimates = estimates??;
+    let estimates = match open_checkpoint(&configuration, holder.as_ref())? {
+        Some(checkpoint) => examine_checkpoint(&configuration, &checkpoint, &clients, findings)?,
+        None => Vec::new(),
+    };
 
     let online = args.online.then(|| online::contact(&configuration)).transpose()?;
     Ok(Some(CheckReport { configuration, effective, estimates, online }))
@@ -146,7 +139,7 @@ fn check_values(configuration: &Configuration, host: &HostChecks<'_>, findings: 
 }
 
 /// The checkpoint, if there is one. Without another process that holds it, it is opened for writing
-/// once, which verifies and migrates it; the caller acts as its owner.
+/// once, which verifies and migrates it.
 fn open_checkpoint(
     configuration: &Configuration,
     holder: Option<&Holder>,

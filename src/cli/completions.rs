@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::{Arg, CommandFactory, ValueHint};
 use clap_complete::Shell;
 
-use super::{Args, CommandFailure, ExitCode, args, print};
+use super::{Args, CommandFailure, ExitCode, args, print_data};
 use crate::config::Configuration;
 
 const NAME: &str = "secure-score-forwarder";
@@ -41,7 +41,7 @@ const BASH_PREFIX: &str = "secure__score__forwarder";
 
 /// Prints the completion script for a shell.
 pub(super) fn completions(args: args::Completions) -> Result<ExitCode, CommandFailure> {
-    print(&script(args.shell))?;
+    print_data(&script(args.shell))?;
     Ok(ExitCode::Done)
 }
 
@@ -49,7 +49,7 @@ pub(super) fn completions(args: args::Completions) -> Result<ExitCode, CommandFa
 pub(super) fn complete(config: &Path, args: args::Complete) -> ExitCode {
     if let Ok(configuration) = Configuration::load(config) {
         // The shell may close the pipe early.
-        let _ = print(&names(&configuration, args.names));
+        let _ = print_data(&names(&configuration, args.names));
     }
     ExitCode::Done
 }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    CommandFailure, ExitCode, args, block_on, count, once::print_report, print, print_explanation,
-    render,
+    CommandFailure, ExitCode, args, block_on, count, once::print_report, output_file, print,
+    print_explanation, render,
 };
 use crate::{
     checkpoint::StatusDetail,
@@ -128,15 +128,15 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
         }
 
         let generated = minute(clock::now());
-        match fs_err::write(report_file, report.write(Format::Html, &generated)) {
+        match output_file::replace(report_file, &report.write(Format::Html, &generated)) {
             Ok(()) => {
                 let message = format!("wrote the full report to `{}`", report_file.display());
                 let explanation = Explanation::new(message).with_hint("open it in a browser");
                 let _ = writeln!(out, "\n{}", render(&explanation));
             }
             Err(error) => {
-                let explanation = Explanation::new(format!("cannot write the report: {error}"));
-                print_explanation(&explanation.with_hint("pass --report with another path"));
+                let error = Explanation::of(&error).within("cannot write the report");
+                print_explanation(&error.with_hint("pass --report with another path"));
             }
         }
     }

@@ -8,7 +8,9 @@ use std::{
 };
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    CommandFailure, ExitCode, args, block_on,
+    caller::read_text,
+    count,
     daemon_client::{request, unexpected_response},
     lock_holder, print_explanation, print_message,
 };
@@ -61,7 +63,6 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
         None => import_without_daemon(configuration, &tenants)?,
     };
 
-    // Printed last: the import may restart this command as the owner of the state directory.
     if found.skipped > 0 {
         let items = count(found.skipped, "item");
         print_message(&format!("skipped {items} that are not snapshots with a tenant and a day"));
@@ -75,17 +76,8 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
 
 /// Adds the items in a file.
 fn read(file: &Path, found: &mut FoundItems) -> Result<(), CommandFailure> {
-    let text = fs_err::read_to_string(file).map_err(|error| {
-        let explanation = Explanation::new(error.to_string());
-        let explanation = if error.kind() == std::io::ErrorKind::PermissionDenied {
-            explanation.with_hint(
-                "make the file readable by the owner of the state directory; if no daemon is running, the command runs as that user",
-            )
-        } else {
-            explanation
-        };
-        CommandFailure::new(ExitCode::Usage, explanation)
-    })?;
+    let text =
+        read_text(file).map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
 
     let items = wire::saved_items(text.trim_start_matches('\u{feff}')).map_err(|error| {
         let message = format!("cannot read `{}`: {}", file.display(), chain(&error));
@@ -144,7 +136,6 @@ fn import_without_daemon(
     configuration: Configuration,
     tenants: &[(String, Vec<String>)],
 ) -> Result<ExitCode, CommandFailure> {
-    act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
     block_on(async {
         let mut exit = ExitCode::Done;

@@ -6,16 +6,18 @@
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
-use fs_err::os::unix::fs::OpenOptionsExt;
 use url::Url;
 
-use super::{CommandFailure, ExitCode, args, print, print_explanation, print_message};
-use crate::{error::Explanation, model::TenantId, settings::toml_string};
+use super::{
+    CommandFailure, ExitCode, args, output_file, print_data, print_explanation, print_message,
+};
+use crate::{error::Explanation, files, model::TenantId, settings::toml_string};
 
+/// The maximum size of the script's file in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 const DEFAULT_SECRET_FILE: &str = "/etc/secure-score-forwarder/client-secret";
 
 /// The keys that the script reads.
@@ -41,16 +43,18 @@ struct Converted {
 /// Runs the command. Fails if the file cannot be read or converted, or if a file that would be
 /// written exists.
 pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, CommandFailure> {
-    let text = fs_err::read_to_string(&args.file)
-        .map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
+    let bytes = files::read_limited(&args.file, MAX_FILE_BYTES);
+    let bytes = bytes.map_err(|error| CommandFailure::from_error(ExitCode::Usage, &error))?;
+    let invalid = |reason: &str| {
+        let message = format!("cannot convert `{}`: {reason}", args.file.display());
+        CommandFailure::new(ExitCode::Usage, message)
+    };
+    let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))?;
     let secret_file =
         args.secret_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SECRET_FILE));
     // The service does not run in the working directory of this command.
     let secret_file = std::path::absolute(secret_file)?;
-    let converted = convert(&text, &secret_file).map_err(|reason| {
-        let message = format!("cannot convert `{}`: {reason}", args.file.display());
-        CommandFailure::new(ExitCode::Usage, message)
-    })?;
+    let converted = convert(&text, &secret_file).map_err(|reason| invalid(&reason))?;
     for warning in &converted.warnings {
         print_message(&format!("warning: {warning}"));
     }
@@ -71,7 +75,7 @@ pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, Comma
 
     match &args.write {
         Some(file) => write_new(file, &converted.configuration)?,
-        None => print(&converted.configuration)?,
+        None => print_data(&converted.configuration)?,
     }
     Ok(ExitCode::Done)
 }
@@ -159,14 +163,8 @@ fn cloud(login: Option<&str>, resource: Option<&str>) -> Result<&'static str, St
 
 /// Creates a file that only its owner can read. Fails if the file exists.
 fn write_new(file: &Path, text: &str) -> Result<(), CommandFailure> {
-    let mut options = fs_err::OpenOptions::new();
-    let written = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))
+    let written = output_file::create(file, text);
+    written.map_err(|error| CommandFailure::from_error(ExitCode::Usage, &error))
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use clap::CommandFactory;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 use super::{
-    Args, CommandFailure, ExitCode, args, count, environment::ENVIRONMENT, print, print_message,
+    Args, CommandFailure, ExitCode, args, count,
+    environment::ENVIRONMENT,
+    output_file::{self, not_written},
+    print_data, print_message,
 };
 
 const NAME: &str = "secure-score-forwarder";
@@ -40,9 +43,10 @@ pub(super) fn man(args: &args::Man) -> Result<ExitCode, CommandFailure> {
     // A page is the same for every build of a version.
     let command = Args::command().name(NAME).long_version(env!("CARGO_PKG_VERSION"));
     match &args.directory {
-        None => print(&page(command)?)?,
+        None => print_data(&page(command)?)?,
         Some(directory) => {
-            fs_err::create_dir_all(directory)?;
+            let created = output_file::create_directory(directory);
+            created.map_err(|error| not_written(&error))?;
             let pages = write_all(command, NAME.to_owned(), directory)?;
             let pages = count(pages, "page");
             print_message(&format!("wrote {pages} to `{}`", directory.display()));
@@ -74,7 +78,9 @@ fn write_all(
     let usage_name: &'static str = Box::leak(usage_name.into_boxed_str());
 
     let command = command.name(title).bin_name(usage_name).disable_help_subcommand(true);
-    fs_err::write(directory.join(format!("{title}.1")), page(command)?)?;
+    let file = directory.join(format!("{title}.1"));
+    let written = output_file::replace(&file, &page(command)?);
+    written.map_err(|error| not_written(&error))?;
     Ok(pages)
 }
 

@@ -6,6 +6,8 @@
 mod args;
 mod backfill;
 mod baseline;
+mod browser;
+mod caller;
 mod check;
 mod completions;
 mod consent_url;
@@ -18,6 +20,7 @@ mod exit_code;
 mod fetch;
 mod findings;
 mod host_checks;
+mod identity;
 mod import;
 mod import_config;
 mod init;
@@ -27,6 +30,8 @@ mod login;
 mod man;
 mod once;
 mod online;
+mod output;
+mod output_file;
 mod poll;
 mod poll_results;
 mod reference;
@@ -45,7 +50,6 @@ mod version;
 
 use std::{
     fmt,
-    io::Write,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -55,7 +59,9 @@ use args::Command;
 use clap::Parser;
 use daemon_client::lock_holder;
 pub use exit_code::ExitCode;
-use service_user::ServiceUser;
+use identity::Identity;
+use json::Document;
+use output::{print, print_data, print_explanation, print_json, print_message, snapshot_line};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -63,6 +69,8 @@ use crate::{
     config::{ConfigError, Configuration},
     daemon::{BuildError, PossibleRename, RequestFailure, RunError},
     error::{Explanation, Hint, chain},
+    files::{FileError, receive_files},
+    foreign_text::ForeignText,
     model::UnixMillis,
     source::SourceError,
     telemetry,
@@ -142,6 +150,12 @@ impl From<SourceError> for CommandFailure {
     }
 }
 
+impl From<FileError> for CommandFailure {
+    fn from(error: FileError) -> Self {
+        Self::from_error(ExitCode::Unusable, &error)
+    }
+}
+
 impl From<std::io::Error> for CommandFailure {
     fn from(error: std::io::Error) -> Self {
         // The reader of a pipe may close it early, as `head` does.
@@ -158,6 +172,7 @@ impl From<std::io::Error> for CommandFailure {
 pub fn main() -> ExitCode {
     let args = Args::parse();
     restrict_process();
+    receive_files();
     let _guard = start_logging(&args);
 
     match dispatch(args) {
@@ -170,35 +185,50 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command as the user whose files it uses.
 fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
-    let config = args.config_path();
+    let (config, command) = (args.config_path(), args.command);
+    let has_output = command.output().is_some();
 
-    match args.command {
-        Command::Init(args) => init::init(&config, &args),
-        Command::Run => run::run(&config),
-        Command::Reload(args) => reload::reload(&config, args),
-        Command::Once(args) => once::once(&config, args),
-        Command::Poll(args) => poll::poll(&config, &args),
-        Command::Fetch(args) => fetch::fetch(&config, &args),
-        Command::Check(args) => check::check(&config, &args),
-        Command::Login(args) => login::login(&config, &args),
-        Command::ConsentUrl(args) => consent_url::consent_url(&config, &args),
-        Command::Import(args) => import::import(&config, &args),
+    let failure = match Identity::of(&config, &command) {
+        Ok(Identity::Caller) => return execute(&config, command),
+        Ok(Identity::Owner(owner)) if has_output => {
+            return owner.run(|| execute(&config, command))?;
+        }
+        Ok(Identity::Owner(owner)) => owner.execute_again(),
+        Err(failure) => failure,
+    };
+    let has_document = std::env::args_os().any(|argument| argument == "--json");
+    Document::from_flag(has_document).run(|| Err(failure))
+}
+
+fn execute(config: &Path, command: Command) -> Result<ExitCode, CommandFailure> {
+    match command {
+        Command::Init(args) => init::init(config, &args),
+        Command::Run => run::run(config),
+        Command::Reload(args) => reload::reload(config, args),
+        Command::Once(args) => once::once(config, args),
+        Command::Poll(args) => poll::poll(config, &args),
+        Command::Fetch(args) => fetch::fetch(config, &args),
+        Command::Check(args) => check::check(config, &args),
+        Command::Login(args) => login::login(config, &args),
+        Command::ConsentUrl(args) => consent_url::consent_url(config, &args),
+        Command::Import(args) => import::import(config, &args),
         Command::ImportConfig(args) => import_config::import_config(&args),
-        Command::Report(args) => report::report(&config, &args),
-        Command::Baseline(args) => baseline::baseline(&config, &args),
-        Command::Replay(args) => replay::replay(&config, &args),
-        Command::DeadLetters(args) => dead_letters::dead_letters(&config, &args),
-        Command::TestSink(args) => test_sink::test_sink(&config, &args),
-        Command::State(args) => state::state(&config, &args),
-        Command::Status(args) => status::status(&config, &args),
-        Command::Backfill(args) => backfill::backfill(&config, &args),
+        Command::Report(args) => report::report(config, &args),
+        Command::Baseline(args) => baseline::baseline(config, &args),
+        Command::Replay(args) => replay::replay(config, &args),
+        Command::DeadLetters(args) => dead_letters::dead_letters(config, &args),
+        Command::TestSink(args) => test_sink::test_sink(config, &args),
+        Command::State(args) => state::state(config, &args),
+        Command::Status(args) => status::status(config, &args),
+        Command::Backfill(args) => backfill::backfill(config, &args),
         Command::Demo(args) => demo::demo(&args),
         Command::Schema(args) => schema::schema(args),
         Command::Man(args) => man::man(&args),
         Command::Reference(args) => reference::reference(&args),
         Command::Completions(args) => completions::completions(args),
-        Command::Complete(args) => Ok(completions::complete(&config, args)),
+        Command::Complete(args) => Ok(completions::complete(config, args)),
     }
 }
 
@@ -297,25 +327,6 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Executes the command again as the user that owns the state directory, with all its groups, if
-/// this process runs as root, so that it creates no file that the daemon cannot open. Returns for
-/// any other user, and if the directory does not exist or belongs to root.
-fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
-    use std::os::unix::process::CommandExt;
-    let Some(owner) = ServiceUser::owner_of(directory) else { return Ok(()) };
-
-    let program = std::env::current_exe()?;
-    // The new program has the identity of the thread that executes it.
-    let error = match owner.assume() {
-        Ok(()) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
-        Err(error) => error,
-    };
-    Err(CommandFailure::new(
-        ExitCode::Incomplete,
-        format!("cannot run as the owner of `{}`: {error}", directory.display()),
-    ))
-}
-
 /// Makes the files that this process creates readable only by its user, and disables core dumps,
 /// which could contain a secret.
 fn restrict_process() {
@@ -337,29 +348,14 @@ fn start_logging(args: &Args) -> telemetry::Guard {
     telemetry::init(level, style)
 }
 
-/// A message and, on the next line, its hint.
+/// A message and, on the next line, its hint. Each of them is one line, regardless of the foreign
+/// text that it quotes.
 fn render(explanation: &Explanation) -> String {
+    let message = ForeignText::new(&explanation.message).escaped();
     match &explanation.hint {
-        Some(hint) => format!("{}\n  hint: {hint}", explanation.message),
-        None => explanation.message.clone(),
+        Some(hint) => format!("{message}\n  hint: {}", ForeignText::new(hint).escaped()),
+        None => message.into_owned(),
     }
-}
-
-/// Prints a message and its hint to standard error.
-fn print_explanation(explanation: &Explanation) {
-    print_message(&render(explanation));
-}
-
-/// Prints a message to standard error. Does nothing if standard error is closed.
-fn print_message(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
-}
-
-/// Prints data to standard output.
-fn print(data: &str) -> Result<(), CommandFailure> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(data.as_bytes())?;
-    Ok(stdout.flush()?)
 }
 
 /// A time as RFC 3339 in UTC, to the second.

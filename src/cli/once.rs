@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    CommandFailure, ExitCode, args, block_on, count,
     json::{self, Document},
     load_with_secrets,
     poll_results::PollResults,
@@ -27,7 +27,6 @@ pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandF
     document.run(|| {
         let configuration = load_with_secrets(config)?;
         document.check_stdout(&configuration.sinks)?;
-        act_as_owner(&configuration.state_directory)?;
         let engine = Engine::build(configuration)?;
         print_possible_renames(engine.possible_renames());
 

@@ -10,7 +10,10 @@ use clap::CommandFactory;
 use serde_json::Value;
 
 use super::{
-    Args, CommandFailure, ExitCode, args, count, environment::ENVIRONMENT, exit_code::SITUATIONS,
+    Args, CommandFailure, ExitCode, args, count,
+    environment::ENVIRONMENT,
+    exit_code::SITUATIONS,
+    output_file::{self, not_written},
     print_message,
 };
 use crate::{admin, config, settings, sink};
@@ -31,17 +34,20 @@ const VERSION_OPTIONS: &str = "
 /// Fails if a file cannot be written.
 pub(super) fn reference(args: &args::Reference) -> Result<ExitCode, CommandFailure> {
     if let Some(directory) = &args.directory {
-        fs_err::create_dir_all(directory)?;
+        let created = output_file::create_directory(directory);
+        created.map_err(|error| not_written(&error))?;
         let pages = pages();
         for (name, text) in &pages {
-            fs_err::write(directory.join(name), text)?;
+            let written = output_file::replace(&directory.join(name), text);
+            written.map_err(|error| not_written(&error))?;
         }
         let pages = count(pages.len(), "page");
         print_message(&format!("wrote {pages} to `{}`", directory.display()));
     }
 
     if let Some(file) = &args.example {
-        fs_err::write(file, config::example())?;
+        let written = output_file::replace(file, &config::example());
+        written.map_err(|error| not_written(&error))?;
         print_message(&format!("wrote the example configuration to `{}`", file.display()));
     }
     Ok(ExitCode::Done)

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, daemon_client, dead_letters,
+    CommandFailure, ExitCode, args, block_on, daemon_client, dead_letters,
     json::{self, Document, ResendState},
     load_with_secrets, lock_holder,
     once::{explain_dead_letters, explain_delivery},
@@ -112,7 +112,6 @@ fn replay_without_daemon(
 ) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     document.check_stdout(configuration.sinks.iter().filter(|plan| plan.name == request.sink))?;
-    act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
 
     block_on(async {

@@ -1,13 +1,15 @@
 //! `report`: writes the history, the drift and the decisions of tenants for readers who do not use
 //! the SIEM. It only reads the checkpoint. Start reading at [`report`].
 
-use std::{
-    io::{ErrorKind, Write},
-    path::Path,
-};
+use std::path::Path;
 
 use super::{
-    CommandFailure, ExitCode, args, count, print, print_message, selection::selected_tenants,
+    CommandFailure, ExitCode, args,
+    caller::as_caller,
+    count,
+    output_file::{self, not_written},
+    print_data, print_message,
+    selection::selected_tenants,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
@@ -66,9 +68,11 @@ pub(super) fn report(config: &Path, args: &args::ReportArgs) -> Result<ExitCode,
     }
 
     match Destination::of(args.output.as_deref()) {
-        Destination::StandardOutput => print(&request.text(&checkpoint)?)?,
+        Destination::StandardOutput => print_data(&request.text(&checkpoint)?)?,
         Destination::File(path) => {
-            fs_err::write(path, request.text(&checkpoint)?)?;
+            let (file, text) = (path.to_owned(), request.text(&checkpoint)?);
+            let written = as_caller(move || output_file::replace(&file, &text))?;
+            written.map_err(|error| not_written(&error))?;
             print_message(&format!("wrote the report to `{}`", path.display()));
         }
         Destination::Directory(path) => {
@@ -85,7 +89,9 @@ impl<'a> Destination<'a> {
     fn of(output: Option<&'a Path>) -> Self {
         let Some(path) = output else { return Self::StandardOutput };
         let has_separator = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        if has_separator || path.is_dir() { Self::Directory(path) } else { Self::File(path) }
+        let existing = path.to_owned();
+        let is_directory = as_caller(move || existing.is_dir()).unwrap_or_default();
+        if has_separator || is_directory { Self::Directory(path) } else { Self::File(path) }
     }
 }
 
@@ -108,13 +114,16 @@ impl ReportRequest<'_> {
 
     /// Writes the report of each tenant to a file in a directory, which is created.
     fn write_files(&self, directory: &Path, checkpoint: &Checkpoint) -> Result<(), CommandFailure> {
-        fs_err::create_dir_all(directory)?;
+        let new = directory.to_owned();
+        let created = as_caller(move || output_file::create_directory(&new))?;
+        created.map_err(|error| not_written(&error))?;
 
         let mut reporter = Reporter::new(checkpoint);
         let names = file_names(self.tenants.iter().map(|(_, tenant)| tenant), self.format);
         for ((plan, tenant), name) in self.tenants.iter().zip(names) {
-            let page = self.page(&mut reporter, plan, tenant)?;
-            replace_file(directory, &name, &page)?;
+            let (file, page) = (directory.join(name), self.page(&mut reporter, plan, tenant)?);
+            let written = as_caller(move || output_file::replace(&file, &page))?;
+            written.map_err(|error| not_written(&error))?;
         }
         Ok(())
     }
@@ -150,22 +159,6 @@ fn with_data<'a>(
         tenants.extend(tenant.map(|tenant| (plan, tenant)));
     }
     Ok(if has_data { tenants } else { Vec::new() })
-}
-
-/// Writes a file under another name and renames it, so that no reader gets a part of it, and a
-/// symbolic link with its name is replaced and not followed.
-fn replace_file(directory: &Path, name: &str, text: &str) -> std::io::Result<()> {
-    let temporary = directory.join(format!(".{name}.part"));
-    // An interrupted command may have left it.
-    match fs_err::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-
-    let mut options = fs_err::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    fs_err::rename(&temporary, directory.join(name))
 }
 
 /// The period that the arguments select. A month that has not ended yet ends today, so that it is
@@ -247,20 +240,5 @@ mod tests {
         assert_eq!(Destination::of(Some(&file)), Destination::File(&file));
         assert_eq!(Destination::of(Some(existing)), Destination::Directory(existing));
         assert_eq!(Destination::of(Some(&slash)), Destination::Directory(&slash));
-    }
-
-    #[test]
-    fn a_symbolic_link_is_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let (target, link) = (directory.path().join("target"), directory.path().join("a.html"));
-        std::fs::write(&target, "unchanged").unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        std::fs::write(directory.path().join(".a.html.part"), "interrupted").unwrap();
-
-        replace_file(directory.path(), "a.html", "new").unwrap();
-        assert_eq!(std::fs::read_to_string(&target).unwrap(), "unchanged");
-        assert_eq!(std::fs::read_to_string(&link).unwrap(), "new");
-        assert!(!link.is_symlink());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

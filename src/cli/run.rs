@@ -7,19 +7,17 @@ use std::path::Path;
 
 use tokio::sync::watch;
 
-use super::{CommandFailure, ExitCode, act_as_owner, load_with_secrets, runtime};
+use super::{CommandFailure, ExitCode, load_with_secrets, runtime};
 use crate::{
     admin::Admin,
     config::AdminPlan,
     daemon::{self, Engine},
-    error::chain,
 };
 
 /// Runs until a signal stops the daemon. Fails if the configuration, a secret or the checkpoint
 /// cannot be used, or if the address of the status page cannot be bound.
 pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
-    act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
 
     // `block_on` of the command line is not used, because the daemon handles the signals itself.
@@ -33,9 +31,9 @@ pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
 
     let result: Result<(), CommandFailure> = runtime.block_on(async {
         if let Some(AdminPlan { listen, hosts, .. }) = plan {
-            let admin = Admin::listen(listen, &hosts)
+            let admin = Admin::listen(&listen, &hosts)
                 .await
-                .map_err(|error| CommandFailure::new(ExitCode::Usage, chain(&error)))?;
+                .map_err(|error| CommandFailure::from_error(ExitCode::Usage, &error))?;
             let address = admin.address().map(tracing::field::display);
             tracing::info!(address, "status page is listening");
             tokio::spawn(admin.serve(current.subscribe()));

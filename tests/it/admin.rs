@@ -129,6 +129,9 @@ fn metrics_describe_tenants_and_sinks() {
     assert!(next_poll > 1.0e9 && expiry > next_poll, "{next_poll} {expiry}");
     assert!(value(&metrics, "process_resident_memory_bytes").unwrap() > 1.0e6);
     assert!(read("checkpoint_size_bytes").unwrap() > 10_000.0);
+    for task in ["poll", "request", "sink"] {
+        assert_eq!(read(&format!("panics_total{{task=\"{task}\"}}")), Some(0.0), "{task}");
+    }
     assert_eq!(promtool(&metrics), "");
 
     // There is one poll, unless a scheduled poll became due during the test.

@@ -6,10 +6,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secure_score_forwarder::source::{
     Certificate, CertificateChain, Credential, SourceError, TokenRequestContext,
 };
+use serde_json::json;
 
 use crate::{
     auth::{APP, against, certificate, cloud, openssl, path, register, with_clients},
-    support::{CANARY, OTHER, Run, TENANT, entra::Entra, write},
+    support::{
+        CANARY, OTHER, Run, TENANT,
+        entra::Entra,
+        registration::{Registration, SCRIPTS},
+        write,
+    },
 };
 
 #[test]
@@ -275,54 +281,31 @@ fn an_expired_certificate_affects_only_its_tenant() {
     workspace.extra.clear();
 }
 
-/// Substitutes for the Azure CLI and for the programs that know the groups of the host. The group
-/// exists if `$GROUPS_LOG.exists` does.
-const PROGRAMS: [(&str, &str); 4] = [
-    (
-        "az",
-        "case \"$*\" in \"account show\"*) echo 3f5c1d2e-0000-4000-8000-00000000c0de ;; \
-         \"ad app create\"*) echo 11111111-2222-4333-8444-555555555555 ;; esac\n",
-    ),
-    ("sleep", ""),
-    ("getent", "[ -e \"$GROUPS_LOG.exists\" ]\n"),
-    ("chgrp", "printf '%s\\n' \"$*\" >>\"$GROUPS_LOG\"\n"),
-];
-
 /// Regression: only root could read the key that the script created, and the service failed.
 #[test]
 fn register_app_shares_the_key_with_the_service() {
     use std::os::unix::fs::PermissionsExt;
 
-    let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str| directory.path().join(name);
-    for (name, body) in PROGRAMS {
-        write(file(name), &format!("#!/bin/sh\n{body}"));
-        std::fs::set_permissions(file(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let command = "as root, run: install -m 640 -g secure-score-forwarder secure-score-forwarder.pem /etc/secure-score-forwarder/secure-score-forwarder.pem";
+    for script in SCRIPTS {
+        let register = |registration: &Registration| {
+            let run = registration.run(script, &[]);
+            assert_eq!(run.code, 0, "{script:?}: {run:?}");
+            let mode = std::fs::metadata(registration.key()).unwrap().permissions().mode();
+            (run.stdout + &run.stderr, mode & 0o777)
+        };
+
+        let (output, mode) = register(&Registration::new(&json!({})));
+        assert_eq!(mode, 0o600, "{script:?}");
+        assert!(output.contains(command), "{script:?}: {output}");
+
+        let registration = Registration::new(&json!({}));
+        write(registration.path("groups.exists"), "");
+        let (output, mode) = register(&registration);
+        assert_eq!(mode, 0o640, "{script:?}");
+        assert!(!output.contains(command), "{script:?}: {output}");
+        let changed = std::fs::read_to_string(registration.path("groups")).unwrap();
+        let key = registration.key().display().to_string();
+        assert_eq!(changed, format!("secure-score-forwarder {key}\n"), "{script:?}");
     }
-    let register = |out: &str| {
-        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/register-app.sh");
-        let mut command = std::process::Command::new("bash");
-        command.arg(script).arg("--out").arg(file(out));
-        Run::of(command.env("PATH", path).env("GROUPS_LOG", file("groups")).output().unwrap())
-    };
-    let mode = |out: &str| {
-        let key = file(out).join("secure-score-forwarder.pem");
-        std::fs::metadata(key).unwrap().permissions().mode() & 0o777
-    };
-
-    let alone = register("alone");
-    assert_eq!((alone.code, mode("alone")), (0, 0o600), "{alone:?}");
-    let hint = "hint: on the host of the service, as root, run: install -m 640 -g secure-score-forwarder secure-score-forwarder.pem /etc/secure-score-forwarder/secure-score-forwarder.pem";
-    assert!(alone.stderr.contains(hint), "{}", alone.stderr);
-
-    write(file("groups.exists"), "");
-    let shared = register("shared");
-    assert_eq!((shared.code, mode("shared")), (0, 0o640), "{shared:?}");
-    assert!(!shared.stderr.contains("warning"), "{}", shared.stderr);
-    let changed = std::fs::read_to_string(file("groups")).unwrap();
-    assert!(
-        changed.starts_with("secure-score-forwarder ") && changed.contains("/shared/"),
-        "{changed}"
-    );
 }

@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{CANARY, Run, TENANT, Workspace, free_port, records, write};
 
-const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
+pub const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
 
 /// Starts `init` with a pipe for its answers.
 fn start(workspace: &Workspace, config: &std::path::Path, more: &[&str]) -> Child {
@@ -20,7 +20,7 @@ fn start(workspace: &Workspace, config: &std::path::Path, more: &[&str]) -> Chil
 }
 
 /// Runs `init`, and writes the answers to its standard input.
-fn init(workspace: &Workspace, config: &std::path::Path, more: &[&str], answers: &str) -> Run {
+pub fn init(workspace: &Workspace, config: &std::path::Path, more: &[&str], answers: &str) -> Run {
     let mut child = start(workspace, config, more);
     // The command may end before it has read all answers.
     let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());

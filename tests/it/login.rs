@@ -7,10 +7,13 @@ use crate::{
     support::{CANARY, OTHER, Run, Workspace, entra::Entra, eventually, remove_profile, write},
 };
 
+/// A key that seals the stored token.
+pub const TOKEN_KEY: &str = "correct horse battery staple again";
+
 /// The section of a user's credential, with or without a key that seals the stored token.
 pub fn user(workspace: &Workspace, key: bool) -> String {
     let key = if key {
-        format!("token_key = {}", workspace.secret("token-secret", "correct horse battery staple"))
+        format!("token_key = {}", workspace.secret("token-secret", TOKEN_KEY))
     } else {
         String::new()
     };
@@ -176,6 +179,36 @@ fn stores_an_unsealed_token_only_with_plaintext() {
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(std::fs::read_to_string(&kept).unwrap().contains(CANARY), "the token is not sealed");
     std::fs::remove_file(kept).unwrap();
+}
+
+/// Regression: a token that was stored in plaintext stayed so, although `token_key` was configured
+/// later. It is now encrypted before it is used.
+#[test]
+fn a_plaintext_token_is_encrypted_once_possible() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, false);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    assert_eq!(sign_in(&workspace, &["--plaintext"]).0.code, 0);
+    let kept = workspace.state().join("tokens/me.token");
+    let text = || std::fs::read_to_string(&kept).unwrap();
+    assert!(text().contains(CANARY));
+
+    // With a key that can be guessed, the token is not used.
+    workspace.head = user(&workspace, true);
+    write(workspace.path("token-secret"), "short");
+    let requests = entra.token_requests().len();
+    assert_eq!(workspace.run(&["once"]).code, 2);
+    assert_eq!(entra.token_requests().len(), requests);
+
+    write(workspace.path("token-secret"), TOKEN_KEY);
+    let run = workspace.run_ok(&["once", "--log", "warn"]);
+    let message = "encrypted a refresh token that was stored in plaintext";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    assert!(text().starts_with("secure-score-forwarder sealed token 1\n"));
+    assert!(!text().contains(CANARY));
+    let run = workspace.run_ok(&["once", "--log", "warn"]);
+    assert!(!run.stderr.contains(message), "{}", run.stderr);
 }
 
 #[test]

@@ -16,6 +16,7 @@
 
 mod admin;
 mod api;
+mod attacks;
 mod auth;
 mod certificates;
 mod changes;

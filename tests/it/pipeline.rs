@@ -341,7 +341,7 @@ fn a_stopped_sink_is_shown_with_its_hint() {
 
     let hint = "  hint: create the directory and make it writable by the service's user";
     for (text, start) in [
-        (&run.stderr, "sink `local`: 0 records delivered, then stopped: failed to "),
+        (&run.stderr, "sink `local`: 0 records delivered, then stopped: cannot write "),
         (&status, "error: sink `local`: parked, "),
     ] {
         let after = text.lines().skip_while(|line| !line.starts_with(start)).nth(1);

@@ -59,24 +59,43 @@ fn string(text: &str) -> String {
     escape(&quoted)
 }
 
-/// Whether a character could end a line, or hide or reorder text.
-fn is_unsafe(c: char) -> bool {
-    let code = u32::from(c);
-    code < 0x20
-        || code == 0x7f
-        || (0x80..=0x9f).contains(&code)
-        || code == 0x61c
-        || code == 0x200e
-        || code == 0x200f
-        || (0x2028..=0x202e).contains(&code)
-        || (0x2066..=0x2069).contains(&code)
+/// The characters that could end a line, or hide or reorder text, as ranges of code points.
+const HIDDEN: [(u32, u32); 19] = [
+    (0x00, 0x1f),
+    (0x7f, 0x9f),
+    (0xad, 0xad),
+    (0x34f, 0x34f),
+    (0x61c, 0x61c),
+    (0x115f, 0x1160),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    (0x200b, 0x200b),
+    (0x200e, 0x200f),
+    (0x2028, 0x202e),
+    (0x2060, 0x206f),
+    (0x3164, 0x3164),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    (0x1bca0, 0x1bca3),
+    (0x1d173, 0x1d17a),
+    (0xe0000, 0xe0fff),
+];
+
+fn is_hidden(c: char) -> bool {
+    HIDDEN.iter().any(|(first, last)| (*first..=*last).contains(&u32::from(c)))
 }
 
-/// Writes the unsafe characters of a JSON text as `\uXXXX`.
+/// Writes the hidden characters and the joiners of a JSON text as `\uXXXX`.
 fn escape(text: &str) -> String {
-    text.chars()
-        .map(|c| if is_unsafe(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
-        .collect()
+    let escaped = |c: char| {
+        if !is_hidden(c) && !matches!(c, '\u{200c}' | '\u{200d}') {
+            return c.to_string();
+        }
+        let mut units = [0; 2];
+        c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    };
+    text.chars().map(escaped).collect()
 }
 
 fn float(number: Number) -> String {
@@ -302,7 +321,7 @@ fn cef_escape(text: &str) -> String {
             '=' => out += "\\=",
             '\n' => out += "\\n",
             '\t' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => out.push(' '),
-            c if is_unsafe(c) => out.push(char::REPLACEMENT_CHARACTER),
+            c if is_hidden(c) => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }

@@ -39,7 +39,7 @@ fn arrays(endpoint: &Endpoint) -> Vec<Value> {
 fn a_verifier_accepts_the_signature_of_a_webhook() {
     let endpoint = Endpoint::new("");
     let mut workspace = workspace("");
-    let (new, old) = ("whsec_Q0FOQVJZLTVlY3IzdC1uZXc=", "CANARY-5ecr3t-old");
+    let (new, old) = ("whsec_Q0FOQVJZLTVlY3IzdC1uZXctc2lnbmlu", "CANARY-5ecr3t-old-signing-secret");
     let [new_secret, old_secret, key] =
         [("new-secret", new), ("old-secret", old), ("key-secret", "CANARY-5ecr3t-key")]
             .map(|(name, text)| workspace.secret(name, text));
@@ -173,12 +173,12 @@ fn opensearch_stores_every_document_once() {
         "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"score-{{label.customer}}\"",
         server.url
     ));
-    workspace.extra += "\nlabels = { customer = \"C 17\" }";
+    workspace.extra += "\nlabels = { customer = \"c-17\" }";
     let file = workspace.file_sink("local");
 
     workspace.run_ok(&["once"]);
     let expected = records(&file);
-    let count = |server: &OpenSearch| server.fresh("/score-__17/_count")["count"].as_u64().unwrap();
+    let count = |server: &OpenSearch| server.fresh("/score-c-17/_count")["count"].as_u64().unwrap();
     assert_eq!(count(server), expected.len() as u64);
 
     // A replay of all records returns 409 for each, which also acknowledges it.
@@ -186,7 +186,7 @@ fn opensearch_stores_every_document_once() {
     assert_eq!(count(server), expected.len() as u64);
 
     let last = expected.last().unwrap();
-    let found = server.get(&format!("/score-__17/_doc/{}", last["event_id"].as_str().unwrap()));
+    let found = server.get(&format!("/score-c-17/_doc/{}", last["event_id"].as_str().unwrap()));
     assert_eq!(found["_source"]["event"]["id"], last["event_id"]);
     assert_eq!(found["_source"]["organization"]["name"], "contoso");
     assert_eq!(dead_letters(&workspace), 0);

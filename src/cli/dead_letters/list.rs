@@ -21,6 +21,7 @@ use crate::{
     config::{Configuration, TenantPlan},
     daemon::{self, DeadLetterRecord, DeliveryError},
     error::Explanation,
+    foreign_text::ForeignText,
     model::{Tenant, TenantId},
     source::Clients,
     text::plural,
@@ -191,7 +192,10 @@ fn as_text(letters: &[QueuedDeadLetter], known: &[KnownTenant<'_>]) -> String {
 fn with_messages<'a>(table: &str, messages: impl Iterator<Item = &'a str>) -> String {
     let mut lines = table.lines();
     let header = lines.next().unwrap_or_default();
-    let rows = lines.zip(messages).map(|(line, message)| format!("{line}\n    {message}\n"));
+    let rows = lines.zip(messages).map(|(line, message)| {
+        let message = ForeignText::new(message).escaped();
+        format!("{line}\n    {message}\n")
+    });
     std::iter::once(format!("{header}\n")).chain(rows).collect()
 }
 
@@ -278,7 +282,7 @@ fn details(
         letter.day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
         format_time(letter.rejected_at),
         if letter.retry { "queued" } else { "no" },
-        letter.reason,
+        ForeignText::new(&letter.reason).escaped(),
     )
 }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    CommandFailure, ExitCode, args, block_on, count,
     daemon_client::{request, unexpected_response},
     json::{Document, ResendState},
     load_with_secrets, lock_holder,
@@ -86,7 +86,6 @@ fn retry_without_daemon(
 ) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     document.check_stdout(&configuration.sinks)?;
-    act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
     let letters = select_to_send(&engine.checkpoint, &engine.configuration, args)?;
     if letters.is_empty() {
@@ -141,10 +140,6 @@ fn discard(config: &Path, args: &args::DeadLettersDiscard) -> Result<ExitCode, C
         let configuration = Configuration::load(config)?;
         let directory = &configuration.state_directory;
         let holder = lock_holder(directory);
-        if holder.is_none() {
-            act_as_owner(directory)?;
-        }
-
         let stored = Checkpoint::open_read_only(directory)?;
         let ids: &[String] = if args.all { &[] } else { &args.ids };
         let letters = select(&stored, &configuration, ids, args.sink.as_deref())?;

@@ -146,12 +146,10 @@ fn daemon_state(holder: Option<&Holder>, now: Timestamp) -> DaemonState<'static>
 }
 
 fn show(view: &StatusView<'_>, args: &args::StatusArgs) -> Result<(), CommandFailure> {
-    let shown = if args.json {
-        format!("{:#}\n", json::document(view))
-    } else {
-        text::document(view, Terminal::of_stdout())
-    };
-    print(&shown)
+    match Document::from_flag(args.json) {
+        Document::Printed => Document::Printed.print(|| json::document(view)),
+        Document::Omitted => print(&text::document(view, Terminal::of_stdout())),
+    }
 }
 
 impl<'a> StatusView<'a> {

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use super::free_port;
+use super::{
+    free_port,
+    hostile::{Attack, attack_connection},
+};
 
 pub struct FaultyProxy {
     pub port: u16,
@@ -36,6 +39,10 @@ struct State {
     received: AtomicUsize,
     /// Connections that were closed because a response was dropped.
     muted: AtomicUsize,
+    /// The attack on each connection, which replaces the receiver.
+    attack: Mutex<Option<Attack>>,
+    /// Attacks that have ended.
+    attacks: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -98,6 +105,16 @@ impl FaultyProxy {
         self.state.muted.load(SeqCst)
     }
 
+    /// Sets the attack on each connection, which replaces the receiver.
+    pub fn attack(&self, attack: Option<Attack>) {
+        *self.state.attack.lock().unwrap() = attack;
+    }
+
+    /// The number of attacks that have ended.
+    pub fn attacks(&self) -> usize {
+        self.state.attacks.load(SeqCst)
+    }
+
     /// Closes each of the next connections after this many bytes to the receiver.
     pub fn cut(&self, after: &[usize]) {
         self.state.cuts.lock().unwrap().extend(after);
@@ -107,6 +124,7 @@ impl FaultyProxy {
     pub fn reset(&self) {
         self.mute(false);
         self.slow(false);
+        self.attack(None);
         self.state.cuts.lock().unwrap().clear();
         if self.state.down.load(SeqCst) {
             self.up();
@@ -127,6 +145,17 @@ impl Drop for FaultyProxy {
 
 impl State {
     fn serve(self: &Arc<Self>, client: TcpStream) {
+        let attack = *self.attack.lock().unwrap();
+        if let Some(attack) = attack {
+            client.set_nonblocking(false).unwrap();
+            let state = Arc::clone(self);
+            std::thread::spawn(move || {
+                attack_connection(client, attack);
+                state.attacks.fetch_add(1, SeqCst);
+            });
+            return;
+        }
+
         let Ok(server) = TcpStream::connect(("127.0.0.1", self.target)) else { return };
         client.set_nonblocking(false).unwrap();
         self.open

@@ -33,6 +33,8 @@ pub struct Received {
     pub channels: Vec<String>,
     /// The number of polls for acknowledgements.
     pub ack_polls: usize,
+    /// The length of the longest header with cookies, in bytes.
+    pub longest_cookies: usize,
 }
 
 #[derive(Default)]
@@ -51,10 +53,20 @@ struct Rules {
     never_acknowledged: Vec<usize>,
     /// The cookie that the load balancer sets from now on.
     cookie: Option<String>,
+    /// Whether each response sets 50 cookies with other names.
+    floods_cookies: bool,
+    cookies_set: usize,
     /// By channel and ackId: the number of the request, and the polls so far. An entry is removed
     /// when `true` was returned for it.
     pending: HashMap<String, HashMap<u64, (usize, usize)>>,
     next_ack_id: HashMap<String, u64>,
+}
+
+impl Received {
+    fn note_cookies(&mut self, headers: &HeaderMap) {
+        let length = headers.get("cookie").map_or(0, |cookies| cookies.len());
+        self.longest_cookies = self.longest_cookies.max(length);
+    }
 }
 
 impl Rules {
@@ -124,6 +136,11 @@ impl Hec {
         self.rules.lock().unwrap().cookie = Some(cookie.to_owned());
     }
 
+    /// Sets 50 other cookies with each response.
+    pub fn flood_cookies(&self) {
+        self.rules.lock().unwrap().floods_cookies = true;
+    }
+
     /// Simulates a restart: ackIds count from 0, pending requests are unknown, and new
     /// requests are acknowledged by the first poll.
     pub fn restart(&self) {
@@ -160,6 +177,7 @@ async fn accept_events(
     let mut rules = rules.lock().unwrap();
     let mut received = received.lock().unwrap();
     received.requests += 1;
+    received.note_cookies(&headers);
     if let Some((status, body)) = rules.script.pop_front() {
         return (StatusCode::from_u16(status).unwrap(), body).into_response();
     }
@@ -212,7 +230,7 @@ async fn accept_events(
         rules.pending.entry(channel).or_default().insert(id, (number, 0));
         response["ackId"] = id.into();
     }
-    with_cookie(&rules, response.to_string().into_response())
+    with_cookie(&mut rules, response.to_string().into_response())
 }
 
 /// The events of a body, or the response that rejects the first invalid one.
@@ -247,7 +265,11 @@ async fn report_acknowledgements(
     body: Bytes,
 ) -> Response {
     let rules = &mut *rules.lock().unwrap();
-    received.lock().unwrap().ack_polls += 1;
+    {
+        let mut received = received.lock().unwrap();
+        received.ack_polls += 1;
+        received.note_cookies(&headers);
+    }
     if headers["authorization"].to_str().unwrap() != format!("Splunk {TOKEN}") {
         return code(403, 4, "Invalid token");
     }
@@ -273,9 +295,16 @@ async fn report_acknowledgements(
     with_cookie(rules, json!({ "acks": acks }).to_string().into_response())
 }
 
-fn with_cookie(rules: &Rules, mut response: Response) -> Response {
+fn with_cookie(rules: &mut Rules, mut response: Response) -> Response {
     if let Some(cookie) = &rules.cookie {
         response.headers_mut().insert("set-cookie", cookie.parse().unwrap());
+    }
+    if rules.floods_cookies {
+        for _ in 0..50 {
+            let cookie = format!("c{}={}; Path=/", rules.cookies_set, "v".repeat(800));
+            response.headers_mut().append("set-cookie", cookie.parse().unwrap());
+            rules.cookies_set += 1;
+        }
     }
     response
 }

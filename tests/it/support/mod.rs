@@ -8,14 +8,18 @@ pub mod entra;
 pub mod faults;
 pub mod faulty_proxy;
 pub mod hec;
+pub mod hostile;
+pub mod limits;
 #[cfg(feature = "object_store")]
 pub mod objects;
 pub mod provider;
+pub mod registration;
 pub mod rsyslog;
 pub mod servers;
 #[cfg(feature = "email")]
 pub mod smtp;
 pub mod syslog_ng;
+pub mod terminal;
 
 use std::{
     collections::HashMap,
