@@ -176,6 +176,17 @@ function Test-OnlyOne {
     return $named['List'].Count -eq 1
 }
 
+# Ends the script if another user can write to the directory of the key. That user could exchange the key, or put a FIFO
+# in its place that receives it.
+function Assert-Directory {
+    if ($IsWindows) { return }
+    $user = id '-u'
+    $foreign = find '-H' $Out '-prune' '!' '-user' $user
+    if ($foreign) { Stop-Script "``$Out`` belongs to another user" 'use a directory that belongs to the user who runs this script' }
+    $writable = find '-H' $Out '-prune' '(' '-perm' '-0020' '-o' '-perm' '-0002' ')'
+    if ($writable) { Stop-Script "other users can write to ``$Out``" "use a directory with mode 0755 or 0700, or run ``chmod go-w $Out``" }
+}
+
 # Creates the key and the certificate. The key is stored before the application is created, so that it cannot get lost.
 function New-Key {
     $key = [System.Security.Cryptography.RSA]::Create(3072)
@@ -184,7 +195,12 @@ function New-Key {
         [System.Security.Cryptography.RSASignaturePadding]::Pkcs1)
     $now = [System.DateTimeOffset]::UtcNow
     $certificate = $request.CreateSelfSigned($now.AddMinutes(-5), $now.AddDays($Days))
-    New-Item -ItemType Directory -Force $Out | Out-Null
+    if (-not (Test-Path $Out)) {
+        New-Item -ItemType Directory -Force $Out | Out-Null
+        if (-not $IsWindows) { chmod 'go-w' $Out }
+    }
+    Assert-Directory
+    # Fails if the name exists as anything: a file, a link, a FIFO or a device.
     New-Item -ItemType File $pem | Out-Null
     if (-not $IsWindows) { chmod 600 $pem }    # before the key is written to it
     $text = $certificate.ExportCertificatePem() + "`n" + $key.ExportPkcs8PrivateKeyPem() + "`n"
@@ -347,6 +363,7 @@ if ($client -eq '') {
     if (-not (Wait-Until { Test-OnlyOne })) { Stop-Script "the new application ``$client`` cannot be found: $($script:reason)" "$resume $client``" }
     if (-not (Wait-Until { Test-Application })) { Stop-Script "the new application ``$client`` cannot be read: $($script:reason)" "$resume $client``" }
 } else {
+    Assert-Directory
     $certificate = Read-Certificate
     $object = Find-Application
     if ($trusted -eq '') {

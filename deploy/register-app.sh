@@ -6,8 +6,8 @@
 #                   [--cloud CLOUD] [--app-id ID [--owner OBJECT_ID]]
 #
 # The private key is created in DIRECTORY (default: the current one) and never leaves this host; only the
-# certificate is uploaded. The group of the service can read the key if this host has the group. N is the
-# number of days for which the certificate is valid. URI is the page that a browser shows after consent.
+# certificate is uploaded. Only the caller may be able to write to DIRECTORY. The group of the service can
+# read the key if this host has the group. N is the number of days for which the certificate is valid. URI is the page that a browser shows after consent.
 # CLOUD is `global`, `us-gov-high` or `us-gov-dod`, as in the configuration.
 #
 # Every user of a tenant may be able to create an application, so the script never uses one that it finds by
@@ -17,7 +17,7 @@
 # no owner except the account that is signed in or OBJECT_ID.
 set -euo pipefail
 
-name=secure-score-forwarder audience=AzureADMyOrg days=365 out=. cloud=global client='' owner=''
+name=secure-score-forwarder audience=AzureADMyOrg days=365 out=. cloud=global client='' owner='' staging=''
 # `consent-url` uses the same URI by default.
 redirect=http://localhost
 group=secure-score-forwarder
@@ -64,10 +64,13 @@ need openssl
 
 graph_app=00000003-0000-0000-c000-000000000000  # Microsoft Graph
 role=bf394140-e372-4bf9-a898-299cfc7564e5       # SecurityEvents.Read.All, application
+umask go-w
 mkdir -p "$out"
-out="$(cd "$out" && pwd)"
-# In a directory of another user, that user could replace what root creates.
-[ "$(id -u)" != 0 ] || [ -O "$out" ] || fail "\`$out\` belongs to another user" "use a directory that belongs to root"
+out="$(cd "$out" && pwd -P)"
+# A user who can write to the directory could exchange the key, or put a FIFO in its place that receives it.
+[ -O "$out" ] || fail "\`$out\` belongs to another user" "use a directory that belongs to the user who runs this script"
+[ -z "$(find "$out" -prune \( -perm -0020 -o -perm -0002 \))" ] ||
+    fail "other users can write to \`$out\`" "use a directory with mode 0755 or 0700, or run \`chmod go-w $out\`"
 pem="$out/$name.pem"
 resume="run \`register-app.sh --name $name --out $out"
 [ "$audience" = AzureADMyOrg ] || resume+=" --multi-tenant"
@@ -76,12 +79,12 @@ resume+=" --app-id"
 if [ -n "$client" ]; then
     [ -f "$pem" ] || fail "\`$pem\` does not exist" "set --name and --out to the values with which the application was registered"
 else
-    [ ! -e "$pem" ] || fail "\`$pem\` already exists and is not overwritten" \
+    [ ! -e "$pem" ] && [ ! -L "$pem" ] || fail "\`$pem\` already exists and is not overwritten" \
         "use another --out or --name; to complete a registration that failed, $resume ID\`"
 fi
 
 scratch="$(mktemp -d)"
-trap 'rm -rf "$scratch"' EXIT
+trap 'rm -rf "$scratch" ${staging:+"$staging"}' EXIT
 : >"$scratch/stderr"
 umask 077
 
@@ -161,8 +164,14 @@ create_certificate() {
     openssl req -x509 -newkey rsa:3072 -sha256 -nodes -days "$days" -subj "/CN=$name" \
         -keyout "$scratch/key.pem" -out "$scratch/certificate.pem" 2>"$scratch/stderr" ||
         fail "the certificate was not created: $(reason)"
-    # `noclobber` creates the file, and does not follow a link.
-    (set -o noclobber && cat "$scratch/certificate.pem" "$scratch/key.pem" >"$pem") || fail "\`$pem\` was not created"
+    # The file is written where no other user can put anything. A hard link to it then fails if the name exists as
+    # anything: a file, a link, a FIFO or a device. `ln` would create the link in a directory with this name.
+    staging="$(mktemp -d "$out/.$name.XXXXXXXX")" || fail "no directory can be created in \`$out\`"
+    cat "$scratch/certificate.pem" "$scratch/key.pem" >"$staging/key.pem" || fail "the key cannot be written to \`$out\`"
+    link "$staging/key.pem" "$pem" 2>"$scratch/stderr" ||
+        fail "\`$pem\` was not created: $(reason)" "use another --out, on a file system with hard links"
+    rm -rf "$staging"
+    staging=''
 }
 
 # Prints a certificate as Microsoft Graph represents it.

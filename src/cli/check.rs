@@ -96,6 +96,7 @@ fn examine(
 
     let host = HostChecks::new(&configuration);
     host.check_files(findings);
+    host.check_sources(findings);
     host.check_state_directory(findings);
     check_values(&configuration, &host, findings);
 

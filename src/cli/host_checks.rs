@@ -28,7 +28,10 @@ use crate::{
     checkpoint::CheckpointError,
     config::{Configuration, DEFAULT_PATH, DIRECTORIES, ListenAddress},
     error::Explanation,
-    files::{FileError, OwnedDirectory, acts_for_root, read_limited},
+    files::{
+        FileError, OwnedDirectory, PathOwner, acts_for_root, owner_of, read_limited,
+        require_protected, require_protected_name,
+    },
     settings::{Fault, Origin, SecretRef},
 };
 
@@ -59,11 +62,15 @@ enum Obstacle {
     NotRegular,
 }
 
-/// What users who are neither the owner of a secret nor in its group can do with it.
+/// What other users can do with a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exposure {
+    /// Every user can read it.
     Read,
+    /// Every user can change or replace it.
     Change,
+    /// It belongs to a user who is neither root nor the user of the service.
+    Own,
 }
 
 /// The permission bits of a file for users who are neither its owner nor in its group.
@@ -90,9 +97,27 @@ impl<'a> HostChecks<'a> {
         findings.add_errors(errors);
     }
 
-    /// Adds an error for each secret and private key that other users can change, and a warning for
-    /// each one that they can read and for each secret that is probably not the intended one.
-    /// Nothing is added about a file with another error.
+    /// Adds an error for each file and directory of the configuration that all users can change.
+    pub(super) fn check_sources(&self, findings: &mut Findings) {
+        let sources = &self.configuration.inspection.sources;
+        let directories = sources
+            .first()
+            .into_iter()
+            .flat_map(|main| DIRECTORIES.iter().map(move |name| main.with_file_name(name)));
+        let changed = sources.iter().cloned().chain(directories);
+        let changed = changed.map(|path| require_protected(&path));
+        let replaced = sources.iter().map(|path| require_protected_name(path));
+
+        let errors = changed.chain(replaced).filter_map(unprotected);
+        let explanations = errors.map(|error| Explanation::of(&error));
+        let mut seen = BTreeSet::new();
+        let new = explanations.filter(|explanation| seen.insert(explanation.message.clone()));
+        findings.add_errors(new.map(Fault::elsewhere));
+    }
+
+    /// Adds an error for each secret and private key that other users can change or replace, and a
+    /// warning for each one that they can read, that belongs to another user, or that is probably
+    /// not the intended one. Nothing is added about a file with another error.
     pub(super) fn check_secrets(&self, findings: &mut Findings) {
         let secrets = self
             .configuration
@@ -107,14 +132,15 @@ impl<'a> HostChecks<'a> {
             if !seen.insert(path.clone()) {
                 continue;
             }
-            let Some((exposure, explanation)) = exposure(&path) else { continue };
-            let fault = origin.fault(explanation);
-            if findings.has_error_at(&fault) || findings.has_error_about(&fault.message) {
-                continue;
-            }
-            match exposure {
-                Exposure::Read => findings.add_warnings([fault]),
-                Exposure::Change => findings.add_errors([fault]),
+            for (exposure, explanation) in exposures(&path) {
+                let fault = origin.fault(explanation);
+                if findings.has_error_at(&fault) || findings.has_error_about(&fault.message) {
+                    continue;
+                }
+                match exposure {
+                    Exposure::Change => findings.add_errors([fault]),
+                    Exposure::Read | Exposure::Own => findings.add_warnings([fault]),
+                }
             }
         }
         findings.add_warnings(self.configuration.doubtful_secrets());
@@ -190,8 +216,16 @@ impl<'a> HostChecks<'a> {
             }
             Obstacle::File => {
                 let group = &user.group;
-                Explanation::new(format!("{reader} cannot read `{file}`"))
-                    .with_hint(format!("run `chgrp {group} {file}` and `chmod 640 {file}`"))
+                let directory = path.parent().unwrap_or(Path::new("/"));
+
+                // A link that another user has planted would apply the commands to its target.
+                let hint = match owner_of(directory) {
+                    Ok(PathOwner::Root) => {
+                        format!("run `chgrp {group} {file}` and `chmod 640 {file}`")
+                    }
+                    _ => entry_hint(directory, group),
+                };
+                Explanation::new(format!("{reader} cannot read `{file}`")).with_hint(hint)
             }
             Obstacle::Directory(directory) => {
                 let message = format!(
@@ -348,84 +382,40 @@ fn is_confidential(path: &Path) -> bool {
     contains(b"PRIVATE KEY-----") || !contains(b"-----BEGIN ")
 }
 
-/// What other users can do with a file that contains a secret; `None` if they have no access.
-fn exposure(path: &Path) -> Option<(Exposure, Explanation)> {
-    let mode = fs_err::metadata(path).ok()?.mode();
-    let (exposure, verb) = match mode & READ_OR_WRITE_BY_OTHERS {
-        0 => return None,
-        0o004 => (Exposure::Read, "read"),
-        0o002 => (Exposure::Change, "change"),
-        _ => (Exposure::Change, "read and change"),
-    };
-
+/// What other users can do with a file that contains a secret; empty if they have no access.
+fn exposures(path: &Path) -> Vec<(Exposure, Explanation)> {
+    let Ok(found) = fs_err::metadata(path) else { return Vec::new() };
     let file = path.display();
-    let message = format!("every user of this host can {verb} the secret in `{file}`");
-    Some((exposure, Explanation::new(message).with_hint(format!("run `chmod 640 {file}`"))))
+    let access = match found.mode() & READ_OR_WRITE_BY_OTHERS {
+        0 => None,
+        0o004 => Some((Exposure::Read, "read")),
+        0o002 => Some((Exposure::Change, "change")),
+        _ => Some((Exposure::Change, "read and change")),
+    };
+    let access = access.map(|(exposure, verb)| {
+        let message = format!("every user of this host can {verb} the secret in `{file}`");
+        (exposure, Explanation::new(message).with_hint(format!("run `chmod 640 {file}`")))
+    });
+
+    let directory = unprotected(require_protected_name(path));
+    let directory = directory.map(|error| (Exposure::Change, Explanation::of(&error)));
+    let owner = foreign_owner(found.uid(), geteuid().as_raw()).map(|owner| {
+        let message = format!("the secret in `{file}` belongs to another user (ID {owner})");
+        let hint = "run `chown` so that the file belongs to root or to the user of the service";
+        (Exposure::Own, Explanation::new(message).with_hint(hint))
+    });
+    directory.into_iter().chain(access).chain(owner).collect()
+}
+
+/// The owner of a file, unless that is root or this user.
+fn foreign_owner(owner: u32, user: u32) -> Option<u32> {
+    (owner != 0 && owner != user).then_some(owner)
+}
+
+/// Why a file is not protected. Other problems are reported when it is read.
+fn unprotected(result: Result<(), FileError>) -> Option<FileError> {
+    result.err().filter(|error| matches!(error, FileError::WritableByOthers(_)))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use rustix::fs::{CWD, mkfifoat};
-
-    use super::*;
-
-    /// Tests run as any user: root can read everything, so only what is true for every user is
-    /// asserted.
-    #[test]
-    fn missing_files_are_obstacles() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("key.pem");
-        assert_eq!(obstacle(&file), Some(Obstacle::Missing));
-        fs_err::write(&file, "key").unwrap();
-        assert_eq!(obstacle(&file), None);
-        assert_eq!(obstacle(&file.join("below")), Some(Obstacle::Missing));
-        assert_eq!(obstacle(directory.path()), Some(Obstacle::NotRegular));
-        let fifo = directory.path().join("fifo");
-        mkfifoat(CWD, &fifo, Mode::RUSR).unwrap();
-        assert_eq!(obstacle(&fifo), Some(Obstacle::NotRegular));
-        assert!(!is_confidential(&fifo));
-    }
-
-    /// Regression: the hint for a file in `sinks.d` was to move it out of that directory.
-    #[test]
-    fn directories_of_the_configuration_are_not_left() {
-        let hint = |directory: &str| entry_hint(Path::new(directory), "g");
-        for name in DIRECTORIES {
-            let path = format!("/etc/x/{name}");
-            assert_eq!(hint(&path), format!("run `chgrp g {path}` and `chmod 750 {path}`"));
-        }
-        assert!(hint("/root").starts_with("move the file to `/etc/secure-score-forwarder`"));
-    }
-
-    /// Regression: `/proc/x` was accepted as the state directory: root may write to `/proc`.
-    #[test]
-    fn creation_is_tried_and_leaves_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(try_creation(directory.path()), Ok(()));
-        assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 0);
-        assert!(try_creation(Path::new("/proc")).is_err());
-    }
-
-    /// Regression: a secret that every user could read passed `check` without a message.
-    #[test]
-    fn exposed_secrets_are_reported_with_their_mode() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("key.pem");
-        for (content, mode, expected) in [
-            ("-----BEGIN PRIVATE KEY-----", 0o644, Some("can read the secret")),
-            ("-----BEGIN PRIVATE KEY-----", 0o666, Some("can read and change the secret")),
-            ("-----BEGIN PRIVATE KEY-----", 0o640, None),
-            ("-----BEGIN CERTIFICATE-----", 0o644, None),
-            ("PFX", 0o644, Some("can read the secret")),
-        ] {
-            fs_err::write(&file, content).unwrap();
-            fs_err::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            let found = exposure(&file).filter(|_| is_confidential(&file));
-            let message = found.map(|(_, explanation)| explanation.message).unwrap_or_default();
-            assert_eq!(!message.is_empty(), expected.is_some(), "{content} {mode:o}: {message}");
-            assert!(message.contains(expected.unwrap_or_default()), "{message}");
-        }
-    }
-}
+mod tests;

@@ -1,28 +1,68 @@
 //! Reads files with secrets. They are files of the administrator, so links are followed; but a file
-//! that all users can change could contain the secret of another user, so it is rejected. See
-//! decision 0067.
+//! that all users can change or replace could contain the secret of another user, so it is
+//! rejected. See decision 0067.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 
 use fs_err::File;
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 
-use super::{FileError, metadata, open_regular, opened_by_root, read_all};
+use super::{FileError, metadata, open_regular, opened_by_root, read_all, require_regular};
 
 /// The permission of a mode that lets users change the file who are neither its owner nor in its
 /// group.
 const OTHERS_WRITE: u32 = 0o002;
+/// The bit of the mode of a directory with which users can replace only files of their own.
+const STICKY: u32 = 0o1000;
 
 /// Like [`super::read_limited`], for a file with a secret or a private key.
 ///
 /// # Errors
 ///
 /// Fails in the same cases, and with [`FileError::WritableByOthers`] if all users can change the
-/// file.
+/// file, or replace it because of the permissions of its directory.
 pub fn read_secret(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-    match opened_by_root(path) {
-        Some(file) => read_checked(file, limit),
-        None => read_checked(&open_regular(path)?, limit),
+    if let Some(file) = opened_by_root(path) {
+        // Root has opened the file because this user may be unable to enter its directory.
+        return match require_protected_name(path) {
+            Err(error @ FileError::WritableByOthers(_)) => Err(error),
+            _ => read_checked(file, limit),
+        };
     }
+
+    let opened = match open_in_directory(path) {
+        // Kubernetes has exchanged the directory in the meantime.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => open_in_directory(path),
+        opened => opened,
+    };
+    let file = opened?;
+    require_protected_directory(parent_of(path))?;
+    read_checked(&file, limit)
+}
+
+/// Fails if all users can replace a file: if they can write to the directory of its name, or to the
+/// one in which the file is after links are followed. A sticky directory is permitted, because
+/// users can replace only their own files there.
+///
+/// # Errors
+///
+/// Fails with [`FileError::WritableByOthers`] for the directory, and with [`FileError::Io`] if it
+/// cannot be examined.
+pub fn require_protected_name(path: &Path) -> Result<(), FileError> {
+    let resolved = path.canonicalize().map_err(FileError::io("open", path))?;
+    require_protected_directory(parent_of(&resolved))?;
+    require_protected_directory(parent_of(path))
+}
+
+/// Fails if all users can change the content of a file, or create files in a directory.
+///
+/// # Errors
+///
+/// Fails with [`FileError::WritableByOthers`], and with [`FileError::Io`] if it cannot be examined.
+pub fn require_protected(path: &Path) -> Result<(), FileError> {
+    let file = open_path(path, OFlags::empty())?;
+    let is_writable = metadata(&file)?.mode() & OTHERS_WRITE != 0 && !is_read_only(&file);
+    if is_writable { Err(FileError::WritableByOthers(path.to_owned())) } else { Ok(()) }
 }
 
 fn read_checked(file: &File, limit: u64) -> Result<Vec<u8>, FileError> {
@@ -32,11 +72,65 @@ fn read_checked(file: &File, limit: u64) -> Result<Vec<u8>, FileError> {
     read_all(file, limit)
 }
 
+/// Opens a file relative to the descriptor of its directory, so that the file is in the directory
+/// whose permissions were examined.
+fn open_in_directory(path: &Path) -> Result<File, FileError> {
+    let resolved = path.canonicalize().map_err(FileError::io("open", path))?;
+    let (Some(parent), Some(name)) = (resolved.parent(), resolved.file_name()) else {
+        // The root directory, which is not a file.
+        return open_regular(path);
+    };
+
+    let directory = open_path(parent, OFlags::DIRECTORY)?;
+    require_not_replaceable(&directory)?;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let opened = openat(&directory, name, flags, Mode::empty());
+    let file = File::from_parts(opened.map_err(FileError::io("open", path))?.into(), path);
+    require_regular(&metadata(&file)?, path)?;
+    Ok(file)
+}
+
+fn require_protected_directory(path: &Path) -> Result<(), FileError> {
+    require_not_replaceable(&open_path(path, OFlags::DIRECTORY)?)
+}
+
+/// Fails if all users can replace the files of an open directory.
+fn require_not_replaceable(directory: &File) -> Result<(), FileError> {
+    let replaceable = metadata(directory)?.mode() & (OTHERS_WRITE | STICKY) == OTHERS_WRITE;
+    if replaceable && !is_read_only(directory) {
+        return Err(FileError::WritableByOthers(directory.path().to_owned()));
+    }
+    Ok(())
+}
+
+/// Opens anything only as a path, which requires no permission for it and waits for nothing.
+fn open_path(path: &Path, additional: OFlags) -> Result<File, FileError> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | additional;
+    let opened = openat(CWD, path, flags, Mode::empty()).map_err(FileError::io("open", path))?;
+    Ok(File::from_parts(opened.into(), path))
+}
+
+/// Whether the file system is mounted read-only, as Kubernetes mounts a `ConfigMap`, whose
+/// directory has mode 0777.
+fn is_read_only(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// The directory that contains the name of a file.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use rustix::fs::{CWD, Mode, mkfifoat};
+    use rustix::fs::mkfifoat;
 
     use super::*;
 
@@ -68,5 +162,46 @@ mod tests {
         assert!(matches!(read_secret(&at("fifo"), 64), Err(FileError::NotRegular(_))));
         assert!(matches!(read_secret(Path::new("/dev/zero"), 64), Err(FileError::NotRegular(_))));
         assert!(matches!(read_secret(directory.path(), 64), Err(FileError::Io { .. })));
+    }
+
+    /// Regression: a secret was used although every user could replace it in its directory.
+    #[test]
+    fn replaceable_files_are_not_secrets() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs_err::create_dir(at("open")).unwrap();
+        fs_err::create_dir(at("closed")).unwrap();
+        fs_err::write(at("open/secret"), "s3cret").unwrap();
+        fs_err::write(at("closed/secret"), "s3cret").unwrap();
+        symlink("open/secret", at("link-into-open")).unwrap();
+        symlink("../closed/secret", at("open/link")).unwrap();
+
+        let names = ["open/secret", "link-into-open", "open/link"];
+        for (mode, is_used) in
+            [(0o700, true), (0o775, true), (0o777, false), (0o703, false), (0o1777, true)]
+        {
+            fs_err::set_permissions(at("open"), std::fs::Permissions::from_mode(mode)).unwrap();
+            for name in names {
+                let read = read_secret(&at(name), 64);
+                assert_eq!(read.is_ok(), is_used, "{name} {mode:o}: {read:?}");
+                assert_eq!(require_protected_name(&at(name)).is_ok(), is_used, "{name} {mode:o}");
+                if let Err(error) = read {
+                    let is_named = matches!(&error, FileError::WritableByOthers(path)
+                        if path.file_name() == at("open").file_name());
+                    assert!(is_named, "{name} {mode:o}: {error}");
+                }
+            }
+            let is_closed = mode & OTHERS_WRITE == 0;
+            assert_eq!(require_protected(&at("open")).is_ok(), is_closed, "{mode:o}");
+        }
+        assert_eq!(read_secret(&at("closed/secret"), 64).unwrap(), b"s3cret");
+        assert!(require_protected_name(&at("missing")).is_err());
+    }
+
+    #[test]
+    fn names_have_a_directory() {
+        for (path, parent) in [("a", "."), ("a/b", "a"), ("/a", "/"), ("/", "/"), ("", "")] {
+            assert_eq!(parent_of(Path::new(path)), Path::new(parent), "{path}");
+        }
     }
 }

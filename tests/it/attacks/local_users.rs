@@ -3,7 +3,7 @@
 use std::{
     io::Read,
     os::unix::{
-        fs::{PermissionsExt, symlink},
+        fs::{PermissionsExt, chown, symlink},
         net::UnixStream,
     },
     path::Path,
@@ -15,8 +15,13 @@ use rustix::{
     process::{Uid, geteuid},
     thread::set_thread_res_uid,
 };
+use serde_json::json;
 
-use crate::support::{CANARY, Process, Run, Workspace, eventually, free_port, write};
+use crate::support::{
+    CANARY, Process, Run, Workspace, eventually, free_port,
+    registration::{Registration, SCRIPTS, Script},
+    write,
+};
 
 /// A user without any permission.
 const OTHER_USER: u32 = 65_534;
@@ -103,6 +108,129 @@ fn secrets_that_all_users_can_change_are_refused() {
         let ended = run(&workspace, &[command]);
         assert_eq!(ended.code, 2, "{command}: {}", ended.stderr);
         assert!(ended.stderr.contains("every user of this host can change"), "{}", ended.stderr);
+    }
+}
+
+/// Another user replaces a secret or a file of the configuration in a directory to which all users
+/// can write. Its permissions are an error, and the secret is not used.
+///
+/// Regression: only the permissions of the file itself were examined.
+#[test]
+fn directories_that_all_users_can_change_are_refused() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    let (secret, shared) = (workspace.path("secret"), workspace.path("shared"));
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::rename(&secret, shared.join("secret")).unwrap();
+    symlink("shared/secret", &secret).unwrap();
+    workspace.run_ok(&["check", "--strict"]);
+
+    set_mode(&shared, 0o777);
+    for command in ["check", "once", "run"] {
+        let ended = run(&workspace, &[command]);
+        let message = format!("every user of this host can change `{}`", shared.display());
+        assert_eq!(ended.code, 2, "{command}: {}", ended.stderr);
+        assert!(ended.stderr.contains(&message), "{command}: {}", ended.stderr);
+        assert!(ended.stderr.contains("hint: run `chmod o-w "), "{}", ended.stderr);
+    }
+    // Users can replace only their own files in a directory such as `/tmp`.
+    set_mode(&shared, 0o1777);
+    workspace.run_ok(&["check", "--strict"]);
+
+    for name in ["tenants.d", "sinks.d"] {
+        let directory = workspace.path(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        set_mode(&directory, 0o1777);
+        let checked = run(&workspace, &["check"]);
+        let message = format!("every user of this host can change `{}`", directory.display());
+        assert_eq!(checked.code, 2, "{name}: {}", checked.stderr);
+        assert!(checked.stderr.contains(&message), "{name}: {}", checked.stderr);
+        set_mode(&directory, 0o755);
+    }
+    workspace.run_ok(&["check", "--strict"]);
+}
+
+/// A secret of another user, who can change it. It is reported, and rejected where that is
+/// required.
+///
+/// Regression: the owner of a secret was not examined.
+#[test]
+fn secrets_of_other_users_are_reported() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (workspace, files) = workspace();
+    for (name, path) in files {
+        chown(&path, Some(OTHER_USER), None).unwrap();
+        let checked = workspace.run_ok(&["check"]);
+        let warning = format!("the secret in `{path}` belongs to another user (ID {OTHER_USER})");
+        assert!(checked.stderr.contains(&warning), "{name}: {}", checked.stderr);
+        assert_eq!(workspace.run(&["check", "--strict"]).code, 2, "{name}");
+        chown(&path, Some(0), None).unwrap();
+    }
+}
+
+/// Another user prepares a FIFO or a link for the private key that a script creates, also after the
+/// script has found that its name is free, or waits in a directory to which it can write. The
+/// script fails, the key reaches no other user, and no application is created.
+///
+/// Regression: the shell script wrote the key to a FIFO that appeared after its check.
+#[test]
+fn registration_keys_are_written_to_no_planted_file() {
+    for script in SCRIPTS {
+        for (kind, plant) in [
+            ("fifo", "mkfifo \"$1\""),
+            ("link", "ln -s ../target \"$1\""),
+            ("dangling", "ln -s ../missing \"$1\""),
+            ("device", "ln -s /dev/full \"$1\""),
+            ("directory", "ln -s .. \"$1\""),
+        ] {
+            let registration = Registration::new(&json!({}));
+            write(registration.path("target"), "unchanged");
+            let key = registration.key().display().to_string();
+            let planting = format!("set -- '{key}'\n[ -e \"$1\" ] || [ -L \"$1\" ] || {plant}\n");
+            if script == Script::Shell {
+                // The script starts it after its check, and before it writes the key.
+                let program =
+                    format!("(\n{planting})\nPATH=\"${{PATH#*:}}\" exec openssl \"$@\"\n");
+                registration.install("openssl", &program);
+            } else {
+                std::fs::create_dir(registration.path("out")).unwrap();
+                set_mode(registration.path("out"), 0o755);
+                assert!(Command::new("sh").args(["-c", &planting]).status().unwrap().success());
+            }
+
+            let run = registration.run(script, &[]);
+            assert_ne!(run.code, 0, "{script:?}: {kind}: {run:?}");
+            assert_eq!(registration.changes(), Vec::<String>::new(), "{script:?}: {kind}");
+            assert_eq!(std::fs::read_to_string(registration.path("target")).unwrap(), "unchanged");
+            assert!(!registration.path("missing").exists(), "{script:?}: {kind}");
+            let names = std::fs::read_dir(registration.path("out")).unwrap().count();
+            assert_eq!(names, 1, "{script:?}: {kind}: a copy of the key remains");
+        }
+    }
+}
+
+/// Another user who can write to the directory of a new private key can exchange it.
+///
+/// Regression: only root refused a directory, and only if it belonged to another user.
+#[test]
+fn registration_keys_need_a_private_directory() {
+    for script in SCRIPTS {
+        for (mode, code) in [(0o1777, 1), (0o777, 1), (0o775, 1), (0o702, 1), (0o755, 0)] {
+            let registration = Registration::new(&json!({}));
+            let out = registration.path("out");
+            std::fs::create_dir(&out).unwrap();
+            set_mode(&out, mode);
+            let run = registration.run(script, &[]);
+            assert_eq!(run.code, code, "{script:?}: {mode:o}: {run:?}");
+            assert_eq!(registration.key().exists(), code == 0, "{script:?}: {mode:o}");
+            if code != 0 {
+                let message = format!("error: other users can write to `{}`", out.display());
+                assert!(run.stderr.contains(&message), "{script:?}: {}", run.stderr);
+                assert_eq!(registration.changes(), Vec::<String>::new(), "{script:?}: {mode:o}");
+            }
+        }
     }
 }
 

@@ -63,7 +63,8 @@ impl Registration {
         registration
     }
 
-    fn install(&self, program: &str, body: &str) {
+    /// Installs a shell script as a program of this host.
+    pub fn install(&self, program: &str, body: &str) {
         let path = self.path(program);
         write(&path, &format!("#!/bin/sh\n{body}"));
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
