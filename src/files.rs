@@ -33,7 +33,7 @@ pub use error::FileError;
 pub use handed_down::{
     HandedDown, VARIABLE, acts_for_root, list_directory, opened_by_root, receive_files,
 };
-pub use secret::read_secret;
+pub use secret::{read_secret, require_protected, require_protected_name};
 pub use walk::{PathOwner, is_root, owner_of};
 
 /// Reads a file of the administrator, such as a configuration, a secret or a certificate. Links

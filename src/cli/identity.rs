@@ -8,12 +8,16 @@
 use std::{
     ffi::OsString,
     io,
-    os::unix::process::CommandExt,
+    os::{fd::AsRawFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process,
 };
 
-use rustix::fs::{Access, access};
+use fs_err::File;
+use rustix::{
+    fs::{Access, CWD, MemfdFlags, Mode, OFlags, access, fchmod, memfd_create, openat},
+    io::Errno,
+};
 
 use super::{
     CommandFailure, ExitCode,
@@ -27,6 +31,9 @@ use crate::{
     files::{self, HandedDown, OwnedDirectory, PathOwner, VARIABLE},
     settings::SecretRef,
 };
+
+/// The name of the copy of the program that another user executes.
+const COPY_NAME: &str = "secure-score-forwarder";
 
 /// As whom the command of this process runs.
 pub(super) enum Identity {
@@ -81,16 +88,12 @@ impl Identity {
 impl StateOwner {
     /// Executes the command again as this user, with all groups. Returns only the failure.
     pub(super) fn execute_again(self) -> CommandFailure {
-        let program = std::env::current_exe();
         let attempt = || -> io::Result<io::Error> {
-            let (program, variable) = (program?, self.handed_down.variable()?);
+            let (program, variable) = (unreadable_program()?, self.handed_down.variable()?);
+            let path = format!("/proc/self/fd/{}", program.as_raw_fd());
             // The new program has the identity of the thread that executes it.
             self.user.assume()?;
-            let error = self.execute(&program, &variable);
-            // The user may not be able to enter the directory of the program.
-            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
-            let running = Path::new("/proc/self/exe");
-            Ok(if is_denied { self.execute(running, &variable) } else { error })
+            Ok(self.execute(Path::new(&path), &variable))
         };
         let error = attempt().unwrap_or_else(|error| error);
         failure(&self.directory, &error)
@@ -107,9 +110,33 @@ impl StateOwner {
     /// Executes a program with the arguments of this one. Returns only the failure.
     fn execute(&self, program: &Path, variable: &str) -> io::Error {
         let mut process = process::Command::new(program);
-        process.args(std::env::args_os().skip(1));
+        let mut arguments = std::env::args_os();
+        if let Some(name) = arguments.next() {
+            process.arg0(name);
+        }
+        process.args(arguments);
         process.env_clear().envs(self.environment.iter().cloned()).env(VARIABLE, variable).exec()
     }
+}
+
+/// A copy of this program in memory, which other users can execute and cannot read. The kernel lets
+/// no other process trace a process of such a program, from its first instruction on. The user
+/// could otherwise control the terminal of root, and take the files that are handed down.
+fn unreadable_program() -> io::Result<File> {
+    let created = match memfd_create(COPY_NAME, MemfdFlags::CLOEXEC | MemfdFlags::EXEC) {
+        // Linux before 6.3 does not know the second flag, and permits the execution.
+        Err(Errno::INVAL) => memfd_create(COPY_NAME, MemfdFlags::CLOEXEC),
+        created => created,
+    };
+    let mut copy = File::from_parts(created?.into(), format!("/memfd:{COPY_NAME}"));
+    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
+    fchmod(&copy, Mode::XUSR | Mode::XGRP | Mode::XOTH)?;
+
+    // A program that is open for writing cannot be executed.
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let executable = openat(CWD, path.as_str(), flags, Mode::empty())?;
+    Ok(File::from_parts(executable.into(), path))
 }
 
 /// Runs another command of this program as a separate process, which determines itself as whom it

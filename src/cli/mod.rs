@@ -170,8 +170,8 @@ impl From<std::io::Error> for CommandFailure {
 /// Runs the command that the arguments select, prints its failure, and returns the exit code.
 /// Invalid arguments end the process with exit code 2.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
     restrict_process();
+    let args = Args::parse();
     receive_files();
     let _guard = start_logging(&args);
 

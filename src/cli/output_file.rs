@@ -15,7 +15,7 @@ use std::{
 use fs_err::File;
 
 use super::{CommandFailure, ExitCode, service_user::ServiceUser};
-use crate::files::{FileAccess, FileError, NewFileMode, OwnedDirectory};
+use crate::files::{FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory};
 
 /// The permission bits of a mode.
 const PERMISSIONS: u32 = 0o777;
@@ -44,6 +44,30 @@ pub(super) fn create(path: &Path, text: &str) -> Result<(), FileError> {
         file.file().sync_all().map_err(FileError::io("synchronize", path))?;
         directory.sync()
     })
+}
+
+/// Creates a file that only its owner can read, with the content of an open file. Returns its size
+/// in bytes.
+///
+/// # Errors
+///
+/// Fails if the file exists, or if it cannot be written.
+pub(super) fn copy_new(from: &File, to: &Path) -> Result<u64, FileError> {
+    let (directory, name) = parts(to)?;
+    let mut bytes = 0;
+    as_owner(directory, || {
+        let directory = OwnedDirectory::open_for_output(directory)?;
+        let file = directory.open_file(name, FileAccess::CreateNew(NewFileMode::Secret))?;
+        let copied = io::copy(&mut FromStart::of(from), &mut file.file());
+        let copied = copied.and_then(|bytes| file.file().sync_all().map(|()| bytes));
+        if copied.is_err() {
+            let _ = directory.remove_if_exists(name);
+        }
+        bytes = copied.map_err(FileError::io("write", to))?;
+        // A new file survives a power failure only after its directory has been synced too.
+        directory.sync()
+    })?;
+    Ok(bytes)
 }
 
 /// Creates a directory and the missing ones above it.

@@ -3,9 +3,9 @@
 //! only by `daemon::run`, because a handler here would end the process before deliveries have
 //! stopped.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::{runtime::Runtime, sync::watch};
 
 use super::{CommandFailure, ExitCode, load_with_secrets, runtime};
 use crate::{
@@ -29,20 +29,35 @@ pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
         move || load_with_secrets(&config).map_err(|failure| failure.explanations)
     };
 
-    let result: Result<(), CommandFailure> = runtime.block_on(async {
-        if let Some(AdminPlan { listen, hosts, .. }) = plan {
-            let admin = Admin::listen(&listen, &hosts)
-                .await
-                .map_err(|error| CommandFailure::from_error(ExitCode::Usage, &error))?;
-            let address = admin.address().map(tracing::field::display);
-            tracing::info!(address, "status page is listening");
-            tokio::spawn(admin.serve(current.subscribe()));
-        }
-        Ok(daemon::run(current, &reread).await?)
-    });
+    let admin_runtime = match plan {
+        Some(plan) => Some(serve_admin(&plan, current.subscribe())?),
+        None => None,
+    };
+    let result = runtime.block_on(daemon::run(current, &reread));
 
     // Requests that are still running are not awaited: their records are not acknowledged, and are
     // sent again after the next start.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::Done)
+    if let Some(admin_runtime) = admin_runtime {
+        admin_runtime.shutdown_background();
+    }
+    result?;
+    Ok(ExitCode::Done)
+}
+
+/// Serves the admin endpoints with a separate runtime, so that a peer that occupies the worker of
+/// the daemon cannot prevent a health check. Fails if the address cannot be bound.
+fn serve_admin(
+    plan: &AdminPlan,
+    current: watch::Receiver<Arc<Engine>>,
+) -> Result<Runtime, CommandFailure> {
+    let runtime = runtime()?;
+    let admin = runtime
+        .block_on(Admin::listen(&plan.listen, &plan.hosts))
+        .map_err(|error| CommandFailure::from_error(ExitCode::Usage, &error))?;
+
+    let address = admin.address().map(tracing::field::display);
+    tracing::info!(address, "status page is listening");
+    runtime.spawn(admin.serve(current));
+    Ok(runtime)
 }

@@ -2,12 +2,7 @@
 //! running. `prune` and `forget` send a request to a running daemon. `repair`, `restore` and
 //! `prune --compact` need exclusive access to the database, so the daemon must be stopped.
 
-use std::{
-    io::{self, Write},
-    path::Path,
-};
-
-use fs_err::{File, os::unix::fs::OpenOptionsExt};
+use std::{io::Write, path::Path};
 
 use super::{
     CommandFailure, ExitCode, args,
@@ -15,7 +10,9 @@ use super::{
     daemon_client::{request, unexpected_response},
     format_time,
     json::Document,
-    lock_holder, print, print_explanation, print_json, print_message,
+    lock_holder,
+    output_file::{self, not_written},
+    print, print_explanation, print_json, print_message,
     selection::selected_tenants,
     snapshot_line,
 };
@@ -27,7 +24,6 @@ use crate::{
     config::{Configuration, TenantPlan},
     daemon::{self, Event, Request, resolved_id},
     error::Explanation,
-    files::FromStart,
     foreign_text::ForeignText,
     model::{Day, Tenant, TenantId},
     text::{count, plural, size},
@@ -227,14 +223,15 @@ fn backup(
 ) -> Result<ExitCode, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let file = args.file.clone();
-    if as_caller(move || file.exists())? {
+    if as_caller(move || file.symlink_metadata().is_ok())? {
         let message = format!("`{}` already exists and is not overwritten", args.file.display());
         return Err(CommandFailure::new(ExitCode::Usage, message));
     }
 
     let bytes = if is_other_user() {
         let (copy, file) = (checkpoint.backup_without_name()?, args.file.clone());
-        as_caller(move || write_backup(&copy, &file))?.map_err(CheckpointError::File)?
+        as_caller(move || output_file::copy_new(&copy, &file))?
+            .map_err(|error| not_written(&error))?
     } else {
         checkpoint.backup(&args.file)?
     };
@@ -244,26 +241,6 @@ fn backup(
         size(bytes)
     ));
     Ok(ExitCode::Done)
-}
-
-/// Writes an open copy of the checkpoint to a new file. Returns its size in bytes. Removes the file
-/// again if copying fails.
-fn write_backup(copy: &File, to: &Path) -> io::Result<u64> {
-    let mut options = fs_err::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(to)?;
-
-    let copied = io::copy(&mut FromStart::of(copy), &mut file);
-    let written = copied.and_then(|bytes| {
-        file.sync_all()?;
-        // A new file survives a power failure only after its directory has been synced too.
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(bytes)
-    });
-    if written.is_err() {
-        let _ = fs_err::remove_file(to);
-    }
-    written
 }
 
 fn restore(

@@ -2,8 +2,9 @@
 //! can read, and those that its caller names.
 //!
 //! The descriptors survive the execution of the program as the other user, and [`VARIABLE`] lists
-//! them with their paths. A user who sets the variable gains nothing, because it refers only to
-//! descriptors that the process has anyway; root ignores it. Start reading at [`HandedDown`].
+//! them with their paths. A file is handed down only if everything that leads to it belongs to
+//! root. Root ignores the variable, and names of directories cannot lead out of them. Start reading
+//! at [`HandedDown`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,13 +16,13 @@ use std::{
 
 use fs_err::File;
 use rustix::{
-    fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, openat},
-    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
     process::geteuid,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FileError, open_regular};
+use super::{FileError, walk::open_input_as_root};
 
 /// The environment variable with the descriptors that a process has received. No other process may
 /// inherit it.
@@ -54,21 +55,23 @@ static KEPT: OnceLock<HandedDown> = OnceLock::new();
 static RECEIVED: OnceLock<HandedDown> = OnceLock::new();
 
 impl HandedDown {
-    /// Opens a regular file. Does nothing if that fails, because the reader reports it then.
+    /// Opens a regular file. Does nothing if that fails, or if another user could have planted it
+    /// or what leads to it, because the reader reports it then.
     pub fn add_file(&mut self, path: &Path) {
-        if let Ok(file) = open_regular(path) {
+        let is_regular = |file: &File| file.metadata().is_ok_and(|found| found.is_file());
+        if let Some(file) = open_input_as_root(path).ok().filter(is_regular) {
             self.insert(path, file);
         }
     }
 
     /// Opens a file of any kind, such as a pipe, that the caller of a command names. A pipe is
-    /// opened without waiting for its writer.
+    /// opened without waiting for its writer. Does nothing if another user could have planted what
+    /// leads to the file.
     pub fn add_input(&mut self, path: &Path) {
-        let open = || -> Result<File, Errno> {
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-            let opened = openat(CWD, path, flags, Mode::empty())?;
+        let open = || -> io::Result<File> {
+            let opened = open_input_as_root(path)?;
             fcntl_setfl(&opened, fcntl_getfl(&opened)? - OFlags::NONBLOCK)?;
-            Ok(File::from_parts(opened.into(), path))
+            Ok(opened)
         };
         if let Ok(file) = open() {
             self.insert(path, file);
@@ -132,7 +135,9 @@ impl HandedDown {
         let directories = table.directories.into_iter();
         Self {
             files: files.collect(),
-            directories: directories.map(|(path, names)| (path.into(), names)).collect(),
+            directories: directories
+                .map(|(path, names)| (path.into(), names.into_iter().filter(is_name).collect()))
+                .collect(),
         }
     }
 }
@@ -169,6 +174,12 @@ pub fn list_directory(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     };
     let paths = entries.map(|entry| Ok(entry?.path()));
     paths.collect::<io::Result<_>>().map_err(FileError::io("list", path))
+}
+
+/// Whether a name refers to something in its directory.
+#[expect(clippy::ptr_arg, reason = "the signature of a filter")]
+fn is_name(name: &String) -> bool {
+    !name.contains('/') && !matches!(name.as_str(), "" | "." | "..")
 }
 
 fn is_absent(error: &io::Error) -> bool {

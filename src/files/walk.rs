@@ -11,7 +11,7 @@ use std::{
 
 use fs_err::File;
 use rustix::{
-    fs::{CWD, Mode, OFlags, mkdirat, openat, readlinkat},
+    fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, mkdirat, openat, readlinkat},
     io::Errno,
     process::geteuid,
 };
@@ -121,6 +121,54 @@ pub(super) fn open_as_root(
             return Err(FileError::io("open", directory)(Errno::NOENT));
         }
     }
+}
+
+/// Opens a file of any kind for reading, without waiting, after checking that everything that leads
+/// to it belongs to root.
+pub(super) fn open_input_as_root(path: &Path) -> Result<File, FileError> {
+    let mut path = std::path::absolute(path).map_err(FileError::io("resolve", path))?;
+    for _ in 0..MAX_LINKS {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(FileError::NotRegular(path));
+        };
+        let directory = open_as_root(parent, MissingDirectories::Fail)?;
+
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(&directory, name, flags, Mode::empty());
+        let found = File::from_parts(found.map_err(FileError::io("open", &path))?.into(), &path);
+        let properties = metadata(&found)?;
+        if properties.is_symlink() {
+            if properties.uid() != 0 {
+                return Err(FileError::ForeignOwner(path, properties.uid()));
+            }
+            // A pipe of this process, such as `/dev/stdin`, has no path.
+            let system = fstatfs(&directory).map_err(FileError::io("examine", parent))?;
+            if system.f_type == PROC_SUPER_MAGIC && parent.ends_with("fd") {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+                let opened = openat(&directory, name, flags, Mode::empty());
+                let opened = opened.map_err(FileError::io("open", &path))?;
+                return Ok(File::from_parts(opened.into(), path));
+            }
+
+            let target = readlinkat(&found, "", Vec::<u8>::new());
+            let target = target.map_err(FileError::io("read", &path))?;
+            path = parent.join(OsString::from_vec(target.into_bytes()));
+            continue;
+        }
+
+        // In a directory of all users, another name of a file of root can be planted.
+        let is_shared = metadata(&directory)?.mode() & 0o022 != 0;
+        if is_shared && properties.is_file() && properties.nlink() > 1 {
+            return Err(FileError::HardLinks(path, properties.nlink()));
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(&directory, name, flags | OFlags::NOCTTY, Mode::empty());
+        let opened = File::from_parts(opened.map_err(FileError::io("open", &path))?.into(), &path);
+        let is_same = (metadata(&opened)?.dev(), metadata(&opened)?.ino())
+            == (properties.dev(), properties.ino());
+        return if is_same { Ok(opened) } else { Err(FileError::NotRegular(path)) };
+    }
+    Err(FileError::io("open", &path)(Errno::LOOP))
 }
 
 impl Walk {

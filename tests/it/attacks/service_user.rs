@@ -5,7 +5,7 @@
 mod trap;
 
 use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
     path::Path,
 };
 
@@ -16,7 +16,7 @@ use self::trap::{KINDS, OTHER, Trap, run_as, run_within_limit, set_mode};
 use crate::{
     init::{CLIENT, init},
     state::{query, with_days},
-    support::{CANARY, TENANT, Workspace, free_port, summaries, write},
+    support::{CANARY, TENANT, Workspace, eventually, free_port, summaries, write},
 };
 
 /// Every command with options that let it use as much as possible. `{backup}` and `{saved}` are
@@ -224,6 +224,96 @@ fn root_keeps_access_to_its_own_files() {
     }
     let mode = std::fs::metadata(root("backup.db")).unwrap().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// A workspace whose state directory belongs to the user of the service.
+fn owned_by_the_service() -> (Workspace, std::path::PathBuf) {
+    let (workspace, file) = with_days(1);
+    set_mode(workspace.path(""), 0o755);
+    for entry in std::fs::read_dir(workspace.state()).unwrap() {
+        chown(entry.unwrap().path(), Some(OTHER), Some(OTHER)).unwrap();
+    }
+    chown(workspace.state(), Some(OTHER), Some(OTHER)).unwrap();
+    (workspace, file)
+}
+
+/// Regression: the user plants a link to a file that only root can read, root names the link as the
+/// input of a command, and the user received a copy of the file. What is behind a link of another
+/// user is never opened as root.
+#[test]
+fn inputs_behind_planted_links_are_not_read() {
+    let (workspace, _) = owned_by_the_service();
+    let (secret, link) = (workspace.path("of-root"), workspace.state().join("planted"));
+    write(&secret, "known only to root\n");
+    set_mode(&secret, 0o600);
+    symlink(&secret, &link).unwrap();
+    lchown(&link, Some(OTHER), Some(OTHER)).unwrap();
+    let planted = link.display().to_string();
+
+    for command in [
+        &["state", "restore", &planted][..],
+        &["import", &planted],
+        &["baseline", "set", "--file", &planted],
+    ] {
+        let run = run_within_limit(workspace.command(command));
+        assert_ne!(run.code, 0, "{command:?}: {run:?}");
+        assert!(!run.stderr.contains("known only"), "{command:?}: {run:?}");
+        for entry in std::fs::read_dir(workspace.state()).unwrap() {
+            let path = entry.unwrap().path();
+            let is_copy = path != link
+                && std::fs::read(&path).is_ok_and(|bytes| bytes.starts_with(b"known only"));
+            assert!(!is_copy, "{command:?}: {}", path.display());
+        }
+    }
+
+    // A link of root is followed.
+    let backup = workspace.path("backup.db");
+    workspace.run_ok(&["state", "backup", &backup.display().to_string()]);
+    symlink(&backup, workspace.path("link-of-root")).unwrap();
+    let of_root = workspace.path("link-of-root").display().to_string();
+    workspace.run_ok(&["state", "restore", &of_root]);
+}
+
+/// Regression: the user plants a link in the place of the directory in which root stores backups,
+/// and root created a file behind it. Nothing is created there.
+#[test]
+fn backups_are_not_written_through_planted_links() {
+    let (workspace, _) = owned_by_the_service();
+    let outside = workspace.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let link = workspace.state().join("backups");
+    symlink(&outside, &link).unwrap();
+    lchown(&link, Some(OTHER), Some(OTHER)).unwrap();
+
+    let to = link.join("backup.db").display().to_string();
+    let run = run_within_limit(workspace.command(&["state", "backup", &to]));
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.stderr.contains("belongs to another user"), "{run:?}");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// Regression: the user traced the process that root had executed as the user, and so controlled
+/// the terminal of root and took the files that are handed down. The kernel denies that from the
+/// first instruction on, because the user cannot read the program.
+#[test]
+fn processes_of_root_cannot_be_traced() {
+    let (workspace, _) = owned_by_the_service();
+    let daemon = workspace.spawn(&["run"]);
+    let process = std::path::PathBuf::from(format!("/proc/{}", daemon.id()));
+    let is_other = || {
+        let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with(&format!("Uid:\t{OTHER}\t")))
+    };
+    eventually("the daemon runs as the user", || {
+        let program = std::fs::read_link(process.join("exe")).unwrap_or_default();
+        is_other() && program.starts_with("/memfd:secure-score-forwarder (deleted)")
+    });
+
+    let program = std::fs::metadata(process.join("exe")).unwrap();
+    assert_eq!((program.uid(), program.mode() & 0o777), (0, 0o111));
+    // The entries of a process that cannot be traced belong to root.
+    assert_owned_by(&process.join("fd"), 0);
+    daemon.kill();
 }
 
 /// The user of the service changes a backup so that root restores a trigger. A backup contains the
