@@ -9,7 +9,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
     path::{Path, PathBuf},
     sync::Arc,
@@ -126,6 +126,8 @@ pub(super) struct ReloadRequest {
 
 /// The largest request, in bytes. Commands split an import of years into several requests.
 const MAX_REQUEST_BYTES: u64 = 32 << 20;
+/// The largest line of a response, in bytes.
+const MAX_EVENT_BYTES: u64 = 16 << 20;
 /// The time within which a caller must send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// The number of connections that are served at the same time.
@@ -447,39 +449,29 @@ pub fn send_request(
     let mut stream = StdStream::connect(socket)?;
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
 
-    for line in BufReader::new(stream).lines() {
-        let event: Event = serde_json::from_str(&line?)?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let event: Event = serde_json::from_slice(&read_line(&mut reader)?)?;
         if event.is_last() {
             return Ok(event);
         }
         on_event(&event);
     }
-    Err(std::io::Error::other("the daemon closed the connection before it responded"))
+}
+
+/// Reads a line of a response, which another process might send in the place of the daemon.
+fn read_line(reader: &mut impl BufRead) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    reader.take(MAX_EVENT_BYTES).read_until(b'\n', &mut line)?;
+    let reason = match line.last() {
+        Some(b'\n') => return Ok(line),
+        Some(_) if line.len() as u64 == MAX_EVENT_BYTES => {
+            format!("the daemon sent a line of more than {MAX_EVENT_BYTES} bytes")
+        }
+        _ => "the daemon closed the connection before it responded".to_owned(),
+    };
+    Err(std::io::Error::other(reason))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_contain_days_and_ids() {
-        let first_day = Day::parse("2026-11-22").unwrap();
-        let request = Request::Backfill { first_day, tenants: Vec::new() };
-        let json = r#"{"backfill_tenants":{"first_day":"2026-11-22","tenants":[]}}"#;
-        assert_eq!(serde_json::to_string(&request).unwrap(), json);
-        assert!(serde_json::from_str::<Request>(json).is_ok_and(|parsed| parsed == request));
-
-        for invalid in [
-            r#"{"backfill_tenants":{"first_day":20000,"tenants":[]}}"#,
-            r#"{"backfill_tenants":{"first_day":1e308,"tenants":[]}}"#,
-            r#"{"backfill_tenants":{"first_day":"-009999-01-01","tenants":[]}}"#,
-            r#"{"backfill_tenants":{"first_day":"+010000-01-01","tenants":[]}}"#,
-            r#"{"backfill_tenants":{"first_day":"2026-02-30","tenants":[]}}"#,
-            r#"{"backfill":{"first_day":"2026-11-22","tenant":null}}"#,
-            r#"{"forget":{"tenant":"contoso"}}"#,
-            r#"{"signed_in":{"credential":"a","refresh_token":"b","plaintext":true}}"#,
-        ] {
-            assert!(serde_json::from_str::<Request>(invalid).is_err(), "{invalid}");
-        }
-    }
-}
+mod tests;

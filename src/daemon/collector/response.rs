@@ -42,11 +42,12 @@ pub(in crate::daemon) enum CatalogRead {
     Failed(SourceError),
 }
 
-/// The size of the largest accepted catalog in bytes; about thirty times the largest known one.
-const MAX_CATALOG_BYTES: usize = 32 << 20;
-/// The largest accepted size of the days of a poll in memory, in bytes: their facts and their
-/// compressed bodies.
-const MAX_DAYS_BYTES: usize = 64 << 20;
+/// The size of the largest accepted catalog in bytes; about ten times the largest known one.
+const MAX_CATALOG_BYTES: usize = 8 << 20;
+/// The largest accepted size of a requested day in memory, in bytes, on average: its facts and its
+/// compressed body; about ten times the largest known one. Eight polls of a few days can run at the
+/// same time, or two that read further back.
+const MAX_DAY_BYTES: usize = 512 << 10;
 
 /// Days per page of a poll that reads further back than the window; limits the size of a response.
 const DAYS_PER_PAGE: u32 = 10;
@@ -75,6 +76,7 @@ pub(in crate::daemon) async fn read(
         is_legacy: graph.access().api == Api::LegacyReports,
         snapshots: BTreeMap::new(),
         memory_bytes: 0,
+        max_memory_bytes: max_memory_bytes(oldest, today),
         rejected: Rejections::default(),
         complete: false,
         warning: None,
@@ -111,6 +113,7 @@ struct ScoresReader<'a> {
     snapshots: BTreeMap<Day, AcceptedSnapshot>,
     /// The approximate memory that `snapshots` take, in bytes.
     memory_bytes: usize,
+    max_memory_bytes: usize,
     rejected: Rejections,
     complete: bool,
     warning: Option<String>,
@@ -175,8 +178,8 @@ impl ScoresReader<'_> {
         }
 
         self.memory_bytes = self.memory_bytes.saturating_add(snapshot.memory_bytes());
-        if self.memory_bytes > MAX_DAYS_BYTES {
-            let source = BodyError::TooLarge(MAX_DAYS_BYTES);
+        if self.memory_bytes > self.max_memory_bytes {
+            let source = BodyError::TooLarge(self.max_memory_bytes);
             return Err(SourceError::Body { what: SCORES, source });
         }
         self.snapshots.insert(day, snapshot);
@@ -205,6 +208,12 @@ impl ScoresReader<'_> {
     }
 }
 
+/// The memory that the days from `oldest` to `today` may take, in bytes.
+fn max_memory_bytes(oldest: Day, today: Day) -> usize {
+    let days = today.number().saturating_sub(oldest.number()).saturating_add(1);
+    usize::try_from(days).unwrap_or(1).clamp(3, 90).saturating_mul(MAX_DAY_BYTES)
+}
+
 #[derive(Default)]
 struct ProfilesReader {
     parts: Vec<wire::ProfileParts>,
@@ -222,12 +231,6 @@ impl ProfilesReader {
             return Ok(PageOutcome::default());
         };
 
-        self.bytes = self.bytes.saturating_add(body.len());
-        if self.bytes > MAX_CATALOG_BYTES {
-            let source = BodyError::TooLarge(MAX_CATALOG_BYTES);
-            return Err(SourceError::Body { what: PROFILES, source });
-        }
-
         let page =
             wire::page(body).map_err(|source| SourceError::Wire { what: PROFILES, source })?;
         for item in &page.items {
@@ -240,6 +243,16 @@ impl ProfilesReader {
                 Err(error) => drop(self.first_error.get_or_insert(error)),
             }
         }
+        self.bytes = self.bytes.saturating_add(body.len());
+        if self.bytes > MAX_CATALOG_BYTES {
+            let source = BodyError::TooLarge(MAX_CATALOG_BYTES);
+            // A profile that is too large is the more exact reason.
+            return Err(match self.first_error.take() {
+                Some(source) => SourceError::Wire { what: PROFILES, source },
+                None => SourceError::Body { what: PROFILES, source },
+            });
+        }
+
         if let Some(warning) = warning {
             self.warning.get_or_insert_with(|| warning.to_owned());
         }

@@ -445,18 +445,17 @@ impl Deliverer {
     }
 }
 
-/// The wait after the given number of failures in a row.
+/// The wait after the given number of failures in a row. A wait that the receiver requests never
+/// shortens it.
 fn backoff(error: &DeliveryError, failures: u32) -> Duration {
+    let doubled =
+        FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
+    // Half of the wait is random, so that many forwarders do not retry at the same time.
+    let wait = doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0);
+
     match error {
         DeliveryError::Sink(Failure::Misconfigured { .. }) => PARKED_WAIT,
-        DeliveryError::Sink(Failure::Retry { after: Some(after), .. }) => {
-            (*after).max(FIRST_BACKOFF)
-        }
-        _ => {
-            let doubled =
-                FIRST_BACKOFF.saturating_mul(1 << (failures - 1).min(10)).min(MAX_BACKOFF);
-            // Half of the wait is random, so that many forwarders do not retry at the same time.
-            doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0)
-        }
+        DeliveryError::Sink(Failure::Retry { after: Some(after), .. }) => (*after).max(wait),
+        _ => wait,
     }
 }

@@ -82,7 +82,8 @@ const ECS: Choice<FormatName> = Choice { name: FormatName::Ecs.as_str(), value: 
 const INDEX_NAME: NameRule = NameRule {
     is_allowed: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'),
     characters: "lowercase letters, digits, `.`, `_` and `-`",
-    not_first: &['_', '-'],
+    // A name that begins with a dot is that of a hidden or a system index.
+    not_first: &['.', '_', '-'],
     max_bytes: 255,
 };
 

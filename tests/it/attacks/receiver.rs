@@ -122,6 +122,32 @@ fn bulk_replies_with_many_items_are_refused() {
     }
 }
 
+/// Attack: a server answers with interim responses without an end. They occupy the worker of the
+/// daemon, but a health check is answered.
+///
+/// Regression: the health endpoint had the same worker, and did not respond for seconds.
+#[test]
+fn endless_interim_responses_never_silence_health() {
+    let server = HostileServer::new(|connection: &mut dyn Connection| {
+        read_until(connection, b"\r\n\r\n")?;
+        flood(connection, b"HTTP/1.1 100 Continue\r\n\r\n", 64 << 20)
+    });
+    let url = format!("http://127.0.0.1:{}", server.port);
+
+    let mut graph = Workspace::against(&url);
+    graph.file_sink("local");
+    for mut workspace in [
+        workspace(&format!("type = \"http\"\nurl = \"{url}\"")),
+        workspace(&format!("type = \"otlp\"\nurl = \"{url}\"")),
+        graph,
+    ] {
+        let before = server.attacks();
+        let daemon = ObservedDaemon::start(&mut workspace);
+        eventually("the attack has ended", || server.attacks() > before);
+        daemon.end();
+    }
+}
+
 /// Attack: a receiver closes the connection in the middle of a response with status 200, or
 /// announces more than it sends. The outcome is unknown, so the batch is sent again.
 ///
