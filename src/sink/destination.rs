@@ -84,6 +84,7 @@ impl Destination {
     }
 
     /// The same destination, which must not have this name.
+    #[cfg(any(feature = "kafka", test))]
     #[must_use]
     pub(super) fn other_than(self, reserved: &str) -> Self {
         Self { reserved: Some(reserved.to_owned()), ..self }
