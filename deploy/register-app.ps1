@@ -176,8 +176,15 @@ function Test-OnlyOne {
     return $named['List'].Count -eq 1
 }
 
-# Ends the script if another user can write to the directory of the key. That user could exchange the key, or put a FIFO
-# in its place that receives it.
+# Prints the directories above a directory in which other users can replace what leads to it.
+$above = 'path=$(cd "$1" && pwd -P)
+    while [ "$path" != / ]; do
+        path=$(dirname "$path")
+        find "$path" -prune \( \( ! -user 0 ! -user "$(id -u)" \) -o \( -perm -0020 -o -perm -0002 \) ! -perm -1000 \)
+    done | head -n 1'
+
+# Ends the script if another user can write to the directory of the key, or replace it. That user could exchange the key,
+# or put a FIFO in its place that receives it.
 function Assert-Directory {
     if ($IsWindows) { return }
     $user = id '-u'
@@ -185,6 +192,11 @@ function Assert-Directory {
     if ($foreign) { Stop-Script "``$Out`` belongs to another user" 'use a directory that belongs to the user who runs this script' }
     $writable = find '-H' $Out '-prune' '(' '-perm' '-0020' '-o' '-perm' '-0002' ')'
     if ($writable) { Stop-Script "other users can write to ``$Out``" "use a directory with mode 0755 or 0700, or run ``chmod go-w $Out``" }
+    $replaceable = sh '-c' $above 'sh' $Out
+    if ($replaceable) {
+        Stop-Script "other users can replace ``$Out``, because they can write to ``$replaceable``" `
+            'use a directory below one that only you and root can change'
+    }
 }
 
 # Creates the key and the certificate. The key is stored before the application is created, so that it cannot get lost.

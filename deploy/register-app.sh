@@ -71,6 +71,16 @@ out="$(cd "$out" && pwd -P)"
 [ -O "$out" ] || fail "\`$out\` belongs to another user" "use a directory that belongs to the user who runs this script"
 [ -z "$(find "$out" -prune \( -perm -0020 -o -perm -0002 \))" ] ||
     fail "other users can write to \`$out\`" "use a directory with mode 0755 or 0700, or run \`chmod go-w $out\`"
+# So could a user who can replace one of the directories above it. In a sticky directory, users replace only their own.
+above="$(
+    path="$out"
+    while [ "$path" != / ]; do
+        path="$(dirname "$path")"
+        find "$path" -prune \( \( ! -user 0 ! -user "$EUID" \) -o \( -perm -0020 -o -perm -0002 \) ! -perm -1000 \)
+    done | head -n 1
+)"
+[ -z "$above" ] || fail "other users can replace \`$out\`, because they can write to \`$above\`" \
+    "use a directory below one that only you and root can change"
 pem="$out/$name.pem"
 resume="run \`register-app.sh --name $name --out $out"
 [ "$audience" = AzureADMyOrg ] || resume+=" --multi-tenant"

@@ -31,7 +31,8 @@ use rustix::{
 pub use directory::{FileAccess, NewFileMode, OwnedDirectory};
 pub use error::FileError;
 pub use handed_down::{
-    HandedDown, VARIABLE, acts_for_root, list_directory, opened_by_root, receive_files,
+    HandedDown, VARIABLE, acts_for_root, is_only_of_root, list_directory, opened_by_root,
+    receive_files,
 };
 pub use secret::{read_secret, require_protected, require_protected_name};
 pub use walk::{PathOwner, is_root, owner_of};

@@ -1,11 +1,15 @@
 //! Opens a page in a browser. The browser and its helpers get an environment without the secrets
-//! and settings of this process; only [`INHERITED`] and [`INHERITED_PREFIX`] are passed on.
+//! and settings of this process; only [`INHERITED`] and [`INHERITED_PREFIX`] are passed on. A
+//! command that root executes as another user starts no browser: that user could trace it, and
+//! control the terminal of root.
 
 use std::{
     ffi::OsString,
     io::IsTerminal,
     process::{Command, Stdio},
 };
+
+use crate::files;
 
 /// The variables that a desktop requires to find and start a browser.
 const INHERITED: &[&str] = &[
@@ -30,7 +34,7 @@ const INHERITED_PREFIX: &str = "XDG_";
 pub(super) fn open(url: &str) {
     let has_display =
         std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some();
-    if has_display && std::io::stderr().is_terminal() {
+    if has_display && std::io::stderr().is_terminal() && !files::acts_for_root() {
         let _ = Command::new("xdg-open")
             .arg(url)
             .env_clear()

@@ -97,7 +97,8 @@ impl<'a> HostChecks<'a> {
         findings.add_errors(errors);
     }
 
-    /// Adds an error for each file and directory of the configuration that all users can change.
+    /// Adds an error for each file and directory of the configuration that all users can change, and
+    /// a warning for each file that only the service could change.
     pub(super) fn check_sources(&self, findings: &mut Findings) {
         let sources = &self.configuration.inspection.sources;
         let directories = sources
@@ -108,11 +109,31 @@ impl<'a> HostChecks<'a> {
         let changed = changed.map(|path| require_protected(&path));
         let replaced = sources.iter().map(|path| require_protected_name(path));
 
+        if acts_for_root() {
+            let is_changeable = |path: &&PathBuf| access(path.as_path(), Access::WRITE_OK).is_ok();
+            let own = sources.iter().filter(is_changeable).map(|path| self.untrusted(path));
+            findings.add_warnings(own.map(Fault::elsewhere));
+        }
+
         let errors = changed.chain(replaced).filter_map(unprotected);
         let explanations = errors.map(|error| Explanation::of(&error));
         let mut seen = BTreeSet::new();
         let new = explanations.filter(|explanation| seen.insert(explanation.message.clone()));
         findings.add_errors(new.map(Fault::elsewhere));
+    }
+
+    /// The warning about a file of the configuration that the service can change.
+    fn untrusted(&self, source: &Path) -> Explanation {
+        let message = format!(
+            "the user `{}` of the service can change `{}`, so commands of root use only secrets that this user can read",
+            self.user.name,
+            source.display()
+        );
+        let hint = format!(
+            "make root the owner of the file, with the group `{}` and mode 640",
+            self.user.group
+        );
+        Explanation::new(message).with_hint(hint)
     }
 
     /// Adds an error for each secret and private key that other users can change or replace, and a
@@ -283,7 +304,8 @@ impl<'a> HostChecks<'a> {
             return None;
         }
         let error = std::io::Error::from(try_creation(nearest).err()?);
-        let commands = format!("as root, run `install -d -m 700 -o {} {shown}`", user.name);
+        let commands =
+            format!("as root, run `install -d -m 700 -o {} -g {} {shown}`", user.name, user.group);
         let reason = format!(
             "it does not exist, and no directory can be created in `{}`: {}",
             nearest.display(),
@@ -394,14 +416,19 @@ fn exposures(path: &Path) -> Vec<(Exposure, Explanation)> {
     };
     let access = access.map(|(exposure, verb)| {
         let message = format!("every user of this host can {verb} the secret in `{file}`");
-        (exposure, Explanation::new(message).with_hint(format!("run `chmod 640 {file}`")))
+        // A link that another user has planted would apply the command to its target.
+        let hint = match owner_of(path.parent().unwrap_or(Path::new("/"))) {
+            Ok(PathOwner::Root) => format!("run `chmod 640 {file}`"),
+            _ => "change the mode of the file to 640 as its owner".to_owned(),
+        };
+        (exposure, Explanation::new(message).with_hint(hint))
     });
 
     let directory = unprotected(require_protected_name(path));
     let directory = directory.map(|error| (Exposure::Change, Explanation::of(&error)));
     let owner = foreign_owner(found.uid(), geteuid().as_raw()).map(|owner| {
         let message = format!("the secret in `{file}` belongs to another user (ID {owner})");
-        let hint = "run `chown` so that the file belongs to root or to the user of the service";
+        let hint = "move the file to a directory of root, so that it belongs to root or to the user of the service";
         (Exposure::Own, Explanation::new(message).with_hint(hint))
     });
     directory.into_iter().chain(access).chain(owner).collect()

@@ -79,8 +79,12 @@ impl Identity {
             // systemd would create it when the service starts for the first time.
             user.own(&OwnedDirectory::prepare(&directory)?)?;
         }
-        let handed_down = hand_down(config, configuration.as_ref(), command, &user)?;
-        let environment = inherited(configuration.as_ref());
+        // Another user could name a secret of root in its configuration, and its own receiver.
+        let trusted = configuration.as_ref().filter(|configuration| {
+            configuration.inspection.sources.iter().all(|path| files::is_only_of_root(path))
+        });
+        let handed_down = hand_down(config, trusted, command, &user)?;
+        let environment = inherited(trusted);
         Ok(Self::Owner(Box::new(StateOwner { user, directory, handed_down, environment })))
     }
 }
@@ -168,7 +172,7 @@ fn inherited(configuration: Option<&Configuration>) -> Vec<(OsString, OsString)>
 }
 
 /// Opens the files that the command may read and the user cannot: those of the configuration, those
-/// that it names, secrets, and those that the caller names.
+/// that the caller names, and those that a configuration names that only root can change.
 fn hand_down(
     config: &Path,
     configuration: Option<&Configuration>,

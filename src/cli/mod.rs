@@ -309,8 +309,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandFailure> {
 }
 
 /// The number of threads that run asynchronous tasks. Calls that block run on other threads, so one
-/// is enough.
-pub const WORKER_THREADS: usize = 1;
+/// is enough for the work. The second runs the other tasks while a peer sends so fast that the HTTP
+/// client does not stop reading; see `docs/contributing/decisions/0068-replies-have-a-budget.md`.
+pub const WORKER_THREADS: usize = 2;
 /// The number of threads that wait for SQLite and for files. All of them wait for the same disk,
 /// and each has a stack, so more threads would use memory without being faster.
 pub const MAX_BLOCKING_THREADS: usize = 8;

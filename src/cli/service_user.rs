@@ -49,7 +49,7 @@ impl ServiceUser {
         }
         Ok(match files::owner_of(directory)? {
             PathOwner::Root => None,
-            PathOwner::User { uid, gid } => Some(Accounts::read().user(uid, gid)),
+            PathOwner::User { uid, gid } => Some(Accounts::read().owner(uid, gid)),
         })
     }
 
@@ -137,6 +137,14 @@ impl Accounts {
         }
     }
 
+    /// The owner of a directory with this group. The processes of a user whom the system knows have
+    /// the group of that user, and those of any other user that of the directory.
+    fn owner(&self, user: u32, group: u32) -> ServiceUser {
+        let fields = lines(&self.users).find(|fields| number(fields, 2) == Some(user));
+        let own = fields.and_then(|fields| number(&fields, 3));
+        self.user(user, own.unwrap_or(group))
+    }
+
     fn user_named(&self, name: &str) -> Option<ServiceUser> {
         let fields = lines(&self.users).find(|fields| fields.first().copied() == Some(name))?;
         Some(self.user(number(&fields, 2)?, number(&fields, 3)?))
@@ -192,5 +200,9 @@ mod tests {
         assert_eq!((unknown.name.as_str(), unknown.group.as_str()), ("4711", "4712"));
         assert_eq!(unknown.groups, [4_712]);
         assert_eq!(accounts.user_named("www"), None);
+
+        // Regression: with a directory of the group of root, root judged what this group can read.
+        assert_eq!(accounts.owner(998, 0), accounts.user(998, 997));
+        assert_eq!(accounts.owner(4_711, 4_712), unknown);
     }
 }

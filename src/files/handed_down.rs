@@ -9,7 +9,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -17,12 +20,12 @@ use std::{
 use fs_err::File;
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
-    io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
+    io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd},
     process::geteuid,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FileError, walk::open_input_as_root};
+use super::{FileError, metadata, walk::open_input_as_root};
 
 /// The environment variable with the descriptors that a process has received. No other process may
 /// inherit it.
@@ -34,6 +37,8 @@ const MAX_FILES: usize = 256;
 const MAX_NAMES: usize = 400;
 /// Lower numbers are those of the standard streams.
 const FIRST_DESCRIPTOR: RawFd = 3;
+/// The permission bits with which others than the owner can change a file.
+const WRITE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 
 /// Open files by their paths, and the names in directories by their paths.
 #[derive(Debug, Default)]
@@ -89,12 +94,13 @@ impl HandedDown {
     }
 
     /// The value of [`VARIABLE`] for a program that is executed next. It inherits exactly these
-    /// descriptors.
+    /// descriptors and the standard streams, and none that the caller of this process left open.
     ///
     /// # Errors
     ///
     /// Fails if a descriptor cannot be changed.
     pub fn variable(&self) -> io::Result<String> {
+        close_all_when_executed()?;
         let mut table = DescriptorTable::default();
         for (path, file) in &self.files {
             let Some(path) = path.to_str() else { continue };
@@ -140,6 +146,13 @@ impl HandedDown {
                 .collect(),
         }
     }
+}
+
+/// Whether only root can change a file: root owns it and everything that leads to it, and no group
+/// can write to it.
+pub fn is_only_of_root(path: &Path) -> bool {
+    let found = open_input_as_root(path).and_then(|file| metadata(&file));
+    found.is_ok_and(|found| found.uid() == 0 && found.mode() & WRITE_BY_GROUP_OR_OTHERS == 0)
 }
 
 /// Takes over the files that root has opened for this process, so that no child inherits them.
@@ -190,6 +203,31 @@ fn current() -> &'static HandedDown {
     KEPT.get().unwrap_or_else(|| RECEIVED.get_or_init(HandedDown::received))
 }
 
+/// Marks all descriptors of this process, except the standard streams, so that a program that is
+/// executed does not inherit them.
+fn close_all_when_executed() -> io::Result<()> {
+    for entry in fs_err::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let descriptor = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        if let Some(descriptor) = descriptor.filter(|number| *number >= FIRST_DESCRIPTOR) {
+            // The descriptor of the listing itself is closed afterwards.
+            set_close_on_exec(descriptor)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_close_on_exec(descriptor: RawFd) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "no safe function refers to a descriptor by its number")]
+    // SAFETY: The number is used only for this call, and the kernel rejects one that is not open.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    match fcntl_setfd(descriptor, FdFlags::CLOEXEC) {
+        // Another thread has closed it.
+        Ok(()) | Err(Errno::BADF) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Duplicates a descriptor that this process has received. No child inherits either of the two.
 pub(super) fn receive(descriptor: RawFd, path: PathBuf) -> Option<File> {
     if descriptor < FIRST_DESCRIPTOR {
@@ -202,4 +240,44 @@ pub(super) fn receive(descriptor: RawFd, path: PathBuf) -> Option<File> {
     fcntl_setfd(received, FdFlags::CLOEXEC).ok()?;
     let own = fcntl_dupfd_cloexec(received, FIRST_DESCRIPTOR).ok()?;
     Some(File::from_parts(own.into(), path))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::fcntl_getfd;
+
+    use super::*;
+
+    /// Regression: a program that root executed as another user inherited the files that the shell
+    /// of root had left open.
+    #[test]
+    fn only_handed_files_are_inherited() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs_err::write(&path, "content").unwrap();
+        let left_open = File::open(&path).unwrap();
+        fcntl_setfd(&left_open, FdFlags::empty()).unwrap();
+
+        let mut handed_down = HandedDown::default();
+        handed_down.insert(&path, File::open(&path).unwrap());
+        let variable = handed_down.variable().unwrap();
+        assert_eq!(fcntl_getfd(&left_open).unwrap(), FdFlags::CLOEXEC);
+        let handed = &handed_down.files[&path];
+        assert_eq!(fcntl_getfd(handed).unwrap(), FdFlags::empty());
+        assert!(variable.contains(&format!(":{}", handed.as_raw_fd())), "{variable}");
+    }
+
+    #[test]
+    fn files_of_others_are_not_only_of_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        fs_err::write(&path, "content").unwrap();
+        for (mode, expected) in [(0o640, true), (0o660, false), (0o646, false)] {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs_err::set_permissions(&path, permissions).unwrap();
+            let is_root = geteuid().is_root();
+            assert_eq!(is_only_of_root(&path), expected && is_root, "{mode:o}");
+        }
+        assert!(!is_only_of_root(&directory.path().join("missing")));
+    }
 }

@@ -7,7 +7,9 @@ use std::{os::unix::fs::MetadataExt, path::Path};
 use fs_err::File;
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 
-use super::{FileError, metadata, open_regular, opened_by_root, read_all, require_regular};
+use super::{
+    FileError, metadata, opened_by_root, read_all, require_regular, walk::open_protected_parent,
+};
 
 /// The permission of a mode that lets users change the file who are neither its owner nor in its
 /// group.
@@ -35,23 +37,19 @@ pub fn read_secret(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => open_in_directory(path),
         opened => opened,
     };
-    let file = opened?;
-    require_protected_directory(parent_of(path))?;
-    read_checked(&file, limit)
+    read_checked(&opened?, limit)
 }
 
-/// Fails if all users can replace a file: if they can write to the directory of its name, or to the
-/// one in which the file is after links are followed. A sticky directory is permitted, because
-/// users can replace only their own files there.
+/// Fails if all users can replace a file: if they can write to a directory that leads to it, before
+/// or after links are followed. A sticky directory is permitted, because users can replace only
+/// their own files there.
 ///
 /// # Errors
 ///
 /// Fails with [`FileError::WritableByOthers`] for the directory, and with [`FileError::Io`] if it
 /// cannot be examined.
 pub fn require_protected_name(path: &Path) -> Result<(), FileError> {
-    let resolved = path.canonicalize().map_err(FileError::io("open", path))?;
-    require_protected_directory(parent_of(&resolved))?;
-    require_protected_directory(parent_of(path))
+    open_protected_parent(path).map(drop)
 }
 
 /// Fails if all users can change the content of a file, or create files in a directory.
@@ -75,14 +73,7 @@ fn read_checked(file: &File, limit: u64) -> Result<Vec<u8>, FileError> {
 /// Opens a file relative to the descriptor of its directory, so that the file is in the directory
 /// whose permissions were examined.
 fn open_in_directory(path: &Path) -> Result<File, FileError> {
-    let resolved = path.canonicalize().map_err(FileError::io("open", path))?;
-    let (Some(parent), Some(name)) = (resolved.parent(), resolved.file_name()) else {
-        // The root directory, which is not a file.
-        return open_regular(path);
-    };
-
-    let directory = open_path(parent, OFlags::DIRECTORY)?;
-    require_not_replaceable(&directory)?;
+    let (directory, name) = open_protected_parent(path)?;
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let opened = openat(&directory, name, flags, Mode::empty());
@@ -91,17 +82,10 @@ fn open_in_directory(path: &Path) -> Result<File, FileError> {
     Ok(file)
 }
 
-fn require_protected_directory(path: &Path) -> Result<(), FileError> {
-    require_not_replaceable(&open_path(path, OFlags::DIRECTORY)?)
-}
-
-/// Fails if all users can replace the files of an open directory.
-fn require_not_replaceable(directory: &File) -> Result<(), FileError> {
-    let replaceable = metadata(directory)?.mode() & (OTHERS_WRITE | STICKY) == OTHERS_WRITE;
-    if replaceable && !is_read_only(directory) {
-        return Err(FileError::WritableByOthers(directory.path().to_owned()));
-    }
-    Ok(())
+/// Whether all users can replace the files of an open directory.
+pub(super) fn is_replaceable(directory: &File) -> Result<bool, FileError> {
+    let is_open = metadata(directory)?.mode() & (OTHERS_WRITE | STICKY) == OTHERS_WRITE;
+    Ok(is_open && !is_read_only(directory))
 }
 
 /// Opens anything only as a path, which requires no permission for it and waits for nothing.
@@ -115,15 +99,6 @@ fn open_path(path: &Path, additional: OFlags) -> Result<File, FileError> {
 /// directory has mode 0777.
 fn is_read_only(file: &File) -> bool {
     fstatvfs(file).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
-}
-
-/// The directory that contains the name of a file.
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => path,
-    }
 }
 
 #[cfg(test)]
@@ -198,10 +173,30 @@ mod tests {
         assert!(require_protected_name(&at("missing")).is_err());
     }
 
+    /// Regression: only the directory of the name and that of the file were examined, so users could
+    /// replace a parent directory, or a link between the two.
     #[test]
-    fn names_have_a_directory() {
-        for (path, parent) in [("a", "."), ("a/b", "a"), ("/a", "/"), ("/", "/"), ("", "")] {
-            assert_eq!(parent_of(Path::new(path)), Path::new(parent), "{path}");
+    fn everything_that_leads_to_a_secret_is_protected() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs_err::create_dir_all(at("open/secrets")).unwrap();
+        fs_err::create_dir(at("closed")).unwrap();
+        fs_err::write(at("open/secrets/a"), "s3cret").unwrap();
+        fs_err::write(at("closed/b"), "s3cret").unwrap();
+        symlink("../closed", at("open/link")).unwrap();
+        symlink("open/link/b", at("c")).unwrap();
+        symlink(at("c"), at("closed/d")).unwrap();
+
+        for (mode, is_used) in [(0o755, true), (0o777, false), (0o1777, true)] {
+            fs_err::set_permissions(at("open"), std::fs::Permissions::from_mode(mode)).unwrap();
+            for name in ["open/secrets/a", "open/secrets/../secrets/a", "c", "closed/d"] {
+                let read = read_secret(&at(name), 64);
+                assert_eq!(read.is_ok(), is_used, "{name} {mode:o}: {read:?}");
+                assert_eq!(require_protected_name(&at(name)).is_ok(), is_used, "{name} {mode:o}");
+            }
+            assert_eq!(read_secret(&at("closed/b"), 64).unwrap(), b"s3cret");
         }
+        symlink("loop", at("loop")).unwrap();
+        assert!(read_secret(&at("loop"), 64).is_err());
     }
 }

@@ -16,7 +16,7 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{FileError, metadata};
+use super::{FileError, metadata, secret::is_replaceable};
 
 /// The number of links that a path may contain, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -50,6 +50,8 @@ struct Walk {
     foreign: Vec<ForeignComponent>,
     /// The number of links that have been followed.
     links: usize,
+    /// The first directory in which all users can replace what the path leads through.
+    replaceable: Option<PathBuf>,
 }
 
 /// A directory or link of another user than root.
@@ -123,6 +125,41 @@ pub(super) fn open_as_root(
     }
 }
 
+/// Opens the directory that contains a file, as a path, and returns it with the name of the file
+/// there, which is not a link. Follows the links of any user.
+///
+/// # Errors
+///
+/// Fails with [`FileError::WritableByOthers`] if all users can replace the file, or a directory or
+/// link that leads to it. In a sticky directory, users can replace only what belongs to them.
+pub(super) fn open_protected_parent(path: &Path) -> Result<(File, OsString), FileError> {
+    let mut path = std::path::absolute(path).map_err(FileError::io("resolve", path))?;
+    for _ in 0..MAX_LINKS {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(FileError::NotRegular(path));
+        };
+        let mut walk = Walk::along(parent)?;
+        walk.note_replaceable()?;
+        if let Some(replaceable) = walk.replaceable {
+            return Err(FileError::WritableByOthers(replaceable));
+        }
+        if !walk.remaining.is_empty() {
+            return Err(FileError::io("open", &path)(Errno::NOENT));
+        }
+
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(&walk.directory, name, flags, Mode::empty());
+        let found = File::from_parts(found.map_err(FileError::io("open", &path))?.into(), &path);
+        if !metadata(&found)?.is_symlink() {
+            return Ok((walk.directory, name.to_owned()));
+        }
+        let target = readlinkat(&found, "", Vec::<u8>::new());
+        let target = target.map_err(FileError::io("read", &path))?;
+        path = parent.join(OsString::from_vec(target.into_bytes()));
+    }
+    Err(FileError::io("open", &path)(Errno::LOOP))
+}
+
 /// Opens a file of any kind for reading, without waiting, after checking that everything that leads
 /// to it belongs to root.
 pub(super) fn open_input_as_root(path: &Path) -> Result<File, FileError> {
@@ -179,6 +216,7 @@ impl Walk {
             remaining: components(&absolute),
             foreign: Vec::new(),
             links: 0,
+            replaceable: None,
         };
 
         while let Some(name) = walk.remaining.pop() {
@@ -192,6 +230,7 @@ impl Walk {
 
     /// Enters a directory, or replaces a link by the components of its target.
     fn enter(&mut self, name: &OsStr) -> Result<Existence, FileError> {
+        self.note_replaceable()?;
         let path = self.directory.path().join(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // With this flag, the kernel also mounts a directory of an automounter. A link is opened
@@ -218,6 +257,13 @@ impl Walk {
             return Err(FileError::io("open", opened.path())(Errno::NOTDIR));
         }
         Ok(Existence::Found)
+    }
+
+    fn note_replaceable(&mut self) -> Result<(), FileError> {
+        if self.replaceable.is_none() && is_replaceable(&self.directory)? {
+            self.replaceable = Some(self.directory.path().to_owned());
+        }
+        Ok(())
     }
 
     fn note_owner(&mut self, component: &File, uid: u32, kind: ComponentKind) {

@@ -62,6 +62,7 @@ const ELSEWHERE: &[(&str, Coverage)] = &[
     ("gpg ", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
     ("gpgv ", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
     ("sha256sum --check", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
+    ("grep --fixed-strings", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
     ("rpmkeys ", Test("attacks/supply_chain.rs", "changed_packages_do_not_verify")),
     ("install -m 640", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     ("openssl req", Test("manual.rs", "a_self_signed_certificate_is_accepted")),

@@ -531,7 +531,7 @@ def external(name):
     setattr(Interpreter, f"command_{name}", run)
 
 
-for program in ("chmod", "chgrp", "find", "getent", "id"):
+for program in ("chmod", "chgrp", "find", "getent", "id", "sh"):
     external(program)
 
 

@@ -234,6 +234,31 @@ fn registration_keys_need_a_private_directory() {
     }
 }
 
+/// Another user who can replace a directory above that of a new private key can replace the key.
+///
+/// Regression: only the directory itself was examined, and the key was written to a FIFO.
+#[test]
+fn registration_keys_need_private_ancestors() {
+    for script in SCRIPTS {
+        for (mode, code) in [(0o777, 1), (0o775, 1), (0o1777, 0), (0o755, 0)] {
+            let registration = Registration::new(&json!({}));
+            let above = registration.path("above");
+            std::fs::create_dir_all(above.join("keys/real")).unwrap();
+            symlink(above.join("keys/real"), registration.path("out")).unwrap();
+            set_mode(&above, mode);
+
+            let run = registration.run(script, &[]);
+            assert_eq!(run.code, code, "{script:?}: {mode:o}: {run:?}");
+            assert_eq!(registration.key().exists(), code == 0, "{script:?}: {mode:o}");
+            if code != 0 {
+                let message = format!("because they can write to `{}`", above.display());
+                assert!(run.stderr.contains(&message), "{script:?}: {}", run.stderr);
+                assert_eq!(registration.changes(), Vec::<String>::new(), "{script:?}: {mode:o}");
+            }
+        }
+    }
+}
+
 /// Another user reads a secret. Its permissions are reported, and rejected where that is required.
 #[test]
 fn secrets_that_all_users_can_read_are_reported() {

@@ -148,6 +148,29 @@ fn endless_interim_responses_never_silence_health() {
     }
 }
 
+/// Attack: as above, and without an end. While the attack is running, another sink delivers days
+/// of history in many requests.
+///
+/// Regression: one worker ran all tasks, so every sink waited for this response.
+#[test]
+fn endless_interim_responses_delay_no_other_sink() {
+    let server = HostileServer::new(|connection: &mut dyn Connection| {
+        read_until(connection, b"\r\n\r\n")?;
+        flood(connection, b"HTTP/1.1 100 Continue\r\n\r\n", usize::MAX)
+    });
+    let receiver = Endpoint::new("");
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let mut workspace = workspace(&format!("type = \"http\"\nurl = \"{url}\""));
+    workspace.extra = "initial_backfill_days = 20".to_owned();
+    let section = format!("type = \"http\"\nurl = \"{}\"\nbatch_size = \"4KiB\"", receiver.url);
+    workspace.sink("other", &section);
+
+    let daemon = ObservedDaemon::start(&mut workspace);
+    eventually("the other sink delivers", || receiver.accepted().len() > 50);
+    assert_eq!(server.attacks(), 0, "the attack has ended before the delivery");
+    daemon.end();
+}
+
 /// Attack: a receiver closes the connection in the middle of a response with status 200, or
 /// announces more than it sends. The outcome is unknown, so the batch is sent again.
 ///

@@ -2,6 +2,7 @@
 //! directories, and triggers in a backup. Every test requires root. Start reading at
 //! [`no_command_of_root_uses_planted_files`].
 
+mod handed_down;
 mod trap;
 
 use std::{

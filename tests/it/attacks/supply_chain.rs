@@ -155,6 +155,13 @@ fn changed_packages_do_not_verify() {
         std::fs::write(release.path(name), kept).unwrap();
     }
 
+    // Regression: a package with a name that the list does not contain was ignored.
+    let renamed = "secure-score-forwarder_0.2.1-1_amd64.deb";
+    std::fs::rename(release.path(DEB), release.path(renamed)).unwrap();
+    let failed = release.verify_named(renamed).unwrap();
+    assert!(failed.starts_with("grep "), "{failed}");
+    std::fs::rename(release.path(renamed), release.path(DEB)).unwrap();
+
     // A list of checksums of the attacker's files, signed with the attacker's key.
     let genuine = std::fs::read(release.path("release-key.asc")).unwrap();
     let other = release.create_key("attacker");
@@ -377,20 +384,34 @@ impl SignedRelease {
         self.first_failure(|_| true)
     }
 
+    /// The first of the documented commands that fails for a package with another name.
+    fn verify_named(&self, name: &str) -> Option<String> {
+        const DOCUMENTED: &str = "secure-score-forwarder_0.2.0-1_amd64.deb";
+        let mut all = commands(&read("docs/how-to/verify-packages.md"));
+        assert!(all.iter().any(|command| command.contains(DOCUMENTED)), "{all:?}");
+        for command in &mut all {
+            *command = command.replace(DOCUMENTED, name);
+        }
+        self.first_failing(all.into_iter())
+    }
+
     /// The first of the documented commands for an `.rpm` that fails.
     fn verify_rpm(&self) -> Option<String> {
         self.first_failure(|command| command.starts_with("rpmkeys "))
     }
 
     fn first_failure(&self, is_selected: impl Fn(&str) -> bool) -> Option<String> {
+        let all = commands(&read("docs/how-to/verify-packages.md"));
+        assert!(all.len() >= 6, "{all:?}");
+        self.first_failing(all.into_iter().filter(|command| is_selected(command)))
+    }
+
+    fn first_failing(&self, mut all: impl Iterator<Item = String>) -> Option<String> {
         // Another user verifies, who has neither the keys nor the results of an earlier attempt.
         let home = tempfile::tempdir().unwrap();
         let _ = std::fs::remove_file(self.path("release-key.gpg"));
         let database = format!("rpmkeys --dbpath {} ", home.path().display());
-        let all = commands(&read("docs/how-to/verify-packages.md"));
-        assert!(all.len() >= 6, "{all:?}");
-
-        all.into_iter().filter(|command| is_selected(command)).find(|command| {
+        all.find(|command| {
             let command = command.replace("rpmkeys ", &database);
             let mut shell = Command::new("sh");
             shell.args(["-c", &command]).env("GNUPGHOME", home.path());

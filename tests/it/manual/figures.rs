@@ -42,7 +42,7 @@ const THROTTLE: &str = "src/source/throttle.rs";
 
 const MAX_REMOVED_PERCENT: &str = "const MAX_REMOVED_PERCENT: usize = 20;";
 const MIN_LIMITED_TENANTS: &str = "const MIN_LIMITED_TENANTS: usize = 10;";
-const WORKER_THREADS: &str = "const WORKER_THREADS: usize = 1;";
+const WORKER_THREADS: &str = "const WORKER_THREADS: usize = 2;";
 const BLOCKING_THREADS: &str = "const MAX_BLOCKING_THREADS: usize = 8;";
 const POLL_PERMITS: &str = "const POLL_PERMITS: usize = 8;";
 const BACKFILL_PERMITS: &str = "const PERMITS_PER_BACKFILL: u32 = 4;";
@@ -59,7 +59,7 @@ const DAILY_REQUESTS: &str = "const DAILY_REQUESTS: u32 = 7;";
 const DEAD_LETTERS: &str = "const MAX_DEAD_LETTERS: u32 = 50;";
 
 pub(super) const FIGURES: &[Figure] = &[
-    (ARCHITECTURE, "one worker thread", CLI, WORKER_THREADS),
+    (ARCHITECTURE, "two worker threads", CLI, WORKER_THREADS),
     (ARCHITECTURE, "at most eight threads for calls that block", CLI, BLOCKING_THREADS),
     (ARCHITECTURE, "there are eight,", ENGINE, POLL_PERMITS),
     (ARCHITECTURE, "takes four.", ENGINE, BACKFILL_PERMITS),
