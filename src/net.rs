@@ -2,25 +2,28 @@
 //! credential over plain HTTP to another host. Every HTTP client must start from `builder`, and
 //! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
 //! reqwest that have no limits. See decision 0048. `tls_config` builds the TLS configuration of
-//! every client, `connect` opens connections without HTTP, `tls` explains why TLS failed, and
-//! `failures` why a server cannot be reached. `credentials` decides to which addresses a credential
-//! may be sent.
+//! every client, `resolver` resolves host names, `connect` opens connections without HTTP, `tls`
+//! explains why TLS failed, and `failures` why a server cannot be reached. `credentials` decides to
+//! which addresses a credential may be sent.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod connect;
 mod credentials;
 mod failures;
+mod resolver;
 mod tls;
 mod tls_config;
 mod tls_probe;
 
 use std::{borrow::Cow, io::Read, path::Path, time::Duration};
 
+pub(crate) use connect::open_tcp;
 pub use connect::{ByteStream, ConnectError, TlsSettings, connect_tcp, connect_tls};
 pub use credentials::{CredentialChannel, is_platform_url, is_safe_platform_url, is_safe_url};
 pub use failures::{UnreachableCause, may_expect_tls};
 use reqwest::header::HeaderMap;
+pub(crate) use resolver::resolve;
 pub use tls::TlsFault;
 pub use tls_config::{ClientCertificate, install_crypto_provider, tls_config};
 #[cfg(test)]
@@ -159,6 +162,7 @@ fn limited(mut tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
         .http2_max_frame_size(MAX_FRAME_BYTES)
         .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .dns_resolver(resolver::system_resolver())
         .tls_backend_preconfigured(tls)
 }
 

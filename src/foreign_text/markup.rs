@@ -30,11 +30,14 @@ enum Markup {
 const MARKUP: [char; 14] = ['\\', '`', '*', '_', '[', ']', '<', '>', '#', '!', '|', '~', '$', '^'];
 /// The maximum number of characters of an HTML entity between `&` and `;`.
 const MAX_ENTITY_CHARS: usize = 32;
+/// The minimum number of letters of a top-level domain.
+const MIN_TOP_LEVEL_CHARS: usize = 2;
+/// The beginning of a label in the ASCII form of an internationalized name (RFC 5890, 2.3.2.5).
+const ASCII_PREFIX: [char; 4] = ['x', 'n', '-', '-'];
 
 /// The text on one line in which nothing is markup:
 ///
-/// - Links, mentions and references are changed as by [`chat`], and every `@` becomes `＠`, because
-///   `anna@contoso.example` would be a link too.
+/// - Links, mentions, references and `{{` are changed as by [`chat`].
 /// - Every other character that begins markup is escaped with a backslash.
 pub(super) fn markdown(text: &str, max: usize) -> String {
     rendered(&cut(&one_line(text), max), Markup::Markdown)
@@ -42,9 +45,12 @@ pub(super) fn markdown(text: &str, max: usize) -> String {
 
 /// The text on one line in which nothing is markup:
 ///
-/// - An `@` at the start of a word, which could mention a person or a channel, becomes `＠`.
+/// - Every `@` becomes `＠`, because it could mention a person or a channel, also after a letter, or
+///   be a part of an email address.
 /// - The brackets of a Markdown link are separated: `[text] (target)`.
-/// - A URL is broken by a space, so that no client makes it a link: `https: //example.com`.
+/// - URLs and the names of hosts are broken by spaces, so that no client makes them links:
+///   `https: //www .example .com`. Version numbers and abbreviations are not changed.
+/// - The braces of `{{`, which begins a function in an Adaptive Card, are separated.
 /// - A `<` before a word or a sign, such as in Slack's `<!here>`, becomes `‹`.
 /// - A `#` before a number or a word becomes `＃`.
 /// - `*`, `` ` ``, and `_` and `~` at the edge of a word, become similar characters, and so do
@@ -72,7 +78,7 @@ fn rendered(text: &str, markup: Markup) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for (index, &c) in chars.iter().enumerate() {
         let place = CharInText { before: &chars[..index], c, after: &chars[index + 1..] };
-        if place.push_without_link(markup, &mut out) {
+        if place.push_without_link(&mut out) {
             continue;
         }
         match markup {
@@ -84,19 +90,29 @@ fn rendered(text: &str, markup: Markup) -> String {
 }
 
 impl CharInText<'_> {
-    /// Appends a character that begins a link, a mention or a reference in another form. Returns
-    /// `false`, and appends nothing, for any other character.
-    fn push_without_link(self, markup: Markup, out: &mut String) -> bool {
-        let is_mention = markup == Markup::Markdown || !is_word(self.before.last());
+    /// Appends a character that begins a link, a mention, a reference or a function in another
+    /// form. Returns `false`, and appends nothing, for any other character.
+    fn push_without_link(self, out: &mut String) -> bool {
         let written = match self.c {
-            '@' if is_mention => "＠",
+            '@' => "＠",
             ':' if self.after.starts_with(&['/', '/']) => ": ",
-            '.' if ends_with_www(self.before) => " .",
+            '.' if ends_with_www(self.before) || self.is_in_host_name() => " .",
+            '{' if self.after.first() == Some(&'{') => "{ ",
             '#' if is_word(self.after.first()) && !is_word(self.before.last()) => "＃",
             _ => return false,
         };
         out.push_str(written);
         true
+    }
+
+    /// Whether a dot is between a label and what could be a top-level domain, as in `evil.example`.
+    /// In `v1.2` and `e.g. this`, it is not.
+    fn is_in_host_name(self) -> bool {
+        // Names can contain symbols, and clients differ in which ones they accept.
+        let ends_label = self.before.last().is_some_and(|c| {
+            c.is_alphanumeric() || matches!(c, '-' | '_') || !(c.is_ascii() || c.is_whitespace())
+        });
+        ends_label && (begins_with_top_level(self.after) || begins_with_ascii_prefix(self.after))
     }
 
     /// Appends a character with a backslash if Markdown would interpret it.
@@ -157,6 +173,23 @@ fn ends_with_www(text: &[char]) -> bool {
     end.len() == 3 && end.iter().all(|c| c.eq_ignore_ascii_case(&'w')) && !is_word(rest.last())
 }
 
+/// Whether the text begins with letters that could be a top-level domain. Those of `rc1` cannot,
+/// but in a text such as `com東1`, some clients end the name before the first letter that is not in
+/// ASCII.
+fn begins_with_top_level(text: &[char]) -> bool {
+    let count = text.iter().take_while(|c| c.is_alphabetic()).count();
+    let (letters, rest) = text.split_at(count);
+    let is_before_digit = rest.first().is_some_and(char::is_ascii_digit);
+    count >= MIN_TOP_LEVEL_CHARS && !(is_before_digit && letters.iter().all(char::is_ascii))
+}
+
+/// Whether the text begins with `xn--`, in any case.
+fn begins_with_ascii_prefix(text: &[char]) -> bool {
+    text.get(..ASCII_PREFIX.len()).is_some_and(|begin| {
+        begin.iter().zip(ASCII_PREFIX).all(|(c, expected)| c.eq_ignore_ascii_case(&expected))
+    })
+}
+
 /// Whether the text after an `&` is the rest of an HTML entity, such as `lt;` and `#60;`.
 fn is_entity(after: &[char]) -> bool {
     let mut name = after.iter().take(MAX_ENTITY_CHARS);
@@ -176,15 +209,15 @@ mod tests {
         let cases = [
             ("Require MFA for administrative roles", "Require MFA for administrative roles"),
             ("aad_mfa_all, 5 < 6 & 7 > 3, <5%", "aad_mfa_all, 5 < 6 & 7 > 3, <5%"),
-            ("by anna@contoso.example", "by anna@contoso.example"),
+            ("by anna@contoso.example", "by anna＠contoso .example"),
             ("@channel look", "＠channel look"),
             ("(@here)", "(＠here)"),
             ("<!here> <@U123> <users/all>", "‹!here> ‹＠U123> ‹users/all>"),
-            ("[x](http://evil.example)", "[x] (http: //evil.example)"),
-            ("[x][y] [y]: https://evil.example", "[x] [y] [y] : https: //evil.example"),
-            ("<https://evil.example|x>", "‹https: //evil.example|x>"),
-            ("see www.evil.example", "see www .evil.example"),
-            ("WWW.evil.example, awww.example", "WWW .evil.example, awww.example"),
+            ("[x](http://evil.example)", "[x] (http: //evil .example)"),
+            ("[x][y] [y]: https://evil.example", "[x] [y] [y] : https: //evil .example"),
+            ("<https://evil.example|x>", "‹https: //evil .example|x>"),
+            ("see www.evil.example", "see www .evil .example"),
+            ("WWW.evil.example, awww.example", "WWW .evil .example, awww .example"),
             ("*bold* _italic_ ~gone~ `code`", "∗bold∗ ＿italic＿ ∼gone∼ 'code'"),
             ("a*b*c, C#, see #12", "a∗b∗c, C#, see ＃12"),
             ("# heading", "＃ heading"),
@@ -193,15 +226,41 @@ mod tests {
             ("+ item", "＋ item"),
             ("-10.5, +1", "-10.5, +1"),
             ("line one\nline two\r\n\tthree", "line one line two three"),
-            ("\u{202e}gnp.exe\u{200f} \u{7}beep", "\u{fffd}gnp.exe\u{fffd} \u{fffd}beep"),
+            ("\u{202e}gnp.exe\u{200f} \u{7}beep", "\u{fffd}gnp .exe\u{fffd} \u{fffd}beep"),
             ("  \u{2028} ", ""),
             ("東京 @here", "東京 ＠here"),
+            ("東京@here x@everyone", "東京＠here x＠everyone"),
+            ("{{DATE(2026-11-22T10:00:00Z)}} {{{x", "{ {DATE(2026-11-22T10:00:00Z)}} { { {x"),
         ];
 
         for (text, expected) in cases {
             assert_eq!(chat(text, 100), expected, "{text}");
         }
         assert_eq!(chat("abcdef", 4), "abc…");
+    }
+
+    /// Regression: only `://` and `www.` were broken, so other names of hosts became links.
+    #[test]
+    fn names_of_hosts_become_inert() {
+        let cases = [
+            ("evil-login.com/reset", "evil-login .com/reset"),
+            ("(EVIL.COM:8080)", "(EVIL .COM:8080)"),
+            ("login.evil1.co.uk?x", "login.evil1 .co .uk?x"),
+            ("xn--e1awd7f.xn--p1ai", "xn--e1awd7f .xn--p1ai"),
+            ("пример.рф 例.中国。", "пример .рф 例 .中国。"),
+            ("❤.ws, evil\u{200b}.com", "❤ .ws, evil\u{fffd} .com"),
+            ("evil-.com evil_.com", "evil- .com evil＿ .com"),
+            ("evil.com東1 evil.comです", "evil .com東1 evil .comです"),
+            ("end.Next", "end .Next"),
+            ("v1.2, 71.2%, 10.0.0.7, 2.0.rc1", "v1.2, 71.2%, 10.0.0.7, 2.0.rc1"),
+            ("e.g. this, i.e. that, a.b", "e.g. this, i.e. that, a.b"),
+            ("The end. Next (.NET)…", "The end. Next (.NET)…"),
+        ];
+
+        for (text, expected) in cases {
+            assert_eq!(chat(text, 100), expected, "{text}");
+            assert_eq!(chat(expected, 100), expected, "it is changed once");
+        }
     }
 
     #[test]
@@ -216,14 +275,15 @@ mod tests {
             ("1) first", "1\\) first"),
             ("# heading, C#, see #12", "\\# heading, C\\#, see ＃12"),
             ("a | b", "a \\| b"),
-            ("[x](http://evil.example)", "\\[x\\](http: //evil.example)"),
-            ("![x](//evil.example/a.png)", "\\!\\[x\\](//evil.example/a.png)"),
-            ("<https://evil.example>", "\\<https: //evil.example\\>"),
+            ("[x](http://evil.example)", "\\[x\\](http: //evil .example)"),
+            ("![x](//evil.example/a.png)", "\\!\\[x\\](//evil .example/a .png)"),
+            ("<https://evil.example>", "\\<https: //evil .example\\>"),
             ("<img src=x> &lt;b&#62; &", "\\<img src=x\\> \\&lt;b\\&＃62; &"),
-            ("www.evil.example", "www .evil.example"),
+            ("www.evil.example", "www .evil .example"),
+            ("{{ site.title }}", "{ { site .title }}"),
             (
                 "@channel @org/team anna@contoso.example",
-                "＠channel ＠org/team anna＠contoso.example",
+                "＠channel ＠org/team anna＠contoso .example",
             ),
             ("```sh\nrm\n```", "\\`\\`\\`sh rm \\`\\`\\`"),
             ("~~gone~~ $x$ x^2", "\\~\\~gone\\~\\~ \\$x\\$ x\\^2"),
@@ -257,10 +317,22 @@ mod tests {
             let written = chat(&text, max);
             prop_assert!(written.chars().count() <= max);
             prop_assert!(!written.chars().any(is_hidden));
-            for markup in ["](", "][", "]:", "://", "*", "`", "<!", "<@", "<#", "<a"] {
+            for markup in ["](", "][", "]:", "://", "{{", "@", "*", "`", "<!", "<@", "<#", "<a"] {
                 prop_assert!(!written.contains(markup), "{written}");
             }
-            prop_assert!(!written.starts_with(['@', '#', '>']) && !written.contains(" @"));
+            prop_assert!(!written.starts_with(['#', '>']));
+        }
+
+        #[test]
+        fn no_host_remains_in_any_text(
+            host in "[a-z0-9][a-z0-9-]{0,9}\\.([a-zA-Z]{2,24}|xn--[a-z0-9]{1,9})",
+            before in "[ -~]{0,9}",
+            after in "([/:?,)> ].{0,9})?",
+        ) {
+            let text = format!("{before}{host}{after}");
+            for written in [chat(&text, 200), markdown(&text, 200)] {
+                prop_assert!(!written.contains(&host), "{written}");
+            }
         }
 
         #[test]
@@ -269,7 +341,7 @@ mod tests {
             prop_assert!(!written.chars().any(is_hidden));
             let interpreted = interpreted(&written);
             prop_assert!(!interpreted.contains(MARKUP) && !interpreted.contains('@'), "{written}");
-            for link in ["://", "www."] {
+            for link in ["://", "www.", "{{"] {
                 prop_assert!(!interpreted.contains(link), "{written}");
             }
             for block in ["- ", "+ ", "--", "==", "1. "] {

@@ -1,6 +1,7 @@
 //! Opens connections for the protocols that do not use HTTP: over TCP, and over TLS on any byte
-//! stream. The certificate files are read for each connection, so that renewed ones are used, and
-//! nothing but the handshake is sent. Start reading at [`connect_tcp`] and [`connect_tls`].
+//! stream. Host names are resolved by `resolver`, the certificate files are read for each
+//! connection, so that renewed ones are used, and nothing but the handshake is sent. Start reading
+//! at [`connect_tcp`] and [`connect_tls`].
 
 use std::{io, path::Path, sync::Arc};
 
@@ -12,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{CONNECT_TIMEOUT, ClientCertificate, ClientError, TlsFault, tls_config};
+use super::{CONNECT_TIMEOUT, ClientCertificate, ClientError, TlsFault, resolve, tls_config};
 
 /// A byte stream, in clear text or over TLS.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -53,9 +54,17 @@ pub enum ConnectError {
 ///
 /// Fails with [`ConnectError::Unreachable`].
 pub async fn connect_tcp(address: &str) -> Result<TcpStream, ConnectError> {
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let connected = timeout(CONNECT_TIMEOUT, open_tcp(address)).await;
     let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     connected.map_err(|error| ConnectError::Unreachable(address.to_owned(), error))
+}
+
+/// Connects to the first address of `host:port` that accepts the connection. The caller limits the
+/// time. Fails with the error of the lookup or of the last address.
+#[expect(clippy::disallowed_methods, reason = "the only permitted call, with resolved addresses")]
+pub(crate) async fn open_tcp(address: &str) -> io::Result<TcpStream> {
+    let addresses = resolve(address).await?;
+    TcpStream::connect(addresses.as_slice()).await
 }
 
 /// Completes a TLS handshake on a connection to `host:port` within ten seconds.

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{TlsFault, failures::may_expect_tls, install_crypto_provider};
+use super::{TlsFault, failures::may_expect_tls, install_crypto_provider, open_tcp};
 
 /// The limit for a probe, from connecting to the first bytes of the reply.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,7 +40,7 @@ pub enum TlsSupport {
 /// reply. Takes at most two seconds.
 pub async fn tls_support(address: &str) -> TlsSupport {
     let probe = async {
-        let Ok(stream) = TcpStream::connect(address).await else { return TlsSupport::Unknown };
+        let Ok(stream) = open_tcp(address).await else { return TlsSupport::Unknown };
         match start_of_reply(stream).await {
             Ok(start) if TlsFault::in_plain_text(&start).is_some() => TlsSupport::Offered,
             _ => TlsSupport::Absent,

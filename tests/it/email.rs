@@ -131,6 +131,17 @@ fn mail_is_retried_after_a_transient_reply() {
     assert!(mails.iter().all(|mail| mail.to.len() == 2 && !mail.encrypted));
 }
 
+/// Regression: `354` as the reply to a complete message counted as its acknowledgement.
+#[test]
+fn an_unexpected_reply_acknowledges_nothing() {
+    let server = MailServer::new();
+    server.reply_once("DATA.", "354 end with a dot");
+    server.reply_once("MAIL", "354 end with a dot");
+    let (workspace, file) = workspace(&server, "tls = \"none\"");
+    workspace.run_ok(&["once"]);
+    assert_eq!(sent(&server.mails()), sorted_ids(&records(&file)));
+}
+
 #[test]
 fn a_rejected_recipient_parks_the_sink() {
     let server = MailServer::new();

@@ -39,6 +39,19 @@ pub(super) struct Reply {
     pub lines: Vec<String>,
 }
 
+/// The reply to a command that has succeeded (RFC 5321, section 4.3.2, and RFC 4954, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExpectedReply {
+    /// Any code from 200 to 299: the command is completed.
+    Completion,
+    /// 235: the client is authenticated.
+    Authentication,
+    /// 334: the server requests a user name or a password.
+    Challenge,
+    /// 354: the server waits for the message.
+    MessageStart,
+}
+
 /// Connects to the mail server, encrypts the connection as the plan requires, and returns it with
 /// the extensions of the server. `hello` is the name of this host. Fails with `Misconfigured` if
 /// TLS is not possible or the certificate is not trusted, and with `Retry` if the server cannot be
@@ -55,7 +68,7 @@ pub(super) async fn connect(
         }
         Encryption::Implicit => {
             let mut connection = SmtpConnection::over(handshake(plan, tcp).await?);
-            greeting(&mut connection.0).await?.positive(NOT_GREETED)?;
+            greeting(&mut connection.0).await?.require(ExpectedReply::Completion, NOT_GREETED)?;
             connection
         }
         Encryption::StartTls => {
@@ -94,14 +107,15 @@ async fn request_tls(stream: &mut impl ByteStream, hello: &str) -> Result<(), Fa
     }
 
     let reply = exchange(stream, "STARTTLS").await?;
-    reply.positive("the mail server rejected STARTTLS").map(drop)
+    let what = "the mail server rejected STARTTLS";
+    reply.require(ExpectedReply::Completion, what).map(drop)
 }
 
 /// Reads the greeting of a server in plain text. A server that sends none is probed once, because
 /// it may expect TLS; a mail server rejects the beginning of a TLS handshake as a command.
 async fn plain_greeting(plan: &EmailPlan, stream: &mut TcpStream) -> Result<(), Failure> {
     let failure = match greeting(stream).await {
-        Ok(reply) => return reply.positive(NOT_GREETED).map(drop),
+        Ok(reply) => return reply.require(ExpectedReply::Completion, NOT_GREETED).map(drop),
         Err(failure) => failure,
     };
     let address = plan.server.address();
@@ -179,7 +193,7 @@ impl SmtpConnection {
     /// Introduces this host, and returns the extensions of the server.
     async fn introduce(&mut self, hello: &str) -> Result<Vec<String>, Failure> {
         let reply = self.command(&format!("EHLO {hello}")).await?;
-        Ok(reply.positive("the mail server rejected EHLO")?.lines)
+        Ok(reply.require(ExpectedReply::Completion, "the mail server rejected EHLO")?.lines)
     }
 }
 
@@ -212,17 +226,33 @@ impl Reply {
         Ok(Self { code, lines: lines.collect() })
     }
 
-    /// The reply if it is positive or asks for more. Otherwise fails as [`Self::failure`] does.
-    pub(super) fn positive(self, what: &str) -> Result<Self, Failure> {
-        if self.code < 400 { Ok(self) } else { Err(self.failure(what)) }
+    /// The reply if it is the expected one. Otherwise fails as [`Self::failure`] does.
+    pub(super) fn require(self, expected: ExpectedReply, what: &str) -> Result<Self, Failure> {
+        if expected.includes(self.code) { Ok(self) } else { Err(self.failure(what)) }
     }
 
-    /// The failure for a negative reply: a permanent one needs an operator, and a transient one is
-    /// retried. `what` is the operation that failed.
+    /// The failure for any other than the expected reply: a permanent one needs an operator, and a
+    /// transient one is retried. After a positive one, the outcome is unknown, so it is retried
+    /// too. `what` is the operation that failed.
     pub(super) fn failure(&self, what: &str) -> Failure {
         let message = ForeignText::new(&self.lines.join(" ")).for_message(MAX_MESSAGE_CHARS);
-        let reason = format!("{what}: {} {message}", self.code);
-        if self.code >= 500 { Failure::misconfigured(reason) } else { Failure::retry(reason) }
+        let reply = format!("{} {message}", self.code);
+        match self.code {
+            500.. => Failure::misconfigured(format!("{what}: {reply}")),
+            400..500 => Failure::retry(format!("{what}: {reply}")),
+            _ => Failure::retry(format!("{what}: unexpected reply {reply}")),
+        }
+    }
+}
+
+impl ExpectedReply {
+    const fn includes(self, code: u16) -> bool {
+        match self {
+            Self::Completion => matches!(code, 200..=299),
+            Self::Authentication => code == 235,
+            Self::Challenge => code == 334,
+            Self::MessageStart => code == 354,
+        }
     }
 }
 
@@ -275,7 +305,8 @@ mod tests {
         assert!(matches!(&failure, Failure::Misconfigured { hint: Some(_), .. }), "{failure}");
 
         let (mut client, _server) = server("421 try later\r\n").await;
-        let failure = greeting(&mut client).await.unwrap().positive(NOT_GREETED).unwrap_err();
+        let reply = greeting(&mut client).await.unwrap();
+        let failure = reply.require(ExpectedReply::Completion, NOT_GREETED).unwrap_err();
         assert!(matches!(&failure, Failure::Retry { .. }), "{failure}");
     }
 
@@ -298,6 +329,35 @@ mod tests {
         assert_eq!(failure.to_string(), "cannot send to `a@b`: 550 5.1.1 no \u{fffd}[31msuch user");
         assert!(matches!(failure, Failure::Misconfigured { .. }));
         assert!(matches!(Reply::parse("450 later\n").unwrap().failure("x"), Failure::Retry { .. }));
+    }
+
+    /// Regression: any reply below 400 was a success, such as 354 after a message.
+    #[test]
+    fn each_command_expects_its_own_reply() {
+        use ExpectedReply::{Authentication, Challenge, Completion, MessageStart};
+
+        for (code, accepted) in [
+            (200, &[Completion][..]),
+            (235, &[Completion, Authentication]),
+            (250, &[Completion]),
+            (251, &[Completion]),
+            (300, &[]),
+            (334, &[Challenge]),
+            (354, &[MessageStart]),
+            (399, &[]),
+            (400, &[]),
+            (599, &[]),
+        ] {
+            for expected in [Completion, Authentication, Challenge, MessageStart] {
+                let is_accepted = accepted.contains(&expected);
+                assert_eq!(expected.includes(code), is_accepted, "{code} {expected:?}");
+            }
+        }
+
+        let reply = Reply::parse("354 continue\n").unwrap();
+        let failure = reply.require(Completion, "x").unwrap_err();
+        assert_eq!(failure.to_string(), "x: unexpected reply 354 continue");
+        assert!(matches!(failure, Failure::Retry { .. }));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     config::EmailPlan,
-    connection::{SmtpConnection, connect},
+    connection::{ExpectedReply, SmtpConnection, connect},
 };
 use crate::sink::Failure;
 
@@ -51,8 +51,9 @@ impl SmtpSession {
             self.0.command(&format!("AUTH PLAIN {credentials}")).await?
         } else if offers(extensions, "LOGIN") {
             let what = "the mail server rejected AUTH LOGIN";
-            self.0.command("AUTH LOGIN").await?.positive(what)?;
-            self.0.command(&STANDARD.encode(user)).await?.positive(what)?;
+            let challenge = ExpectedReply::Challenge;
+            self.0.command("AUTH LOGIN").await?.require(challenge, what)?;
+            self.0.command(&STANDARD.encode(user)).await?.require(challenge, what)?;
             self.0.command(&STANDARD.encode(password)).await?
         } else {
             return Err(Failure::misconfigured(
@@ -62,7 +63,10 @@ impl SmtpSession {
 
         let what = format!("cannot authenticate as `{user}`");
         let hint = "correct `username` and the secret of `password`";
-        reply.positive(&what).map(drop).map_err(|failure| with_hint(failure, hint))
+        reply
+            .require(ExpectedReply::Authentication, &what)
+            .map(drop)
+            .map_err(|failure| with_hint(failure, hint))
     }
 
     /// Sends a message to all recipients. Fails with `TooLarge` if the server limits the size of a
@@ -73,7 +77,7 @@ impl SmtpSession {
         let reply = self.0.command(&format!("MAIL FROM:<{sender}>")).await?;
         let hint = "set `from` to an address that the server accepts";
         reply
-            .positive(&format!("cannot send from `{sender}`"))
+            .require(ExpectedReply::Completion, &format!("cannot send from `{sender}`"))
             .map_err(|failure| with_hint(failure, hint))?;
 
         for mailbox in &plan.to {
@@ -81,18 +85,18 @@ impl SmtpSession {
             let reply = self.0.command(&format!("RCPT TO:<{recipient}>")).await?;
             let hint = "correct the address in `to`, or remove it";
             reply
-                .positive(&format!("cannot send to `{recipient}`"))
+                .require(ExpectedReply::Completion, &format!("cannot send to `{recipient}`"))
                 .map_err(|failure| with_hint(failure, hint))?;
         }
 
         let what = "the mail server rejected the message";
-        self.0.command("DATA").await?.positive(what)?;
+        self.0.command("DATA").await?.require(ExpectedReply::MessageStart, what)?;
         let reply = self.0.message(message).await?;
         if reply.code == TOO_LARGE {
             let reason = reply.failure(what).to_string();
             return Err(Failure::TooLarge { reason, arrived: Vec::new() });
         }
-        reply.positive(what).map(drop)
+        reply.require(ExpectedReply::Completion, what).map(drop)
     }
 
     /// Ends the session. The outcome has no effect on what was sent.
@@ -195,6 +199,8 @@ mod tests {
         let accepted = "250 a\r\n250 b\r\n250 c\r\n354 d\r\n";
         for (reply, expected) in [
             ("450 greylisted\r\n", "retry"),
+            ("354 continue\r\n", "retry"),
+            ("334 continue\r\n", "retry"),
             ("552 too large\r\n", "too large"),
             ("554 spam\r\n", "misconfigured"),
             ("", "retry"),
@@ -207,6 +213,55 @@ mod tests {
                 other => panic!("{other}"),
             };
             assert_eq!(found, expected, "{reply}");
+        }
+    }
+
+    /// Regression: a reply of another class to any command counted as success, so a message was
+    /// delivered although the server had not accepted it.
+    #[tokio::test]
+    async fn unexpected_replies_stop_the_message() {
+        for replies in [
+            "354 a\r\n",
+            "250 a\r\n354 b\r\n",
+            "250 a\r\n250 b\r\n334 c\r\n",
+            "250 a\r\n250 b\r\n250 c\r\n250 d\r\n",
+        ] {
+            let (outcome, received) = send(replies).await;
+            let failure = outcome.unwrap_err();
+            assert!(matches!(failure, Failure::Retry { .. }), "{replies}: {failure}");
+            assert!(failure.to_string().contains("unexpected reply"), "{replies}: {failure}");
+            assert!(!received.contains("Subject"), "{replies}: {received}");
+        }
+    }
+
+    /// Regression: the session continued without authentication after a challenge.
+    #[tokio::test]
+    async fn authentication_ends_with_its_own_reply() {
+        for (mechanism, replies, expected) in [
+            ("PLAIN", "235 yes\r\n", "accepted"),
+            ("PLAIN", "334 \r\n", "retry"),
+            ("PLAIN", "250 yes\r\n", "retry"),
+            ("PLAIN", "454 later\r\n", "retry"),
+            ("PLAIN", "535 no\r\n", "misconfigured"),
+            ("LOGIN", "334 a\r\n334 b\r\n235 yes\r\n", "accepted"),
+            ("LOGIN", "334 a\r\n334 b\r\n334 c\r\n", "retry"),
+            ("LOGIN", "235 yes\r\n", "retry"),
+            ("LOGIN", "334 a\r\n250 b\r\n", "retry"),
+            ("LOGIN", "334 a\r\n535 no\r\n", "misconfigured"),
+        ] {
+            let (client, mut server) = tokio::io::duplex(1 << 16);
+            server.write_all(replies.as_bytes()).await.unwrap();
+            let mut session = SmtpSession(SmtpConnection::over(client));
+            let extensions = [format!("AUTH {mechanism}")];
+            let password = SecretString::from("canary");
+
+            let found = match session.authenticate("score", &password, &extensions).await {
+                Ok(()) => "accepted",
+                Err(Failure::Retry { .. }) => "retry",
+                Err(Failure::Misconfigured { .. }) => "misconfigured",
+                Err(other) => panic!("{other}"),
+            };
+            assert_eq!(found, expected, "{mechanism}: {replies}");
         }
     }
 

@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(notice.tenant, "＠channel");
         assert_eq!(
             notice.sentence,
-            "the poll of the tenant failed: [help] (https: //evil.example) ∗now∗"
+            "the poll of the tenant failed: [help] (https: //evil .example) ∗now∗"
         );
         assert_eq!(notice.hint.as_deref(), Some("ask ＠here"));
         assert_eq!(notice.time, "2026-11-22 06:15 UTC");

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::Path,
     pin::Pin,
     sync::{
@@ -16,6 +17,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
+    time::timeout,
 };
 use tokio_rustls::client::TlsStream;
 
@@ -28,6 +30,9 @@ use crate::{
 /// How long data may stay unacknowledged before the kernel aborts the connection
 /// (`TCP_USER_TIMEOUT`).
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The limit for resolving the name of a receiver over UDP.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open TCP connection, with or without TLS.
 pub(super) struct Connected {
@@ -98,20 +103,31 @@ async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
 }
 
 /// Opens a connected UDP socket, on which the kernel reports an unreachable port as an error. Fails
-/// with `Retry` if the name cannot be resolved.
+/// with `Retry` if the name cannot be resolved in time, or if there is no route to its addresses.
 pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
-    let open = async {
-        let peer = tokio::net::lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
+    let resolved = timeout(RESOLVE_TIMEOUT, net::resolve(address)).await;
+    let resolved = resolved.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+
+    resolved
+        .and_then(|peers| open_udp(&peers))
+        .map_err(|error| Failure::unreachable(format!("cannot reach `{address}`: {error}"), &error))
+}
+
+/// A socket that is connected to the first address to which there is a route.
+fn open_udp(peers: &[SocketAddr]) -> io::Result<UdpSocket> {
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for &peer in peers {
         // The socket is not bound to a port, which the service unit does not permit; the kernel
         // selects one when the socket is connected.
         let kind = socket2::Type::DGRAM.nonblocking();
-        let socket = socket2::Socket::new(socket2::Domain::for_address(peer), kind, None)?;
-        socket.connect(&peer.into())?;
-        UdpSocket::from_std(socket.into())
-    };
-
-    open.await
-        .map_err(|error| Failure::unreachable(format!("cannot reach `{address}`: {error}"), &error))
+        let connected = socket2::Socket::new(socket2::Domain::for_address(peer), kind, None)
+            .and_then(|socket| socket.connect(&peer.into()).map(|()| socket));
+        match connected {
+            Ok(socket) => return UdpSocket::from_std(socket.into()),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Connects to the local syslog daemon: to a datagram socket, or to a stream socket if the kernel

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::config::Tls;
 use crate::{
-    net::{TlsFault, TlsSupport, tls_support},
+    net::{TlsFault, TlsSupport, open_tcp, tls_support},
     sink::Failure,
 };
 
@@ -102,7 +102,7 @@ impl TlsDetection {
 }
 
 async fn examine_with_empty_lines(address: &str) -> TlsSupport {
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+    let connected = timeout(CONNECT_TIMEOUT, open_tcp(address)).await;
     let Ok(Ok(mut stream)) = connected else { return TlsSupport::Unknown };
     if !matches!(observe(&mut stream, IDLE_WAIT).await, Behavior::Waits)
         || stream.write_all(EMPTY_LINES).await.is_err()
