@@ -11,7 +11,7 @@ mod rules;
 mod selection;
 mod summary;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::BTreeSet};
 
 pub use change::{Base, ComparedDay, Comparison, ControlFactsRef, changes};
 pub use quality::{ObservationEntry, quality};
@@ -19,8 +19,9 @@ pub use rules::{Expectation, Rules, SeverityRule};
 pub use selection::{ControlFilter, FullEvery, Glob, Selection};
 
 use crate::model::{
-    Body, Catalog, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
-    Kind, ProfileSlot, Record, Snapshot, SnapshotRef, Subject, Tenant, UnixMillis,
+    Body, Catalog, Change, ChangeRecord, ControlFacts, ControlList, ControlScore, DayFacts,
+    EventId, EventIds, Kind, ProfileSlot, Record, Snapshot, SnapshotRef, Subject, Tenant,
+    UnixMillis,
 };
 
 /// A snapshot entry of the log, without its body.
@@ -71,16 +72,24 @@ pub struct Records<'a> {
     selected: u32,
     /// The number of distinct controls of the day.
     controls_total: u32,
+    /// Indices of the controls that are not used, because another one has the same ID in any case.
+    repeated: Vec<u32>,
     ids: RefCell<EventIds>,
 }
 
 impl<'a> Records<'a> {
     /// Determines the slots of the entry. `snapshot` must be the decoded body of `entry`.
     pub fn new(entry: &'a Entry<'a>, snapshot: &'a Snapshot<'a>, selection: &'a Selection) -> Self {
-        let mut controls: Vec<u32> = (0_u32..).take(snapshot.controls.len()).collect();
+        let mut controls = snapshot.used_controls();
         let name = |index: &u32| snapshot.controls[*index as usize].name.as_ref();
-        controls.sort_by(|a, b| name(a).cmp(name(b)));
-        controls.dedup_by(|second, first| name(second) == name(first));
+
+        let repeated = if controls.len() == snapshot.controls.len() {
+            Vec::new()
+        } else {
+            let used: BTreeSet<u32> = controls.iter().copied().collect();
+            let all = (0_u32..).take(snapshot.controls.len());
+            all.filter(|index| !used.contains(index)).collect()
+        };
         let controls_total = u32::try_from(controls.len()).unwrap_or(u32::MAX);
 
         let changes = if selection.changes {
@@ -117,6 +126,7 @@ impl<'a> Records<'a> {
             acceptance_controls,
             selected: 0,
             controls_total,
+            repeated,
             ids,
         };
         records.selected = records.count_selected();
@@ -215,7 +225,11 @@ impl<'a> Records<'a> {
         let facts = ids.facts(self.snapshot.current_score, self.snapshot.max_score);
         let event_id = ids.make(&subject, &facts, previous);
 
-        let body = summary::record(self.snapshot, self.controls_total, self.selected());
+        let used = (0_u32..)
+            .zip(&self.snapshot.controls)
+            .filter(|(index, _)| !self.repeated.contains(index))
+            .map(|(_, control)| control);
+        let body = summary::record(self.snapshot, used, self.controls_total, self.selected());
         self.record(event_id, Body::Summary(body))
     }
 
@@ -255,7 +269,9 @@ impl Rules {
 pub fn changes_from_facts<'a>(entry: &'a Entry<'a>, facts: &'a DayFacts) -> Vec<ChangeRecord<'a>> {
     let controls: Vec<ControlFactsRef<'a>> =
         facts.controls.iter().map(ControlFactsRef::of).collect();
-    let changes = changes(&compared_day(entry), &controls);
+    let has_lost_controls = facts.has_lost_controls;
+    let day = ComparedDay { has_lost_controls, ..compared_day(entry) };
+    let changes = changes(&day, &controls);
 
     let mut records: Vec<ChangeRecord<'a>> =
         changes.into_iter().map(|change| change::record(change, entry)).collect();
@@ -265,11 +281,13 @@ pub fn changes_from_facts<'a>(entry: &'a Entry<'a>, facts: &'a DayFacts) -> Vec<
     records
 }
 
+/// The day of an entry, with all its controls.
 fn compared_day<'a>(entry: &'a Entry<'a>) -> ComparedDay<'a> {
     ComparedDay {
         day: entry.snapshot.day,
         historical: entry.snapshot.is_historical(),
         backfilled: entry.snapshot.backfilled,
+        has_lost_controls: false,
         catalog: entry.catalog,
         comparison: &entry.comparison,
     }
@@ -296,7 +314,9 @@ fn changes_of_snapshot<'a>(
         let is_selected = selection.selects_change(&change, entry);
         (change, is_selected)
     };
-    changes(&compared_day(entry), &controls).into_iter().map(with_selection).collect()
+    let has_lost_controls = snapshot.control_list != ControlList::Complete;
+    let day = ComparedDay { has_lost_controls, ..compared_day(entry) };
+    changes(&day, &controls).into_iter().map(with_selection).collect()
 }
 
 /// The event ID under which an earlier revision of the day last sent a control; `None` if no

@@ -4,8 +4,8 @@
 
 use super::Glob;
 use crate::model::{
-    Acceptance, Cause, Change, ChangeKind, Day, ExpectedBy, Number, Observation, Phase, Severity,
-    accepts_risk,
+    Acceptance, Cause, Change, ChangeKind, Day, DecisionState, ExpectedBy, Number, Observation,
+    Phase, Severity, accepts_risk,
 };
 
 /// The rules for one tenant.
@@ -136,7 +136,9 @@ impl Rules {
         control: &str,
         state: &str,
     ) -> impl Iterator<Item = &'r Expectation> {
-        self.expected.iter().filter(move |e| e.state == state && e.control.matches(control))
+        let state = DecisionState::parse(state);
+        let is_state = move |e: &Expectation| DecisionState::parse(&e.state) == state;
+        self.expected.iter().filter(move |e| is_state(e) && e.control.matches(control))
     }
 }
 

@@ -3,25 +3,27 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use crate::model::{Number, Snapshot, SummaryRecord};
+use crate::model::{ControlScore, Number, Snapshot, SummaryRecord};
 
-/// Builds the summary of a snapshot. `controls_total` is the number of distinct controls of the
-/// day, and `records_sent` is the number of records of the entry that the sink receives, including
-/// this one.
+/// Builds the summary of a snapshot. `controls` are its distinct controls, `controls_total` is
+/// their number, and `records_sent` is the number of records of the entry that the sink receives,
+/// including this one.
 pub(super) fn record<'a>(
     snapshot: &'a Snapshot<'a>,
+    controls: impl Iterator<Item = &'a ControlScore<'a>>,
     controls_total: u32,
     records_sent: u32,
 ) -> SummaryRecord<'a> {
     let mut categories: BTreeMap<&str, f64> = BTreeMap::new();
     let mut sum = 0.0;
-    for control in &snapshot.controls {
+    for control in controls {
         let score = control.score.map_or(0.0, Number::get);
         sum += score;
         if let Some(category) = &control.category {
             *categories.entry(category).or_default() += score;
         }
     }
+    let categories = merged(categories);
 
     let percentage = match (snapshot.current_score, snapshot.max_score) {
         (Some(current), Some(max)) if max > Number::ZERO => {
@@ -52,6 +54,16 @@ pub(super) fn record<'a>(
         records_sent,
         additional: &snapshot.additional,
     }
+}
+
+/// Categories whose names differ only in case are one; it has the name that is sorted first.
+fn merged(categories: BTreeMap<&str, f64>) -> BTreeMap<&str, f64> {
+    let mut merged: BTreeMap<&str, f64> = BTreeMap::new();
+    for (name, sum) in categories {
+        let known = merged.keys().copied().find(|known| known.eq_ignore_ascii_case(name));
+        *merged.entry(known.unwrap_or(name)).or_default() += sum;
+    }
+    merged
 }
 
 /// Rounds to two decimal places, which removes the rounding errors of a sum of floats.

@@ -104,6 +104,33 @@ fn slots_are_controls_then_summary() {
 }
 
 #[test]
+fn records_do_not_depend_on_order() {
+    let controls = [
+        r#"{"controlName":"A","score":1,"controlCategory":"Identity"}"#,
+        r#"{"controlName":"A","score":3,"controlCategory":"Apps"}"#,
+        r#"{"controlName":"B","score":2,"controlCategory":"identity"}"#,
+    ];
+    let derived = |controls: &[&str]| {
+        let json = format!(r#"{{"controlScores":[{}]}}"#, controls.join(","));
+        let totals = with_records(&json, &reference(1), &[], &Selection::all(), |records| {
+            let Body::Summary(summary) = records.at(2).unwrap().body else {
+                panic!("expected the summary")
+            };
+            let categories = summary.categories.iter().map(|(name, sum)| format!("{name} {sum}"));
+            (summary.sum_of_controls, categories.collect::<Vec<_>>())
+        });
+        (ids(&json, 1, &[]), totals)
+    };
+
+    let mut reversed = controls;
+    reversed.reverse();
+    let first = derived(&controls);
+    assert_eq!(first.1, (Number::new(3.0).unwrap(), vec!["Identity 3".to_owned()]));
+    assert_eq!(derived(&reversed), first);
+    assert_eq!(derived(&[controls[2], controls[0], controls[0], controls[1]]), first);
+}
+
+#[test]
 fn selection_does_not_move_slots() {
     let only_summary = &Selection { controls: false, ..Selection::all() };
     with_records(&day(1.0, Some(2.0)), &reference(1), &[], only_summary, |records| {

@@ -9,8 +9,8 @@ use super::{
     text::{cut, points_unit},
 };
 use crate::model::{
-    Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, Number, ObservationKind,
-    Phase, QualityRecord, StateUpdate,
+    Acceptance, AcceptedData, Cause, Change, ChangeKind, ChangeRecord, ControlState, DecisionState,
+    Number, ObservationKind, Phase, QualityRecord, StateUpdate,
 };
 
 /// The maximum number of characters of a title in a sentence.
@@ -205,13 +205,13 @@ fn implementation(before: &ControlState<'_>, after: &ControlState<'_>) -> String
 
 fn decision(record: &ChangeRecord<'_>) -> String {
     let Some(decision) = record.change.after.decision else { return String::new() };
-    let state: Cow<'_, str> = match decision.state.as_deref() {
-        Some("Ignored") => "risk accepted".into(),
-        Some("ThirdParty") => "marked as resolved through a third party".into(),
-        Some("Reviewed") => "marked as reviewed".into(),
-        Some("Default") => "decision withdrawn".into(),
-        Some(other) => format!("state set to {other}").into(),
-        None => "decision changed".into(),
+    let state: Cow<'_, str> = match (decision.known_state(), decision.state.as_deref()) {
+        (Some(DecisionState::Ignored), _) => "risk accepted".into(),
+        (Some(DecisionState::ThirdParty), _) => "marked as resolved through a third party".into(),
+        (Some(DecisionState::Reviewed), _) => "marked as reviewed".into(),
+        (Some(DecisionState::Default), _) => "decision withdrawn".into(),
+        (None, Some(other)) => format!("state set to {other}").into(),
+        (None, None) => "decision changed".into(),
     };
 
     let filled = |text: &Option<String>| {
@@ -236,7 +236,11 @@ pub fn quality_sentence(record: &QualityRecord<'_>) -> String {
         ObservationKind::Gap => format!("day {subject} is missing"),
         ObservationKind::Stale => format!("no score is newer than {first_day}"),
         ObservationKind::Partial => format!("day {subject} is incomplete"),
-        ObservationKind::Implausible => format!("implausible score rejected ({subject})"),
+        ObservationKind::Implausible => match AcceptedData::parse(subject) {
+            Some(AcceptedData::Scores) => format!("the scores of {first_day} contain faults"),
+            Some(AcceptedData::Catalog) => "the catalog contains faults".to_owned(),
+            None => format!("implausible score rejected ({subject})"),
+        },
         ObservationKind::ForeignTenant => format!("score of another tenant rejected ({subject})"),
         ObservationKind::PollFailed => "the poll of the tenant failed".to_owned(),
         ObservationKind::CredentialExpiring => "the credential expires soon".to_owned(),

@@ -16,7 +16,9 @@ use super::{
     severity::cef_severity,
     text::{cut, plain},
 };
-use crate::model::{Body, ChangeRecord, ControlOutcome, ControlRecord, Phase, Record, Severity};
+use crate::model::{
+    Body, ChangeRecord, ControlOutcome, ControlRecord, DecisionState, Phase, Record, Severity,
+};
 
 /// A formatter for OCSF, one JSON object per record.
 #[derive(Debug)]
@@ -243,10 +245,10 @@ fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
 
 /// `status_id` of a control: the state of its finding in triage.
 fn triage(control: &ControlRecord<'_>) -> (i64, &'static str) {
-    match (control.state(), control.outcome()) {
-        (Some("Ignored"), _) => (3, "Suppressed"),
-        (_, Some(ControlOutcome::Pass)) | (Some("ThirdParty"), _) => (4, "Resolved"),
-        (Some("Reviewed"), _) => (2, "In Progress"),
+    match (control.known_state(), control.outcome()) {
+        (Some(DecisionState::Ignored), _) => (3, "Suppressed"),
+        (_, Some(ControlOutcome::Pass)) | (Some(DecisionState::ThirdParty), _) => (4, "Resolved"),
+        (Some(DecisionState::Reviewed), _) => (2, "In Progress"),
         _ => (1, "New"),
     }
 }

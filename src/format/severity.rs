@@ -2,7 +2,7 @@
 //! never on the format or the sink. The scale of CEF is the common one, from which the other scales
 //! are mapped.
 
-use crate::model::{Body, ControlOutcome, ControlRecord, Number, Record};
+use crate::model::{Body, ControlOutcome, ControlRecord, DecisionState, Number, Record};
 
 /// The severity from 0 to 10, as defined by CEF.
 ///
@@ -36,7 +36,7 @@ pub fn syslog_severity(cef: u8) -> u8 {
 }
 
 fn control_severity(control: &ControlRecord<'_>) -> u8 {
-    if control.deprecated() || control.state() == Some("ThirdParty") {
+    if control.deprecated() || control.known_state() == Some(DecisionState::ThirdParty) {
         return 1;
     }
 

@@ -1,15 +1,22 @@
-//! Decides whether to accept a snapshot: it must belong to the tenant and be plausible. A rejected
-//! snapshot is never stored; only the observation that reports it is. Start reading at [`accept`].
+//! Decides whether to accept a snapshot: it must belong to the tenant, and its day must be certain.
+//! A rejected snapshot is never stored; only the observation that reports it is. Start reading at
+//! [`accept`].
 
-use super::{AcceptedSnapshot, SnapshotOrigin};
+use super::{AcceptedSnapshot, SnapshotOrigin, plausibility};
 use crate::{
     compressed::CompressedText,
     foreign_text::ForeignText,
-    model::{Day, DayFacts, Observation, ObservationKind, Phase, Snapshot, TenantId, UnixMillis},
+    model::{
+        ControlList, Day, DayFacts, Observation, ObservationKind, Phase, Snapshot, TenantId,
+        UnixMillis,
+    },
 };
 
 /// The largest number of characters that an observation quotes from the snapshot.
 const MAX_QUOTED_CHARS: usize = 64;
+
+/// The subject of the observation about all rejected snapshots that name no day up to today.
+pub(super) const UNDATED: &str = "snapshots without a usable day";
 
 /// A snapshot that was rejected.
 #[derive(Clone, Debug)]
@@ -28,8 +35,10 @@ pub struct Rejected {
 /// # Errors
 ///
 /// Fails if the snapshot names another tenant or none ([`ObservationKind::ForeignTenant`]), or if
-/// it has no day, names two days, or is more than one day in the future
-/// ([`ObservationKind::Implausible`]).
+/// it has no day, names two days, is more than one day in the future, or has no usable control
+/// ([`ObservationKind::Implausible`]). A snapshot with impossible values is accepted with
+/// [`AcceptedSnapshot::faults`], and one with an ID of another form than
+/// `<tenant GUID>_<YYYY-MM-DD>` too, because Microsoft does not document its form.
 pub fn accept(
     snapshot: &Snapshot<'_>,
     body: &str,
@@ -40,58 +49,122 @@ pub fn accept(
 ) -> Result<AcceptedSnapshot, Rejected> {
     let reject = |what: ObservationKind, details: String| {
         let named = snapshot.day().or_else(|| snapshot.id_day());
-        let subject = named.map_or_else(
-            || snapshot.id.chars().take(MAX_QUOTED_CHARS).collect(),
-            |day| day.to_string(),
-        );
-        let first_day = snapshot.day().unwrap_or(today);
-        let phase = Phase::Begin;
-        let observation = Observation { what, subject, first_day, phase, details, hint: None };
-        Rejected { observation, day: named.filter(|day| *day <= today) }
+        Rejected::new(what, details, named, today)
     };
-    let implausible = |details: &str| reject(ObservationKind::Implausible, details.to_owned());
+    let implausible = |details: String| reject(ObservationKind::Implausible, details);
 
-    if !snapshot.belongs_to(tenant) {
-        let details = match snapshot.tenant_id.as_deref() {
-            Some(named) => {
-                let named = ForeignText::new(named).for_message(MAX_QUOTED_CHARS);
-                format!("the snapshot names `{named}` as its tenant")
-            }
-            None => "the snapshot names no tenant".to_owned(),
-        };
+    if let Some(details) = foreign_tenant(snapshot, tenant) {
         return Err(reject(ObservationKind::ForeignTenant, details));
     }
-
-    let Some(day) = snapshot.day() else {
-        return Err(implausible("the snapshot has no day"));
+    let day = match certain_day(snapshot) {
+        Ok(day) => day,
+        Err(details) => return Err(implausible(details)),
     };
-    if snapshot.id_day() != Some(day) {
-        return Err(implausible("the ID and the date of the snapshot do not name the same day"));
-    }
     // If this host's clock is slow, Microsoft can be one day ahead, but not more.
     if day > today.plus(1) {
-        return Err(implausible("the day of the snapshot is in the future"));
+        return Err(implausible(format!("the day of the snapshot, `{day}`, is in the future")));
     }
 
-    let facts = DayFacts::of(snapshot).ok_or_else(|| implausible("the snapshot has no day"))?;
-    let body = CompressedText::compress(body)
-        .map_err(|_| implausible("the snapshot could not be compressed"))?;
-    let snapshot_id = snapshot.id.as_ref().to_owned();
+    // Without its controls, a day would report all of them as removed.
+    if snapshot.control_list == ControlList::Unusable {
+        return Err(implausible(format!("no control can be used: {}", snapshot.faults)));
+    }
 
-    Ok(AcceptedSnapshot { snapshot_id, facts, body, partial: false, observed_at, origin })
+    let no_day = || implausible("the snapshot has no day".to_owned());
+    let facts = DayFacts::of(snapshot).ok_or_else(no_day)?;
+    let body = CompressedText::compress(body)
+        .map_err(|_| implausible("the snapshot could not be compressed".to_owned()))?;
+    let snapshot_id = snapshot.id.as_ref().to_owned();
+    let mut faults = snapshot.faults.clone();
+    plausibility::check(snapshot, &facts, &mut faults);
+
+    Ok(AcceptedSnapshot { snapshot_id, facts, body, partial: false, observed_at, origin, faults })
 }
 
-/// Rejects a snapshot that cannot be decoded. The subject contains the length of `body`, which
-/// distinguishes several such snapshots of one poll.
-pub fn unreadable(body: &str, reason: &str, today: Day) -> Rejected {
-    let observation = Observation {
-        what: ObservationKind::Implausible,
-        subject: format!("unreadable, {} bytes", body.len()),
-        first_day: today,
-        phase: Phase::Begin,
-        details: format!("cannot decode a snapshot: {reason}"),
-        hint: None,
-    };
+/// Rejects a snapshot that cannot be decoded. `named` is the day that it names nevertheless.
+pub fn unreadable(reason: &str, named: Option<Day>, today: Day) -> Rejected {
+    let details = format!("cannot decode a snapshot: {reason}");
+    Rejected::new(ObservationKind::Implausible, details, named, today)
+}
 
-    Rejected { observation, day: None }
+impl Rejected {
+    /// A snapshot that names this day, if any. The subject is the day, or [`UNDATED`]: an ID, the
+    /// length of the text or a day in the future can differ at every poll.
+    fn new(what: ObservationKind, details: String, named: Option<Day>, today: Day) -> Self {
+        let day = named.filter(|day| *day <= today);
+        let subject = day.map_or_else(|| UNDATED.to_owned(), |day| day.to_string());
+        let first_day = day.unwrap_or(today);
+        let phase = Phase::Begin;
+        let observation = Observation { what, subject, first_day, phase, details, hint: None };
+        Self { observation, day }
+    }
+}
+
+/// Why a snapshot does not belong to a tenant; `None` if it does. Either `azureTenantId` or, if it
+/// is absent, the ID must name the tenant, and neither may name another one.
+fn foreign_tenant(snapshot: &Snapshot<'_>, tenant: TenantId) -> Option<String> {
+    let named = snapshot.tenant_id.as_deref();
+    if let Some(named) = named
+        && tenant_named(named) != Some(tenant)
+    {
+        return Some(format!("`azureTenantId` of the snapshot is `{}`", quoted(named)));
+    }
+
+    match snapshot.id_tenant() {
+        Some(other) if other != tenant => Some(format!(
+            "the ID of the snapshot, `{}`, names another tenant",
+            quoted(&snapshot.id)
+        )),
+        None if named.is_none() => Some("the snapshot names no tenant".to_owned()),
+        _ => None,
+    }
+}
+
+/// The tenant that a text names: a GUID, which may be in braces. `None` if it is not a GUID.
+fn tenant_named(text: &str) -> Option<TenantId> {
+    let text = text.trim();
+    let in_braces = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    TenantId::parse(in_braces.unwrap_or(text)).ok()
+}
+
+/// The day of a snapshot. Fails, with the reason, if it has none or names two.
+fn certain_day(snapshot: &Snapshot<'_>) -> Result<Day, String> {
+    let day = snapshot.day().ok_or_else(|| match snapshot.created.as_deref() {
+        Some(created) => {
+            let is_date = Day::is_instant_text(created);
+            let fault = if is_date { "which is out of range" } else { "not a date" };
+            format!("`createdDateTime` of the snapshot is `{}`, {fault}", quoted(created))
+        }
+        None => "the snapshot has no `createdDateTime`".to_owned(),
+    })?;
+
+    match snapshot.id_day() {
+        Some(other) if other != day => Err(format!(
+            "the ID of the snapshot names `{other}`, and its `createdDateTime` names `{day}`"
+        )),
+        _ => Ok(day),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    ForeignText::new(text).for_message(MAX_QUOTED_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a snapshot whose `azureTenantId` was in braces was one of another tenant.
+    #[test]
+    fn a_tenant_may_be_in_braces() {
+        const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+        let tenant = TenantId::parse(GUID).ok();
+        for text in [GUID.to_owned(), GUID.to_uppercase(), format!(" {{{GUID}}} ")] {
+            assert_eq!(tenant_named(&text), tenant, "{text}");
+        }
+        for text in ["NA", "", "{}", "{"] {
+            assert_eq!(tenant_named(text), None, "{text}");
+        }
+        assert_eq!(tenant_named(&format!("{{{GUID}")), None);
+    }
 }

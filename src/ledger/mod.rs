@@ -8,18 +8,23 @@
 mod accept;
 mod observations;
 mod plan;
+mod plausibility;
 mod rejections;
 
 use std::{collections::BTreeMap, time::Duration};
 
 pub use accept::{Rejected, accept, unreadable};
-pub use observations::observations;
+pub use observations::{faulty_catalog, observations};
 pub use plan::{DAYS_AT_SOURCE, plan};
+pub use plausibility::CatalogMaxima;
 pub use rejections::Rejections;
 
 use crate::{
     compressed::CompressedText,
-    model::{ControlFacts, Day, DayFacts, UnixMillis},
+    model::{
+        ControlFacts, DataFaults, Day, DayFacts, FactsComparison, Number, UnixMillis, compare,
+        day_hash,
+    },
 };
 
 /// An accepted snapshot: decoded, plausible, and of the tenant that was polled.
@@ -37,6 +42,8 @@ pub struct AcceptedSnapshot {
     pub observed_at: UnixMillis,
     /// The source of the copy.
     pub origin: SnapshotOrigin,
+    /// What was removed or replaced, and which values are impossible.
+    pub faults: DataFaults,
 }
 
 /// The origin of a copy of a day.
@@ -115,6 +122,16 @@ pub struct Holding {
     pub limit: Duration,
 }
 
+impl Holding {
+    /// Whether an incomplete day is still held. `observed_at` is when the copy was read. A time in
+    /// the future is unknown: the hold then begins with the copy, or is over.
+    fn is_held(&self, day: Day, observed_at: UnixMillis) -> bool {
+        let first_held = self.since.get(&day).copied().unwrap_or(observed_at);
+        let since = first_held.known_past(self.now).or(observed_at.known_past(self.now));
+        since.is_some_and(|since| since.saturating_add(self.limit) > self.now)
+    }
+}
+
 /// The number of newest days that every poll reads again, because they can be published late or
 /// revised.
 pub const REREAD_DAYS: i32 = 3;
@@ -125,6 +142,34 @@ impl AcceptedSnapshot {
         let controls = self.facts.controls.iter();
         let facts = controls.map(|control| control.name.len() + size_of::<ControlFacts>());
         facts.sum::<usize>().saturating_add(self.body.compressed_bytes())
+    }
+
+    /// Combines two copies of one day in a response, which is a fault. The copy that is used does
+    /// not depend on the order in which Microsoft lists them: it is the complete one, then the one
+    /// with texts, with more controls, and with the higher score.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let is_equal = compare(&self.facts, &other.facts) != FactsComparison::Revision;
+        let is_preferred = other.rank() > self.rank();
+
+        let mut used = if is_preferred { other } else { self };
+        let values = if is_equal { "" } else { ", with different values" };
+        used.faults.add(format!("the day appears more than once{values}"));
+        used
+    }
+
+    /// The rank among several copies of one day. Two copies with different facts have different
+    /// ranks.
+    fn rank(&self) -> impl PartialOrd + use<> {
+        let Self { facts, partial, .. } = self;
+        let number = |number: Option<Number>| number.map(Number::get);
+        let controls: Vec<_> = facts
+            .controls
+            .iter()
+            .map(|c| ([c.score, c.percentage, c.count, c.total].map(number), c.on))
+            .collect();
+        let scores = [facts.current_score, facts.max_score].map(number);
+        (!partial, facts.rich, controls.len(), scores, day_hash(facts), controls)
     }
 }
 

@@ -65,8 +65,7 @@ impl Planner<'_> {
         let partial = !self.is_complete(copy);
         if partial {
             self.plan.unfinished.push(day);
-            let since = self.holding.since.get(&day).copied().unwrap_or(copy.observed_at);
-            if since.saturating_add(self.holding.limit) > self.holding.now {
+            if self.holding.is_held(day, copy.observed_at) {
                 self.plan.held.push(index);
                 return;
             }

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Rejected;
+use super::{Rejected, accept::UNDATED};
 use crate::{
-    model::{Day, Observation, ObservationKind, Phase},
+    model::{DataFaults, Day, Observation, ObservationKind, Phase},
     text::plural,
 };
 
@@ -58,13 +58,18 @@ impl Rejections {
         self.days.iter().copied()
     }
 
+    /// Whether a rejected snapshot names this day, so that Microsoft does list it.
+    pub fn names(&self, day: Day) -> bool {
+        self.days.contains(&day)
+    }
+
     /// Whether a rejected snapshot names no day.
     pub fn has_unnamed(&self) -> bool {
         self.has_unnamed
     }
 
-    /// One observation for each of the first rejected snapshots, and one for all others: its end if
-    /// there are none.
+    /// One observation for each of the first rejected snapshots that name a day, one of each kind
+    /// for those that name none, and one for all others. The last ones end if there are none.
     pub fn observations(&self, today: Day) -> Vec<Observation> {
         let further = self.further();
         let others = Observation {
@@ -75,8 +80,29 @@ impl Rejections {
             details: plural(further, "more snapshot was rejected", "more snapshots were rejected"),
             hint: None,
         };
-        let reported = self.reported.iter().map(|rejected| rejected.observation.clone());
-        reported.chain([others]).collect()
+        let dated = self.reported.iter().filter(|rejected| rejected.day.is_some());
+        let dated = dated.map(|rejected| rejected.observation.clone());
+        let undated = [ObservationKind::Implausible, ObservationKind::ForeignTenant]
+            .map(|what| self.undated(what, today));
+        dated.chain(undated).chain([others]).collect()
+    }
+
+    /// The observation about the snapshots that name no day, or its end if there are none. They
+    /// have nothing stable that could distinguish them.
+    fn undated(&self, what: ObservationKind, today: Day) -> Observation {
+        let mut reasons = DataFaults::default();
+        let undated = self.reported.iter().filter(|rejected| rejected.day.is_none());
+        for rejected in undated.filter(|rejected| rejected.observation.what == what) {
+            reasons.add(rejected.observation.details.clone());
+        }
+
+        let (phase, details) = if reasons.is_empty() {
+            (Phase::End, "the response has no such snapshot".to_owned())
+        } else {
+            (Phase::Begin, reasons.to_string())
+        };
+        let subject = UNDATED.to_owned();
+        Observation { what, subject, first_day: today, phase, details, hint: None }
     }
 }
 
@@ -98,18 +124,45 @@ mod tests {
 
         for number in 0..MAX_REPORTED {
             let day = today.plus(-i32::try_from(number).unwrap());
-            let rejected = Rejected { day: Some(day), ..unreadable("{", "no JSON", today) };
+            let rejected = Rejected { day: Some(day), ..unreadable("no JSON", None, today) };
             assert!(rejections.push(rejected).is_some());
         }
         assert_eq!((phase(&rejections).0, rejections.has_unnamed()), (Phase::End, false));
 
         for _ in 0..1_000 {
-            assert!(rejections.push(unreadable("{", "no JSON", today)).is_none());
+            assert!(rejections.push(unreadable("no JSON", None, today)).is_none());
         }
         assert_eq!((rejections.count(), rejections.further()), (1_000 + MAX_REPORTED, 1_000));
-        assert_eq!(rejections.observations(today).len(), MAX_REPORTED + 1);
+        assert_eq!(rejections.observations(today).len(), MAX_REPORTED + 3);
         assert_eq!((rejections.days().count(), rejections.has_unnamed()), (MAX_REPORTED, true));
         let details = "1,000 more snapshots were rejected".to_owned();
         assert_eq!(phase(&rejections), (Phase::Begin, details));
+    }
+
+    /// Regression: a snapshot without a day whose ID or length changed began another observation at
+    /// every poll, and none of them ended.
+    #[test]
+    fn undated_snapshots_are_one_observation() {
+        let today = Day::parse("2026-11-22").unwrap();
+        let undated = |reasons: &[&str]| {
+            let mut rejections = Rejections::default();
+            for reason in reasons {
+                let _ = rejections.push(unreadable(reason, None, today));
+            }
+            // A day in the future is not an identity, because it can move.
+            if !reasons.is_empty() {
+                let _ = rejections.push(unreadable("b", Some(today.plus(9)), today));
+            }
+            let observations = rejections.observations(today);
+            assert_eq!(observations.len(), 3);
+            let [implausible, foreign, _] = &observations[..] else { panic!() };
+            assert_eq!((implausible.subject.as_str(), foreign.phase), (UNDATED, Phase::End));
+            (implausible.phase, implausible.details.clone())
+        };
+
+        let prefix = "cannot decode a snapshot:";
+        let details = format!("{prefix} a; {prefix} b (2 times)");
+        assert_eq!(undated(&["b", "a"]), (Phase::Begin, details));
+        assert_eq!(undated(&[]).0, Phase::End);
     }
 }

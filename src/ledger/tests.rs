@@ -166,11 +166,6 @@ fn rejects_foreign_and_implausible_snapshots() {
         r#""azureTenantId":"NA""#,
         ObservationKind::ForeignTenant,
     );
-    check(
-        &format!(r#""id":"{TENANT}_2026-11-22""#),
-        r#""id":"NA""#,
-        ObservationKind::ForeignTenant,
-    );
     check(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de", ObservationKind::ForeignTenant);
     check("_2026-11-22", "_2026-11-21", ObservationKind::Implausible);
     check("2026-11-22T", "2026-13-22T", ObservationKind::Implausible);
@@ -178,6 +173,163 @@ fn rejects_foreign_and_implausible_snapshots() {
     let rejected = accepted(&ahead);
     let rejected = rejected.unwrap_err();
     assert_eq!((rejected.observation.what, rejected.day), (ObservationKind::Implausible, None));
+}
+
+#[test]
+fn rejections_state_what_is_wrong() {
+    let message = |from: &str, to: &str| {
+        let json = json("2026-11-22", 1).replacen(from, to, 1);
+        accepted(&json).unwrap_err().observation.details
+    };
+    let tenant_field = format!(r#""azureTenantId":"{TENANT}""#);
+    let some = [
+        (
+            tenant_field.as_str(),
+            r#""azureTenantId":"NA""#,
+            "`azureTenantId` of the snapshot is `NA`",
+        ),
+        (
+            r#""id":"3f"#,
+            r#""id":"aa"#,
+            "the ID of the snapshot, `aa5c1d2e-0000-4000-8000-00000000c0de_2026-11-22`, names another tenant",
+        ),
+        (
+            "_2026-11-22",
+            "_2026-11-21",
+            "the ID of the snapshot names `2026-11-21`, and its `createdDateTime` names `2026-11-22`",
+        ),
+    ];
+
+    let others = [
+        (
+            "2026-11-22T00:00:00Z",
+            "yesterday",
+            "`createdDateTime` of the snapshot is `yesterday`, not a date",
+        ),
+        (
+            "2026-11-22T",
+            "1900-01-01T",
+            "`createdDateTime` of the snapshot is `1900-01-01T00:00:00Z`, which is out of range",
+        ),
+        (r#""createdDateTime":"#, r#""x":"#, "the snapshot has no `createdDateTime`"),
+    ];
+
+    for (from, to, expected) in some.into_iter().chain(others) {
+        assert_eq!(message(from, to), expected);
+    }
+}
+
+/// Regression: an ID of another form was a reason to reject the snapshot, with the message that it
+/// named the tenant that it belonged to.
+#[test]
+fn ids_of_any_form_are_accepted() {
+    let id = format!(r#""id":"{TENANT}_2026-11-22""#);
+    for (other, tenant) in [
+        (r#""id":"NA""#, Some(TENANT)),
+        (r#""id":"7c1d""#, Some(TENANT)),
+        (r#""x":1"#, Some(TENANT)),
+        (r#""id":"7c1d_2026-11-22""#, Some(TENANT)),
+        (id.as_str(), None),
+    ] {
+        let mut json = json("2026-11-22", 1).replacen(&id, other, 1);
+        if tenant.is_none() {
+            json = json.replacen(&format!(r#""azureTenantId":"{TENANT}","#), "", 1);
+        }
+        let snapshot = accepted(&json).unwrap();
+        assert_eq!(
+            (snapshot.facts.day, snapshot.faults.is_empty()),
+            (day("2026-11-22"), true),
+            "{json}"
+        );
+    }
+}
+
+#[test]
+fn one_copy_of_a_repeated_day_is_used() {
+    let more = |date: &str, score: u32, fields: &str| {
+        let json = json(date, score);
+        accepted(&format!("{},{fields}}}", json.strip_suffix('}').unwrap())).unwrap()
+    };
+    let control = r#""controlScores":[{"controlName":"A","score":1,"count":"#;
+    let copies = [
+        partial("2026-11-22", 9),
+        snapshot("2026-11-22", 3),
+        snapshot("2026-11-22", 4),
+        more("2026-11-22", 2, r#""controlScores":[{"controlName":"A","score":1}]"#),
+        more("2026-11-22", 1, &format!("{control}1}}]")),
+        more("2026-11-22", 1, &format!("{control}2}}]")),
+    ];
+    for (index, copy) in copies.iter().enumerate() {
+        for better in &copies[index + 1..] {
+            let (first, second) =
+                (copy.clone().or(better.clone()), better.clone().or(copy.clone()));
+            assert_eq!(first.facts, better.facts, "{index}");
+            assert_eq!((second.facts, second.faults), (first.facts, first.faults), "{index}");
+        }
+    }
+
+    let repeated = copies[1].clone().or(copies[1].clone());
+    assert_eq!(repeated.faults.to_string(), "the day appears more than once");
+    let differing = copies[1].clone().or(copies[2].clone());
+    assert!(differing.faults.to_string().ends_with("with different values"));
+}
+
+/// Regression: every day ended the observation of the day before, so that one control with the same
+/// fault gave two records a day.
+#[test]
+fn only_a_newer_day_ends_faults() {
+    let faulty = |date: &str| accepted(&json(date, 7).replacen("re\":7", "re\":-7", 1)).unwrap();
+    let observed = |snapshots: &[AcceptedSnapshot], kept: &BTreeMap<Day, KeptDay>| {
+        let newest = kept.keys().copied().chain(snapshots.iter().map(|s| s.facts.day)).max();
+        let plan = plan(snapshots, kept, scope(kept, "2026-11-18"), &complete_catalog());
+        let observed = observations(snapshots, &plan, &Rejections::default(), newest, today());
+        let about_scores = observed.into_iter().filter(|o| o.subject == "secureScores");
+        about_scores.map(|o| format!("{} {}", o.first_day, o.phase.as_str())).collect::<Vec<_>>()
+    };
+
+    let snapshots = [
+        snapshot("2026-11-22", 3),
+        faulty("2026-11-21"),
+        faulty("2026-11-20"),
+        snapshot("2026-11-19", 1),
+    ];
+    let begun = ["2026-11-20 begin", "2026-11-21 begin"];
+    let expected = ["2026-11-19 end", begun[0], begun[1], "2026-11-22 end"];
+    assert_eq!(observed(&snapshots, &BTreeMap::new()), expected);
+
+    // Late days and revisions of older days begin an observation, but end none.
+    assert_eq!(observed(&snapshots, &kept(&[("2026-11-19", 9, 1), ("2026-11-22", 3, 1)])), begun);
+    // The next poll reads the same days again.
+    let keep = |copy: &AcceptedSnapshot| {
+        let facts = copy.facts.clone();
+        (facts.day, KeptDay { revision: 1, partial: false, without_body: false, facts })
+    };
+    assert!(observed(&snapshots, &snapshots.iter().map(keep).collect()).is_empty());
+}
+
+/// Regression: a day whose snapshot was rejected was also reported as not listed by Microsoft.
+#[test]
+fn a_rejected_day_is_not_a_gap() {
+    let snapshots = [snapshot("2026-11-22", 3), snapshot("2026-11-19", 1)];
+    let kept = BTreeMap::new();
+    let plan = plan(&snapshots, &kept, scope(&kept, "2026-11-18"), &complete_catalog());
+    let gaps = |rejections: &Rejections| {
+        let observed = observations(&snapshots, &plan, rejections, None, today());
+        let gaps = observed.into_iter().filter(|o| o.what == ObservationKind::Gap);
+        let begins = gaps.filter(|o| o.phase == Phase::Begin);
+        begins.map(|o| format!("{}: {}", o.subject, o.details)).collect::<Vec<_>>()
+    };
+    let not_listed = |date: &str| format!("{date}: Microsoft does not list this day");
+    let mut rejections = Rejections::default();
+    assert_eq!(gaps(&rejections), [not_listed("2026-11-20"), not_listed("2026-11-21")]);
+
+    let named = Some(day("2026-11-20"));
+    let rejected = rejections.push(unreadable("no JSON", named, today())).unwrap();
+    assert_eq!(rejected.observation.subject, "2026-11-20");
+    assert_eq!(gaps(&rejections), [not_listed("2026-11-21")]);
+
+    let _ = rejections.push(unreadable("no JSON", None, today()));
+    assert_eq!(gaps(&rejections), ["2026-11-21: no readable snapshot names this day"]);
 }
 
 fn partial(date: &str, score: u32) -> AcceptedSnapshot {
@@ -212,6 +364,29 @@ fn a_partial_day_is_held_then_released() {
         at(&days, &later),
         (vec!["2026-11-21 r1 from - partial".into()], vec![d22], vec![d21, d22])
     );
+}
+
+/// Regression: a day that was held while the clock was ahead stayed held until the clock had caught
+/// up.
+#[test]
+fn holds_from_the_future_are_not_awaited() {
+    let (day, limit) = (day("2026-11-22"), 6 * HOUR);
+    let future = NOW.saturating_add(HOUR * 960);
+    let (recent, long_ago) = (NOW.saturating_sub(HOUR), NOW.saturating_sub(HOUR * 960));
+    for (since, observed_at, is_held) in [
+        (Some(recent), NOW, true),
+        (Some(long_ago), NOW, false),
+        // The hold begins with the copy that this poll has read.
+        (Some(future), NOW, true),
+        // The poll has read no copy, and the time of the stored one is unknown too.
+        (Some(future), future, false),
+        (None, NOW, true),
+        (None, future, false),
+    ] {
+        let since = since.map(|since| (day, since)).into_iter().collect();
+        let holding = Holding { since, limit, ..complete_catalog() };
+        assert_eq!(holding.is_held(day, observed_at), is_held, "{holding:?} {observed_at:?}");
+    }
 }
 
 #[test]
@@ -257,7 +432,13 @@ fn an_import_adds_days_and_revises_none() {
 #[test]
 fn a_score_without_new_days_is_stale() {
     let stale = |newest: &str| {
-        let observed = observations(&[], &PollPlan::default(), Some(day(newest)), today());
+        let observed = observations(
+            &[],
+            &PollPlan::default(),
+            &Rejections::default(),
+            Some(day(newest)),
+            today(),
+        );
         let stale: Vec<_> =
             observed.into_iter().filter(|o| o.what == ObservationKind::Stale).collect();
         assert_eq!(stale.len(), 1);
@@ -266,10 +447,9 @@ fn a_score_without_new_days_is_stale() {
     let back = |days: i32| today().plus(-days).to_string();
     assert_eq!(stale(&back(4)), Phase::Begin);
     assert_eq!((stale(&back(3)), stale(&back(0))), (Phase::End, Phase::End));
-    assert!(
-        observations(&[], &PollPlan::default(), None, today()).is_empty(),
-        "no day has been received yet"
-    );
+    // No day has been received yet.
+    let none = observations(&[], &PollPlan::default(), &Rejections::default(), None, today());
+    assert!(none.is_empty());
 }
 
 #[test]
@@ -281,15 +461,16 @@ fn a_received_day_ends_its_observations() {
         scope(&BTreeMap::new(), "2026-11-20"),
         &complete_catalog(),
     );
-    let observed = observations(&snapshots, &plan, None, today());
-    for what in [
-        ObservationKind::Gap,
-        ObservationKind::ForeignTenant,
-        ObservationKind::Implausible,
-        ObservationKind::Partial,
+    let observed = observations(&snapshots, &plan, &Rejections::default(), None, today());
+    // The faults in the data of the day before end as well.
+    for (what, expected) in [
+        (ObservationKind::Gap, &["2026-11-21"][..]),
+        (ObservationKind::ForeignTenant, &["2026-11-21"]),
+        (ObservationKind::Implausible, &["2026-11-21", "secureScores"]),
+        (ObservationKind::Partial, &["2026-11-21"]),
     ] {
         let ends = observed.iter().filter(|o| o.what == what && o.phase == Phase::End);
-        assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), ["2026-11-21"]);
+        assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), expected, "{what:?}");
     }
 }
 

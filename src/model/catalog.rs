@@ -2,9 +2,11 @@
 //! tenants and versions, so they are reference-counted and never changed. Start reading at
 //! [`Catalog::find`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
-use super::Number;
+use jiff::Timestamp;
+
+use super::{DecisionState, Number};
 
 /// Microsoft's description of a control (`secureScoreControlProfile`). It is the same for every
 /// tenant that has the control.
@@ -71,11 +73,58 @@ pub struct ProfileSlot {
     pub decisions: Vec<StateUpdate>,
 }
 
+impl StateUpdate {
+    /// The state; `None` if it is absent or not a documented one.
+    pub fn known_state(&self) -> Option<DecisionState> {
+        self.state.as_deref().and_then(DecisionState::parse)
+    }
+
+    /// Whether two entries for one control are the same decision, in any case of the state and of
+    /// the person. The comment and the assignee are not compared.
+    pub fn is_same_decision(&self, other: &Self) -> bool {
+        let same = |a: &Option<String>, b: &Option<String>| {
+            let (a, b) = (a.as_deref().unwrap_or_default(), b.as_deref().unwrap_or_default());
+            a.eq_ignore_ascii_case(b)
+        };
+        same(&self.state, &other.state)
+            && same(&self.updated_by, &other.updated_by)
+            && self.by_time(other).is_eq()
+    }
+
+    /// The order of the times of two decisions; one without a time is the earliest.
+    pub fn by_time(&self, other: &Self) -> Ordering {
+        let (Some(a), Some(b)) = (&self.updated, &other.updated) else {
+            return self.updated.cmp(&other.updated);
+        };
+
+        // Times of one form, in UTC, are in the order of their text. Fractions of a second and
+        // offsets are not.
+        if a.len() == b.len() && a.ends_with('Z') && b.ends_with('Z') {
+            return a.cmp(b);
+        }
+        match (a.parse::<Timestamp>(), b.parse::<Timestamp>()) {
+            (Ok(a), Ok(b)) => a.cmp(&b),
+            _ => a.cmp(b),
+        }
+    }
+
+    /// The order of two decisions in time. Two different decisions are never equal, so that the
+    /// newest one does not depend on the order in which Microsoft lists them.
+    pub fn in_time(&self, other: &Self) -> Ordering {
+        self.by_time(other).then_with(|| self.texts().cmp(&other.texts()))
+    }
+
+    fn texts(&self) -> [Option<&str>; 5] {
+        let Self { state, assigned_to, comment, updated_by, updated } = self;
+        [state, updated_by, comment, assigned_to, updated].map(Option::as_deref)
+    }
+}
+
 impl ProfileSlot {
     /// The decision in force, which is the newest one. Microsoft does not guarantee the order of
-    /// the list. All times are RFC 3339 in UTC, so they sort chronologically as text.
+    /// the list.
     pub fn decision(&self) -> Option<&StateUpdate> {
-        self.decisions.iter().max_by(|a, b| a.updated.cmp(&b.updated))
+        self.decisions.iter().max_by(|a, b| a.in_time(b))
     }
 }
 
@@ -145,6 +194,52 @@ mod tests {
         ];
         let slot = ProfileSlot { key: 0, profile: Arc::default(), decisions };
         assert_eq!(slot.decision().unwrap().state.as_deref(), Some("Ignored"));
+    }
+
+    #[test]
+    fn decisions_at_one_time_have_an_order() {
+        let time = Some("2026-03-02T10:00:00Z");
+        let mut decisions = vec![update("ThirdParty", time), update("Ignored", time)];
+        let in_force = |decisions: Vec<StateUpdate>| {
+            let slot = ProfileSlot { key: 0, profile: Arc::default(), decisions };
+            slot.decision().cloned()
+        };
+        let first = in_force(decisions.clone());
+        decisions.reverse();
+        assert_eq!(in_force(decisions), first);
+    }
+
+    #[test]
+    fn times_of_different_forms_are_compared() {
+        for (earlier, later) in [
+            ("2026-03-02T10:00:00Z", "2026-03-02T10:00:00.5Z"),
+            ("2026-03-02T10:00:00.5Z", "2026-03-02T10:00:01Z"),
+            ("2026-03-02T12:00:00+02:00", "2026-03-02T10:00:01Z"),
+            ("2026-03-02T12:00:00+02:00", "2026-03-02T11:00:00+00:00"),
+        ] {
+            let of = |time: &str| update("Ignored", Some(time));
+            let (earlier, later) = (of(earlier), of(later));
+            assert_eq!(earlier.by_time(&later), Ordering::Less, "{earlier:?}");
+            assert_eq!(later.by_time(&earlier), Ordering::Greater, "{earlier:?}");
+        }
+    }
+
+    #[test]
+    fn a_decision_is_the_same_in_any_case() {
+        let of = |state: &str, by: &str, time: &str| StateUpdate {
+            updated_by: Some(by.to_owned()),
+            ..update(state, Some(time))
+        };
+        let decision = of("Ignored", "anna@contoso.example", "2026-03-02T10:00:00Z");
+        let spelled = of("ignored", "Anna@Contoso.example", "2026-03-02T10:00:00.000Z");
+        assert!(decision.is_same_decision(&spelled));
+        for other in [
+            of("Reviewed", "anna@contoso.example", "2026-03-02T10:00:00Z"),
+            of("Ignored", "ben@contoso.example", "2026-03-02T10:00:00Z"),
+            of("Ignored", "anna@contoso.example", "2026-03-02T10:00:01Z"),
+        ] {
+            assert!(!decision.is_same_decision(&other), "{other:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! `derive::change` decides what has changed. The names of their variants are part of records and
 //! of event IDs, so they must never change. Start reading at [`Change`].
 
-use super::{Day, Number, Profile, StateUpdate};
+use super::{Day, DecisionState, Number, Profile, StateUpdate};
 
 /// The kinds of change: the values of `change.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,7 +160,7 @@ pub struct ChangeRecord<'a> {
 pub struct QualityRecord<'a> {
     pub what: super::ObservationKind,
     pub phase: super::Phase,
-    /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
+    /// Distinguishes observations of one kind: a day, a snapshot ID, a sink or a collection.
     pub subject: &'a str,
     /// The day that the condition concerns, or on which it was noticed; the end repeats that of the
     /// begin.
@@ -299,7 +299,7 @@ impl std::fmt::Display for Target {
 
 /// Whether a state accepts a risk or claims points for another product.
 pub fn accepts_risk(state: &str) -> bool {
-    matches!(state, "Ignored" | "ThirdParty")
+    DecisionState::parse(state).is_some_and(DecisionState::accepts_risk)
 }
 
 impl<'a> Acceptance<'a> {

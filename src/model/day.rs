@@ -6,7 +6,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use jiff::{Span, civil::Date, tz::TimeZone};
+use jiff::{
+    Span,
+    civil::{Date, DateTime},
+    tz::TimeZone,
+};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::UnixMillis;
@@ -29,14 +33,25 @@ impl Day {
     }
 
     /// The day of a `createdDateTime`, which is its date in UTC. Microsoft sends midnight, but any
-    /// RFC 3339 instant is accepted. The null date that Microsoft sent in 2018 (`0001-01-01`), and
-    /// any other date before 2000, is rejected.
+    /// RFC 3339 instant is accepted, and a date or a time without an offset is in UTC. The null
+    /// date that Microsoft sent in 2018 (`0001-01-01`), and any other date before 2000, is
+    /// rejected.
     pub fn of_instant_text(text: &str) -> Option<Self> {
         let day = match text.strip_suffix("T00:00:00Z") {
             Some(date) => Self::parse(date)?,
-            None => Self::of(text.parse().ok()?),
+            None => match text.trim().parse() {
+                Ok(instant) => Self::of(instant),
+                Err(_) => Self::within_range(text.trim().parse::<DateTime>().ok()?.date())?,
+            },
         };
         (day.0.year() >= 2000).then_some(day)
+    }
+
+    /// Whether a text has the form that [`Self::of_instant_text`] accepts, even if it rejects the
+    /// text because the date is out of range.
+    pub fn is_instant_text(text: &str) -> bool {
+        let text = text.trim();
+        text.parse::<jiff::Timestamp>().is_ok() || text.parse::<DateTime>().is_ok()
     }
 
     /// The number of days since 1970-01-01.
@@ -112,6 +127,12 @@ mod tests {
             ("2019-03-19T15:21:00Z", Some("2019-03-19")),
             ("2019-03-19T22:37:14.628799Z", Some("2019-03-19")),
             ("2026-07-17T23:30:00-05:00", Some("2026-07-18")),
+            ("2026-07-17T23:30:00", Some("2026-07-17")),
+            ("2026-07-17", Some("2026-07-17")),
+            ("2028-02-29T12:00:00Z", Some("2028-02-29")),
+            // A leap second belongs to the day that it ends.
+            ("2016-12-31T23:59:60Z", Some("2016-12-31")),
+            (" 2026-07-17T00:00:00Z ", Some("2026-07-17")),
             ("0001-01-01T00:00:00Z", None),
             ("2026-02-30T00:00:00Z", None),
             ("yesterday", None),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Day, Number, Snapshot};
+use super::{ControlList, Day, Number, Snapshot};
 
 /// The facts of one copy of one day.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,9 @@ pub struct DayFacts {
     pub controls: Vec<ControlFacts>,
     /// Whether the copy had its texts and counts; see [`Snapshot::is_rich`].
     pub rich: bool,
+    /// Whether some elements of the list of controls could not be used. A control that is absent
+    /// may still exist; see decision 0077.
+    pub has_lost_controls: bool,
 }
 
 /// The facts of one control.
@@ -81,12 +84,13 @@ pub enum FactsComparison {
 }
 
 impl DayFacts {
-    /// The facts of a snapshot; `None` if it has no day. If a control occurs twice, the first one
-    /// is used.
+    /// The facts of a snapshot; `None` if it has no day. If a control occurs twice, one of them is
+    /// used; see [`Snapshot::used_controls`].
     pub fn of(snapshot: &Snapshot<'_>) -> Option<Self> {
-        let mut controls: Vec<ControlFacts> = snapshot
-            .controls
-            .iter()
+        let controls = snapshot
+            .used_controls()
+            .into_iter()
+            .map(|index| &snapshot.controls[index as usize])
             .map(|c| ControlFacts {
                 name: c.name.as_ref().into(),
                 score: c.score,
@@ -96,8 +100,6 @@ impl DayFacts {
                 on: c.on,
             })
             .collect();
-        controls.sort_by(|a, b| a.name.cmp(&b.name));
-        controls.dedup_by(|later, first| later.name == first.name);
 
         let averages = snapshot.averages.iter().filter_map(|a| {
             // Microsoft sends -1 if there is no average.
@@ -114,13 +116,16 @@ impl DayFacts {
             averages: averages.collect(),
             controls,
             rich: snapshot.is_rich(),
+            has_lost_controls: snapshot.control_list != ControlList::Complete,
         })
     }
 
-    /// The facts of a control.
+    /// The facts of a control. Its ID is equal in any case.
     pub fn control(&self, name: &str) -> Option<&ControlFacts> {
-        let at = self.controls.binary_search_by(|c| (*c.name).cmp(name)).ok()?;
-        self.controls.get(at)
+        match self.controls.binary_search_by(|c| (*c.name).cmp(name)) {
+            Ok(at) => self.controls.get(at),
+            Err(_) => self.controls.iter().find(|c| c.name.eq_ignore_ascii_case(name)),
+        }
     }
 }
 
@@ -140,14 +145,51 @@ impl ControlFacts {
 pub fn compare(kept: &DayFacts, seen: &DayFacts) -> FactsComparison {
     let same = !differ(kept.current_score, seen.current_score)
         && !differ(kept.max_score, seen.max_score)
-        && kept.controls.len() == seen.controls.len()
-        && kept.controls.iter().zip(&seen.controls).all(|(k, s)| k.name == s.name && !k.differs(s));
+        && have_same_controls(kept, seen);
 
     match (same, kept.rich, seen.rich) {
         (false, ..) => FactsComparison::Revision,
         (true, false, true) => FactsComparison::Enriches,
         (true, ..) => FactsComparison::Same,
     }
+}
+
+fn have_same_controls(kept: &DayFacts, seen: &DayFacts) -> bool {
+    if seen.has_lost_controls {
+        return contains_controls(kept, &seen.controls);
+    }
+    kept.controls.len() == seen.controls.len()
+        && (have_same_facts(&kept.controls, &seen.controls)
+            || have_same_facts(&in_any_case(&kept.controls), &in_any_case(&seen.controls)))
+}
+
+/// Whether the stored copy contains all of these controls with the same facts. Nothing is known
+/// about the controls that are absent from an incomplete list.
+fn contains_controls(kept: &DayFacts, seen: &[ControlFacts]) -> bool {
+    let in_any_case = in_any_case(&kept.controls);
+    seen.iter().all(|seen| {
+        let name = seen.name.to_ascii_lowercase();
+        let folded = || {
+            let at = in_any_case.binary_search_by(|control| (*control.name).cmp(&name)).ok()?;
+            in_any_case.get(at)
+        };
+        kept.control(&seen.name).or_else(folded).is_some_and(|kept| !kept.differs(seen))
+    })
+}
+
+fn have_same_facts(kept: &[ControlFacts], seen: &[ControlFacts]) -> bool {
+    kept.iter().zip(seen).all(|(kept, seen)| kept.name == seen.name && !kept.differs(seen))
+}
+
+/// The controls with their IDs in lower case, in that order: the case of an ID is not compared.
+fn in_any_case(controls: &[ControlFacts]) -> Vec<ControlFacts> {
+    let lower = |facts: &ControlFacts| ControlFacts {
+        name: facts.name.to_ascii_lowercase().into(),
+        ..facts.clone()
+    };
+    let mut controls: Vec<ControlFacts> = controls.iter().map(lower).collect();
+    controls.sort_by(|a, b| a.name.cmp(&b.name));
+    controls
 }
 
 fn differ(a: Option<Number>, b: Option<Number>) -> bool {
@@ -157,6 +199,7 @@ fn differ(a: Option<Number>, b: Option<Number>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ControlScore;
 
     fn number(value: f64) -> Option<Number> {
         Number::new(value)
@@ -184,6 +227,7 @@ mod tests {
             averages: vec![],
             controls,
             rich: true,
+            has_lost_controls: false,
         }
     }
 
@@ -203,6 +247,78 @@ mod tests {
         let poor = poor_day(5.0, vec![control("A", 5.0, None)]);
         let rich = rich_day(5.0, vec![control("A", 5.0, Some(3.0))]);
         assert_eq!(compare(&poor, &rich), FactsComparison::Enriches);
+    }
+
+    /// Regression: a control whose ID was spelled in another case was a removed and an added one.
+    #[test]
+    fn ids_in_another_case_are_equal() {
+        let control = |name: &str, score: f64| control(name, score, None);
+        let kept = rich_day(5.0, vec![control("AdminMFAV2", 5.0), control("aad_b", 1.0)]);
+        let seen = rich_day(5.0, vec![control("Aad_b", 1.0), control("adminMFAV2", 5.0)]);
+        assert_eq!(compare(&kept, &seen), FactsComparison::Same);
+        let other = rich_day(5.0, vec![control("Aad_b", 2.0), control("adminMFAV2", 5.0)]);
+        assert_eq!(compare(&kept, &other), FactsComparison::Revision);
+    }
+
+    #[test]
+    fn facts_do_not_depend_on_order() {
+        let score = |name: &'static str, score: f64| ControlScore {
+            name: name.into(),
+            score: number(score),
+            ..ControlScore::default()
+        };
+        let facts = |controls: Vec<ControlScore<'static>>| {
+            let created = Some("2026-11-22T00:00:00Z".into());
+            DayFacts::of(&Snapshot { created, controls, ..Snapshot::default() }).unwrap()
+        };
+        let once = facts(vec![score("A", 1.0), score("B", 2.0)]);
+        for controls in [
+            vec![score("B", 2.0), score("A", 1.0)],
+            vec![score("A", 1.0), score("B", 2.0), score("A", 3.0)],
+            vec![score("A", 3.0), score("B", 2.0), score("A", 1.0), score("B", 2.0)],
+        ] {
+            assert_eq!(facts(controls), once);
+        }
+    }
+
+    /// Regression: a copy in which a control could not be used was a revision without it.
+    #[test]
+    fn lost_controls_never_differ() {
+        let lossy = |controls| DayFacts { has_lost_controls: true, ..rich_day(5.0, controls) };
+        let (a, b) = (control("A", 5.0, None), control("B", 1.0, None));
+        let kept = rich_day(5.0, vec![a.clone(), b.clone()]);
+        for seen in [vec![], vec![a.clone()], vec![control("b", 1.0, None)]] {
+            assert_eq!(compare(&kept, &lossy(seen)), FactsComparison::Same);
+        }
+        for seen in [vec![control("A", 4.0, None)], vec![a.clone(), control("C", 1.0, None)]] {
+            assert_eq!(compare(&kept, &lossy(seen)), FactsComparison::Revision);
+        }
+
+        let kept = lossy(vec![a.clone()]);
+        assert_eq!(compare(&kept, &lossy(vec![a.clone()])), FactsComparison::Same);
+        assert_eq!(compare(&kept, &rich_day(5.0, vec![a, b])), FactsComparison::Revision);
+    }
+
+    /// Regression: two controls of one day whose IDs differed only in case were two controls.
+    #[test]
+    fn controls_are_equal_in_any_case() {
+        let score = |name: &'static str, score: f64| ControlScore {
+            name: name.into(),
+            score: number(score),
+            ..ControlScore::default()
+        };
+        let mut controls = [("a", 1.0), ("Ab", 4.0), ("A", 3.0), ("A", 2.0), ("aB", 0.0)];
+        for _ in 0..2 {
+            let created = Some("2026-11-22T00:00:00Z".into());
+            let controls_of_day = controls.iter().map(|&(name, points)| score(name, points));
+            let snapshot =
+                Snapshot { created, controls: controls_of_day.collect(), ..Snapshot::default() };
+            let facts = DayFacts::of(&snapshot).unwrap();
+            let used: Vec<_> = facts.controls.iter().map(|c| (&*c.name, c.score)).collect();
+            assert_eq!(used, [("A", number(2.0)), ("Ab", number(4.0))]);
+            assert_eq!(facts.control("AB"), Some(&facts.controls[1]));
+            controls.reverse();
+        }
     }
 
     #[test]

@@ -16,7 +16,10 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::{Day, DayFacts, Kind, Number, TenantId};
+use super::{
+    Day, DayFacts, Kind, Number, TenantId,
+    hexadecimal::{digits, parse_hex},
+};
 
 /// The ID of a record: 20 bytes, printed as 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -125,17 +128,7 @@ impl EventId {
 
     /// Parses 40 hex digits. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut bytes = [0; 20];
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        if pairs.len() != bytes.len() || !rest.is_empty() {
-            return None;
-        }
-
-        for (byte, pair) in bytes.iter_mut().zip(pairs) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-
-        Some(Self(bytes))
+        parse_hex(text).map(Self)
     }
 
     /// The 20 bytes of the ID.
@@ -145,11 +138,9 @@ impl EventId {
 
     /// The ID as 40 lower-case hex digits in ASCII.
     pub fn hex(self) -> [u8; 40] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut out = [0; 40];
-        for (pair, byte) in out.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+        for (pair, byte) in out.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = digits(byte);
         }
         out
     }

@@ -7,8 +7,12 @@
 mod baseline;
 mod catalog;
 mod change;
+mod clock_offset;
+mod data_faults;
 mod day;
+mod decision_state;
 mod facts;
+mod hexadecimal;
 mod identity;
 mod number;
 mod observation;
@@ -25,18 +29,22 @@ pub use change::{
     Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, DriftFrom, ExpectedBy,
     QualityRecord, Severity, Target, accepts_risk,
 };
+pub use clock_offset::{CLOCK_HINT, ClockAccuracy, ClockDifference, ClockOffset};
+pub use data_faults::DataFaults;
 pub use day::Day;
+pub use decision_state::DecisionState;
 pub use facts::{AverageFacts, ControlFacts, DayFacts, FactsComparison, KeptDay, compare};
+pub use hexadecimal::{hex, parse_hex};
 pub use identity::{EventId, EventIds, Field, Subject, day_hash};
 pub use number::Number;
 pub(crate) use number::write_integer;
-pub use observation::{Observation, ObservationKind, OpenObservation, Phase};
+pub use observation::{AcceptedData, Observation, ObservationKind, OpenObservation, Phase};
 pub use poll::{PollErrorClass, Polled};
 pub use record::{
     Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,
     SummaryRecord,
 };
 pub use rejected_configuration::RejectedConfiguration;
-pub use snapshot::{Additional, Average, ControlScore, Snapshot};
+pub use snapshot::{Additional, Average, ControlList, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};
-pub use time::{UnixMillis, short_duration};
+pub use time::{CLOCK_TOLERANCE, UnixMillis, short_duration};

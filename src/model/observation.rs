@@ -2,7 +2,7 @@
 //! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
 //! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
-use super::{Day, PollErrorClass, Severity, UnixMillis};
+use super::{DataFaults, Day, PollErrorClass, Severity, UnixMillis};
 use crate::error::Explanation;
 
 /// The kinds of observation: the values of `quality.what` in a record.
@@ -12,7 +12,8 @@ pub enum ObservationKind {
     Gap,
     /// The newest day is more than three days old.
     Stale,
-    /// A snapshot has no day, an ID that names another day, or a day in the future.
+    /// A snapshot was rejected, because it cannot be decoded, has no day, an ID that names another
+    /// day, or a day in the future; or data with faults was accepted (see [`AcceptedData`]).
     Implausible,
     /// A snapshot names another tenant.
     ForeignTenant,
@@ -26,6 +27,16 @@ pub enum ObservationKind {
     CredentialExpiring,
     /// A receiver rejects records of a sink.
     DeadLetter,
+}
+
+/// Data that was accepted although a part of it is faulty: the subject of an
+/// [`ObservationKind::Implausible`]. Any other subject is a snapshot that was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedData {
+    /// The scores of a day.
+    Scores,
+    /// The profiles of the catalog.
+    Catalog,
 }
 
 /// Whether an observation begins or ends.
@@ -42,7 +53,7 @@ pub enum Phase {
 pub struct Observation {
     /// The condition.
     pub what: ObservationKind,
-    /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
+    /// Distinguishes observations of one kind: a day, a sink, or an [`AcceptedData`].
     pub subject: String,
     /// The day that the condition concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
@@ -79,6 +90,18 @@ impl Observation {
             phase,
             details,
             hint: (phase == Phase::Begin).then(|| Self::dead_letters_hint(sink)),
+        }
+    }
+
+    /// The observation that data was accepted although a part of it is faulty.
+    pub fn of_faults(data: AcceptedData, first_day: Day, faults: &DataFaults) -> Self {
+        Self {
+            what: ObservationKind::Implausible,
+            subject: data.as_str().to_owned(),
+            first_day,
+            phase: Phase::Begin,
+            details: faults.to_string(),
+            hint: None,
         }
     }
 
@@ -141,6 +164,21 @@ impl ObservationKind {
             Self::CatalogStale => "catalog_stale",
             Self::CredentialExpiring => "credential_expiring",
             Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+impl AcceptedData {
+    /// The data with this name; `None` for any other subject.
+    pub fn parse(subject: &str) -> Option<Self> {
+        [Self::Scores, Self::Catalog].into_iter().find(|data| data.as_str() == subject)
+    }
+
+    /// The subject of the observation: the name of Microsoft's collection. It must never change.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scores => "secureScores",
+            Self::Catalog => "secureScoreControlProfiles",
         }
     }
 }

@@ -24,12 +24,16 @@ pub struct Polled {
 pub enum PollErrorClass {
     /// The checkpoint could not be read or written.
     Checkpoint,
+    /// The clock of this host is wrong by more than a day.
+    Clock,
     /// The configuration is invalid for this host or this tenant.
     Configuration,
     /// Microsoft rejected the credential, or it could not be read.
     Credential,
     /// The disk of the checkpoint is nearly full.
     Disk,
+    /// This host has reached a limit, such as that of open files.
+    Host,
     /// The poll succeeded, but a part of the response or the catalog is missing.
     Incomplete,
     /// A fault in this program.
@@ -50,11 +54,13 @@ pub enum PollErrorClass {
 
 impl PollErrorClass {
     /// All classes, ordered by name.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Checkpoint,
+        Self::Clock,
         Self::Configuration,
         Self::Credential,
         Self::Disk,
+        Self::Host,
         Self::Incomplete,
         Self::Internal,
         Self::Interrupted,
@@ -74,9 +80,11 @@ impl PollErrorClass {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Checkpoint => "checkpoint",
+            Self::Clock => "clock",
             Self::Configuration => "configuration",
             Self::Credential => "credential",
             Self::Disk => "disk",
+            Self::Host => "host",
             Self::Incomplete => "incomplete",
             Self::Internal => "internal",
             Self::Interrupted => "interrupted",
@@ -91,8 +99,9 @@ impl PollErrorClass {
     /// The subjects of [`ObservationKind::PollFailed`](super::ObservationKind::PollFailed): a
     /// failure that needs an operator is a separate observation from one that is retried, because
     /// its severity is different.
-    pub const OBSERVATION_SUBJECTS: [&str; 4] = [
+    pub const OBSERVATION_SUBJECTS: [&str; 5] = [
         Self::RETRIED_SUBJECT,
+        Self::Clock.as_str(),
         Self::Configuration.as_str(),
         Self::Credential.as_str(),
         Self::Permission.as_str(),
@@ -105,9 +114,15 @@ impl PollErrorClass {
         if self.needs_operator() { self.as_str() } else { Self::RETRIED_SUBJECT }
     }
 
+    /// Whether the cause is on this host and can pass. Such a failure does not count as an attempt
+    /// to reach Microsoft.
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::Checkpoint | Self::Disk | Self::Host)
+    }
+
     /// Whether the error needs an operator. Every other one may clear by itself, and is retried.
     pub const fn needs_operator(self) -> bool {
-        matches!(self, Self::Configuration | Self::Credential | Self::Permission)
+        matches!(self, Self::Clock | Self::Configuration | Self::Credential | Self::Permission)
     }
 }
 

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Additional, Average, ChangeRecord, Day, EventId, Number, ProfileSlot, QualityRecord,
-    StateUpdate, Tenant, UnixMillis,
+    Additional, Average, ChangeRecord, Day, DecisionState, EventId, Number, ProfileSlot,
+    QualityRecord, StateUpdate, Tenant, UnixMillis,
 };
 
 /// The name and version of the canonical record: the value of its `schema` field.
@@ -243,7 +243,7 @@ impl SnapshotRef {
 impl ControlRecord<'_> {
     /// The result; `None` if the score or the maximum score is absent.
     pub fn outcome(&self) -> Option<ControlOutcome> {
-        if self.state() == Some("Ignored") {
+        if self.known_state() == Some(DecisionState::Ignored) {
             return Some(ControlOutcome::Accepted);
         }
 
@@ -256,9 +256,14 @@ impl ControlRecord<'_> {
         })
     }
 
-    /// The state of the decision in force.
+    /// The state of the decision in force, as Microsoft sent it.
     pub fn state(&self) -> Option<&str> {
         self.decision?.state.as_deref()
+    }
+
+    /// The state of the decision in force; `None` if it is not a documented one.
+    pub fn known_state(&self) -> Option<DecisionState> {
+        self.decision?.known_state()
     }
 
     /// Whether the profile is marked as deprecated; `false` without a profile.

@@ -45,6 +45,21 @@ impl UnixMillis {
         Self(self.0.saturating_add(whole_millis(duration)))
     }
 
+    /// A stored time of something that has happened, or `None` if it is in the future: the clock
+    /// was ahead when it was stored, so the time is unknown and must not be waited for. A clock
+    /// that was set back by at most five minutes has no effect: the time then counts as `now`.
+    pub fn known_past(self, now: Self) -> Option<Self> {
+        (self <= now.saturating_add(CLOCK_TOLERANCE)).then(|| self.min(now))
+    }
+
+    /// The rest of a stored wait that ends at this time, of at most `longest`; zero if it is over.
+    /// A longer rest means that the clock was ahead when it was stored, so its end is unknown, and
+    /// the result is zero too.
+    pub fn known_rest(self, now: Self, longest: Duration) -> Duration {
+        let rest = self.saturating_duration_since(now);
+        if rest <= longest { rest } else { Duration::ZERO }
+    }
+
     /// The time before this one by `duration`, without fractions of a millisecond; the earliest
     /// possible time instead of an overflow.
     #[must_use]
@@ -67,6 +82,10 @@ impl From<UnixMillis> for Timestamp {
         Self::from_millisecond(time.0).unwrap_or(limit)
     }
 }
+
+/// A stored time that is later than the current one by at most this is not unknown: the clock of a
+/// host is often set back by some seconds.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_mins(5);
 
 /// The units of [`short_duration`] in seconds, largest first.
 const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -120,6 +139,34 @@ mod tests {
             assert_eq!(short_duration(Duration::from_secs(seconds)), text, "{seconds}");
         }
         assert_eq!(short_duration(Duration::from_millis(1_999)), "1s");
+    }
+
+    #[test]
+    fn times_in_the_future_are_unknown() {
+        let now = UnixMillis::new(1_000_000_000);
+        let day = Duration::from_hours(24);
+        let tolerated = now.saturating_add(CLOCK_TOLERANCE);
+        for (time, expected) in [
+            (now.saturating_sub(40 * day), Some(now.saturating_sub(40 * day))),
+            (now, Some(now)),
+            (tolerated, Some(now)),
+            (tolerated.saturating_add(Duration::from_millis(1)), None),
+            (now.saturating_add(40 * day), None),
+            (UnixMillis::new(i64::MAX), None),
+            (UnixMillis::new(i64::MIN), Some(UnixMillis::new(i64::MIN))),
+        ] {
+            assert_eq!(time.known_past(now), expected, "{time:?}");
+        }
+
+        let hour = Duration::from_hours(1);
+        for (end, rest) in [
+            (now.saturating_sub(hour), Duration::ZERO),
+            (now.saturating_add(hour), hour),
+            (now.saturating_add(hour * 2), Duration::ZERO),
+            (now.saturating_add(40 * day), Duration::ZERO),
+        ] {
+            assert_eq!(end.known_rest(now, hour), rest, "{end:?}");
+        }
     }
 
     #[test]

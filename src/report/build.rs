@@ -13,8 +13,8 @@ use super::{
 use crate::{
     derive::{Entry, Rules, changes_from_facts},
     model::{
-        Acceptance, Baseline, Catalog, ChangeKind, ControlFacts, Day, DayFacts, Number, Profile,
-        ProfileSlot, Target, Tenant, accepts_risk,
+        Acceptance, Baseline, Catalog, ChangeKind, ControlFacts, Day, DayFacts, DecisionState,
+        Number, Profile, ProfileSlot, Target, Tenant, accepts_risk,
     },
 };
 
@@ -243,7 +243,9 @@ fn breakdown(facts: &DayFacts, controls: &[ProfiledControl<'_>]) -> ScoreBreakdo
     let sum = |include: &dyn Fn(&ProfiledControl<'_>) -> bool| {
         rounded(controls.iter().filter(|c| include(c)).map(ProfiledControl::score).sum())
     };
-    let is_asserted = |c: &ProfiledControl<'_>| c.state() == Some("ThirdParty");
+    let is_asserted = |c: &ProfiledControl<'_>| {
+        c.state().and_then(DecisionState::parse) == Some(DecisionState::ThirdParty)
+    };
     let is_provided = |c: &ProfiledControl<'_>| {
         c.profile().and_then(|p| p.action_type.as_deref()) == Some("ProviderGenerated")
     };
@@ -356,15 +358,19 @@ fn drift(baseline: &Baseline, controls: &[ProfiledControl<'_>]) -> BaselineState
 fn decisions(catalog: &Catalog, newest: &DayFacts, rules: &Rules) -> Vec<Decision> {
     let decision = |slot: &ProfileSlot| {
         let current = slot.decision()?;
-        let state = current.state.clone().filter(|state| state != "Default")?;
+        let known = current.known_state();
+        if known == Some(DecisionState::Default) {
+            return None;
+        }
+        let state = DecisionState::spelled(current.state.as_deref()?).to_owned();
 
         let score = newest.control(&slot.profile.id).and_then(|control| control.score);
-        let points = match state.as_str() {
-            "Ignored" => slot
+        let points = match known {
+            Some(DecisionState::Ignored) => slot
                 .profile
                 .max_score
                 .map(|max| rounded(max.get() - score.map_or(0.0, Number::get))),
-            "ThirdParty" => score,
+            Some(DecisionState::ThirdParty) => score,
             _ => None,
         };
 

@@ -19,7 +19,8 @@ pub(super) fn days(report: &Report) -> String {
     let mut out = format!("{COLUMNS}\n").into_bytes();
     for (day, totals) in &report.days {
         let average = |basis: &str| {
-            let found = totals.averages.iter().find(|(name, _)| name == basis);
+            let mut averages = totals.averages.iter();
+            let found = averages.find(|(name, _)| name.eq_ignore_ascii_case(basis));
             display(found.map(|(_, score)| *score))
         };
         let points = points.get(day).copied().unwrap_or(PointTotals::ZERO);

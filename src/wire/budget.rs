@@ -2,8 +2,8 @@
 //! takes hundreds of times its size in memory.
 //!
 //! Every seed of this module counts before it stores, so a document that exceeds a limit is
-//! rejected without being materialized. Start reading at [`DecodeLimit`] and [`DecodeBudget`].
-//! See decision 0063.
+//! rejected without being materialized; `salvage` then reads a document without a value that is too
+//! large. Start reading at [`DecodeLimit`] and [`DecodeBudget`]. See decisions 0063 and 0077.
 
 use std::{cell::Cell, fmt};
 
@@ -37,6 +37,8 @@ impl DecodeLimit {
     pub const FIELDS: Self = Self::new(256, "unknown fields in an object");
     /// The items of a page.
     pub const ITEMS: Self = Self::new(1_000, "items in a page");
+    /// The fields of one object, known and unknown, when they are read one by one.
+    pub const MEMBERS: Self = Self::new(65_536, "fields in an object");
     /// A key, or a name such as the ID of a control.
     pub const NAME: Self = Self::new(1 << 10, "bytes in a name");
     /// The bytes of a control profile.

@@ -13,7 +13,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     budget::{DecodeBudget, DecodeLimit},
-    value::ValueSeed,
+    value::{ValueSeed, refusal},
 };
 use crate::model::{Additional, Number};
 
@@ -189,8 +189,8 @@ impl<'de> Fields<'_, 'de> {
     }
 
     /// An unknown field. Its JSON text is kept as sent. Fails if it is longer than
-    /// [`DecodeLimit::TEXT`] or nested more deeply than [`DecodeLimit::DEPTH`], or if there are too
-    /// many such fields.
+    /// [`DecodeLimit::TEXT`] or nested more deeply than [`DecodeLimit::DEPTH`], if receivers refuse
+    /// it, or if there are too many such fields.
     pub(super) fn unknown<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -199,6 +199,9 @@ impl<'de> Fields<'_, 'de> {
         let json = map.next_value::<&'de RawValue>()?.get();
         self.budget.fit(json.len(), DecodeLimit::TEXT)?;
         self.budget.check_depth(json)?;
+        if let Some(reason) = refusal(json) {
+            return Err(A::Error::custom(reason));
+        }
         self.push(key, Cow::Borrowed(json))
     }
 

@@ -2,9 +2,10 @@
 //!
 //! The module is pure: it turns bytes into [`crate::model`] and performs no I/O. It is lenient
 //! where Microsoft's responses vary: an unknown field is kept as sent, numbers and switches may be
-//! text, and any field may be absent. It is strict where an error could be mistaken for data: a
-//! body that is not JSON, a duplicate field, a page without `value`, or a document that exceeds a
-//! [`DecodeLimit`] is rejected as a whole. Start reading at [`snapshot`], [`profile`] and [`page`].
+//! text, any field may be absent, and an element that cannot be used is removed and reported. It is
+//! strict where an error could be mistaken for data: a body that is not JSON, a page without
+//! `value` or a document that exceeds a [`DecodeLimit`] for the memory of the process is rejected
+//! as a whole. Start reading at [`snapshot`], [`profile`] and [`page`].
 //!
 //! The shapes are those of the metadata of Microsoft Graph v1.0 of 2026-08
 //! (`microsoft.graph.secureScore`, `secureScoreControlProfile`) and of live responses of 2023 and
@@ -13,23 +14,28 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod budget;
+mod decision;
 mod error;
+mod keys;
 mod lenient;
 mod page;
 mod profile;
+mod salvage;
 mod seconds;
 mod snapshot;
+mod surrogates;
 #[cfg(test)]
 mod tests;
 mod token;
 mod value;
 
 pub use budget::DecodeLimit;
+pub use decision::state_updates;
 pub use error::{EntraError, GraphError};
 pub use page::{Page, bare_list, page, saved_items};
-pub use profile::{ProfileParts, profile, split_profile, state_updates};
+pub use profile::{ProfileParts, profile, split_profile};
 pub use seconds::{StatedSeconds, TokenLifetime};
-pub use snapshot::snapshot;
+pub use snapshot::{listed_day, snapshot};
 pub use token::{Token, TokenGrants, granted, is_object, issuer_tenant, token};
 
 /// Why a body was rejected.
@@ -42,8 +48,16 @@ pub enum WireError {
     /// The first limit that the document exceeds.
     #[error("{0}")]
     Exceeds(DecodeLimit),
+    /// What was found in place of an object.
+    #[error("{0} instead of an object")]
+    NotAnObject(&'static str),
+    #[error("`{what}` is {found} instead of {expected}")]
+    UnexpectedShape { what: &'static str, found: &'static str, expected: &'static str },
     #[error("the response contains no token")]
     NoToken,
-    #[error("a control profile has no ID")]
+    #[error("no usable `id`")]
     NoProfileId,
+    /// The beginning of the ID of a profile, and the limit that the ID exceeds.
+    #[error("`{id}`: {limit}")]
+    LongProfileId { id: String, limit: DecodeLimit },
 }

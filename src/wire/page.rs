@@ -18,9 +18,13 @@ use super::{
 pub struct Page<'a> {
     /// The JSON text of each item, in the order of the page.
     pub items: Vec<&'a str>,
-    /// The opaque URL of the next page, unchanged.
+    /// The opaque URL of the next page, unchanged. It may be any text; a link that is not a text is
+    /// `(not a text)`, which is not a valid URL, so that the items are read nevertheless.
     pub next_link: Option<Cow<'a, str>>,
 }
+
+/// See [`Page::next_link`].
+const NOT_A_LINK: &str = "(not a text)";
 
 /// Parses the envelope of a page. A page may have no items and still link to a next page.
 ///
@@ -76,7 +80,9 @@ fn envelope(json: &str, limit: DecodeLimit) -> Result<Page<'_>, WireError> {
     budget.decode(json, EnvelopeSeed { budget: &budget, limit })
 }
 
-fn items(json: &str, limit: DecodeLimit) -> Result<Vec<&str>, WireError> {
+/// The JSON text of each element of a list. Fails if the text is not a JSON list, or with
+/// [`WireError::Exceeds`] if it has more elements than the limit.
+pub(super) fn items(json: &str, limit: DecodeLimit) -> Result<Vec<&str>, WireError> {
     let budget = DecodeBudget::new();
     budget.decode(json, ItemsSeed { budget: &budget, limit })
 }
@@ -117,7 +123,7 @@ impl<'de> Visitor<'de> for EnvelopeSeed<'_> {
                     next_link = match map.next_value_seed(ScalarSeed(budget))? {
                         JsonScalar::Text(link) => Some(link),
                         JsonScalar::Null => None,
-                        _ => return Err(A::Error::custom("the next link is not a text")),
+                        _ => Some(Cow::Borrowed(NOT_A_LINK)),
                     };
                 }
                 _ => {
@@ -177,6 +183,17 @@ mod tests {
         assert!(empty.items.is_empty() && empty.next_link.is_none());
     }
 
+    /// Regression: a link that is not a text made the whole page unreadable.
+    #[test]
+    fn a_link_of_another_type_keeps_the_items() {
+        for link in ["1", "true", "{}", "[\"https://h/p\"]"] {
+            let body = format!(r#"{{"value":[1],"@odata.nextLink":{link}}}"#);
+            let read = page(body.as_bytes()).unwrap();
+            assert_eq!(read.items, ["1"]);
+            assert_eq!(read.next_link.as_deref(), Some(NOT_A_LINK), "{link}");
+        }
+    }
+
     #[test]
     fn reads_saved_responses_of_every_shape() {
         let text = "{\"value\":[{\"id\":1},{\"id\":2}]}\n[{\"id\":3}] {\"id\":4}\n";
@@ -213,7 +230,6 @@ mod tests {
             b"{\"value\":null}",
             b"{\"value\":[1",
             b"{\"value\":[],\"value\":[]}",
-            b"{\"value\":[],\"@odata.nextLink\":1}",
             b"\xff\xfe",
         ] {
             assert!(page(bad).is_err(), "{bad:?}");

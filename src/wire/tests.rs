@@ -53,32 +53,90 @@ fn floods_of_items_reject_the_page() {
 fn snapshots_name_the_limit_that_they_exceed() {
     use super::DecodeLimit as Limit;
     let field = |name: &str, json: &str| format!(r#"{{"{name}":{json}}}"#);
-    let of_control = |fields: &str| format!(r#"{{"controlScores":[{{{fields}}}]}}"#);
-    let deep = nested(Limit::DEPTH.max + 1);
-    let repeated = r#""averageSecureScore":1,"#.repeat(Limit::AVERAGES.max + 1);
-    let texts = r#""score":"x","#.repeat(Limit::FIELDS.max);
-    let name = format!(r#""{}""#, "n".repeat(Limit::NAME.max + 1));
-    let text = format!(r#""{}""#, "t".repeat(Limit::TEXT.max + 1));
 
     for (json, limit) in [
         (field("controlScores", &just_above(Limit::CONTROLS, "{}")), Limit::CONTROLS),
-        (field("averageComparativeScores", &just_above(Limit::AVERAGES, "{}")), Limit::AVERAGES),
-        (format!(r#"{{{repeated}"id":"a"}}"#), Limit::AVERAGES),
-        (field("enabledServices", &just_above(Limit::SERVICES, r#""""#)), Limit::SERVICES),
-        (format!("{{{}}}", members(Limit::FIELDS)), Limit::FIELDS),
-        (of_control(&members(Limit::FIELDS)), Limit::FIELDS),
-        (of_control(&format!(r#""controlDetails":{{{}}}"#, members(Limit::FIELDS))), Limit::FIELDS),
-        (of_control(&format!(r#"{texts}"score":"x""#)), Limit::FIELDS),
-        (of_control(&format!(r#""score":{}"#, just_above(Limit::ELEMENTS, "0"))), Limit::ELEMENTS),
-        (of_control(&format!(r#""score":{deep}"#)), Limit::DEPTH),
-        (field("unknown", &deep), Limit::DEPTH),
-        (field("unknown", &text), Limit::TEXT),
-        (field("id", &text), Limit::TEXT),
-        (of_control(&format!(r#""controlName":{name}"#)), Limit::NAME),
-        (format!("{{{name}:1}}"), Limit::NAME),
+        (format!("{{{}}}", members(Limit::MEMBERS)), Limit::MEMBERS),
         (format!(r#"{{"id":"{}"}}"#, "x".repeat(Limit::SNAPSHOT.max)), Limit::SNAPSHOT),
     ] {
         assert_eq!(exceeded(&snapshot(&json)), Some(limit), "{json:.60}");
+    }
+}
+
+const AVERAGE: &str = r#"{"basis":"AllTenants","averageScore":1}"#;
+
+/// The list of controls with one control, which has this field.
+fn of_control(field: &str) -> String {
+    format!(r#""controlScores":[{{"controlName":"A","score":1,{field}}}]"#)
+}
+
+/// Regression: each of these floods in one element or one list cost the whole day.
+///
+/// A value that is too large is removed, and the rest of the snapshot is used.
+#[test]
+fn limits_of_one_value_are_faults() {
+    use super::DecodeLimit as Limit;
+    let deep = nested(Limit::DEPTH.max + 1);
+    let name = format!(r#""{}""#, "n".repeat(Limit::NAME.max + 1));
+    let text = format!(r#""{}""#, "t".repeat(Limit::TEXT.max + 1));
+
+    let some = [
+        (
+            of_control(&format!(r#""count":{deep}"#)),
+            "controlScores[A].count` was removed: more than 64",
+        ),
+        (
+            of_control(&format!(r#""description":{text}"#)),
+            "[A].description` was removed: more than 1,0",
+        ),
+        (of_control(&format!(r#""new":{text}"#)), "[A].new` was removed: more than 1,0"),
+        (of_control(&format!("{name}:1")), "nnn…` was removed: more than 1,024 bytes"),
+        (format!(r#""unknown":{deep}"#), "`unknown` was removed: more than 64 levels"),
+        (format!(r#""unknown":{text}"#), "`unknown` was removed: more than 1,048,576 bytes"),
+        (format!(r#""controlScores":[{{"controlName":{name}}}]"#), "no usable `controlName`"),
+        (
+            format!(r#""enabledServices":[{name}]"#),
+            "`enabledServices[]` was removed: more than 1,024",
+        ),
+        (
+            of_control(&members(Limit::FIELDS)),
+            "14 unknown fields of `controlScores[A]` were removed: more than 256 unknown fields",
+        ),
+    ];
+
+    let others = [
+        (
+            of_control(&format!(r#""controlDetails":{{{}}}"#, members(Limit::FIELDS))),
+            "`controlScores[A].controlDetails` was removed: more than 256 unknown fields",
+        ),
+        (
+            of_control(&format!(r#""count":{}"#, just_above(Limit::ELEMENTS, "0"))),
+            "`controlScores[A].count` was removed: more than 65,536 unknown elements",
+        ),
+        (
+            format!(r#""controlScores":[{{{}}}]"#, members(Limit::MEMBERS)),
+            "`controlScores[]` was removed: more than 65,536 fields in an object",
+        ),
+        (
+            members(Limit::FIELDS),
+            "17 unknown fields of the snapshot were removed: more than 256 unknown fields",
+        ),
+        (
+            format!(r#""averageComparativeScores":{}"#, just_above(Limit::AVERAGES, AVERAGE)),
+            "1 element of `averageComparativeScores` was removed: more than 64 averages",
+        ),
+        (
+            format!(r#""enabledServices":{}"#, just_above(Limit::SERVICES, r#""a""#)),
+            "1 element of `enabledServices` was removed: more than 256 services",
+        ),
+    ];
+
+    for (fields, fault) in some.into_iter().chain(others) {
+        let json = format!(r#"{{"id":"a","currentScore":5,{fields}}}"#);
+        let read = snapshot(&json).unwrap();
+        assert!(read.faults.to_string().contains(fault), "{}", read.faults);
+        assert_eq!((read.faults.count(), read.current_score.is_some()), (1, true), "{fault}");
+        assert!(read.controls.iter().all(|control| control.score.is_some()), "{fault}");
     }
 }
 
@@ -86,7 +144,8 @@ fn snapshots_name_the_limit_that_they_exceed() {
 #[test]
 fn unknown_fields_of_all_objects_are_counted() {
     let fields = (0..DecodeLimit::FIELDS.max).map(|number| format!(r#""f{number}":0"#));
-    let control = format!("{{{}}}", fields.collect::<Vec<_>>().join(","));
+    let fields = fields.collect::<Vec<_>>().join(",");
+    let control = format!(r#"{{"controlName":"A",{fields}}}"#);
     let controls = DecodeLimit::ELEMENTS.max / DecodeLimit::FIELDS.max;
     let of = |count: usize| {
         let controls = vec![control.as_str(); count].join(",");
@@ -94,7 +153,7 @@ fn unknown_fields_of_all_objects_are_counted() {
     };
 
     assert_eq!(snapshot(&of(controls)).unwrap().controls.len(), controls);
-    assert_eq!(exceeded(&snapshot(&of(controls + 1))), Some(DecodeLimit::ELEMENTS));
+    assert_eq!(exceeded(&snapshot(&of(controls * 2))), Some(DecodeLimit::ELEMENTS));
 }
 
 #[test]
@@ -102,23 +161,47 @@ fn profiles_name_the_limit_that_they_exceed() {
     use super::DecodeLimit as Limit;
     let with = |fields: &str| format!(r#"{{"id":"A",{fields}}}"#);
 
-    for (json, limit) in [
-        (with(&members(Limit::FIELDS)), Limit::FIELDS),
-        (with(&format!(r#""x":{}"#, nested(Limit::DEPTH.max + 1))), Limit::DEPTH),
-        (with(&format!(r#""title":"{}""#, "x".repeat(Limit::PROFILE.max))), Limit::PROFILE),
-        (format!(r#"{{"id":"{}"}}"#, "x".repeat(Limit::NAME.max + 1)), Limit::NAME),
-        (
-            with(&format!(r#""controlStateUpdates":{}"#, just_above(Limit::DECISIONS, "0"))),
-            Limit::DECISIONS,
-        ),
-    ] {
-        assert_eq!(exceeded(&split_profile(&json)), Some(limit), "{json:.60}");
-    }
+    let many = with(&members(Limit::MEMBERS));
+    assert_eq!(exceeded(&split_profile(&many)), Some(Limit::MEMBERS));
+    let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(Limit::NAME.max + 1));
+    let error = split_profile(&long).unwrap_err().to_string();
+    assert!(error.starts_with("`xxx") && error.contains("more than 1,024 bytes"), "{error}");
 
     // A list that is too long is kept as it was sent.
     let threats = just_above(Limit::THREATS, r#""a""#);
     let read = profile(&with(&format!(r#""threats":{threats}"#))).unwrap();
     assert!(read.threats.is_empty() && read.additional == [("threats".to_owned(), threats)]);
+}
+
+/// Regression: such a profile was removed with its decisions, without a name in the report.
+#[test]
+fn profiles_that_are_too_large_keep_their_decisions() {
+    use super::DecodeLimit as Limit;
+    let accepted = r#"{"state":"Ignored","comment":"accepted"}"#;
+    let old = format!(r#"{{"state":"Default","comment":"{}"}}"#, "x".repeat(Limit::PROFILE.max));
+    let decisions = |list: &str| format!(r#""controlStateUpdates":{list}"#);
+
+    for (fields, fault) in [
+        (
+            format!("{},{}", members(Limit::FIELDS), decisions(&format!("[{accepted}]"))),
+            "20 unknown fields of `A` were removed: more than 256 unknown fields in an object",
+        ),
+        (
+            decisions(&just_above(Limit::DECISIONS, accepted)),
+            "1 element of `A.controlStateUpdates` was removed: more than 1,000 decisions",
+        ),
+        (
+            decisions(&format!("[{accepted},{old}]")),
+            "`A.controlStateUpdates[].comment` was removed: more than 1,048,576 bytes",
+        ),
+    ] {
+        let parts = split_profile(&format!(r#"{{"id":"A",{fields}}}"#)).unwrap();
+        assert_eq!(parts.id, "A", "{fault}");
+        assert!(parts.faults.to_string().contains(fault), "{fault}: {}", parts.faults);
+        let updates = state_updates(&parts.decisions);
+        assert_eq!(updates[0].comment.as_deref(), Some("accepted"), "{fault}");
+        assert!(profile(&parts.shared).unwrap().additional.len() <= Limit::FIELDS.max, "{fault}");
+    }
 }
 
 #[test]
@@ -150,6 +233,7 @@ fn any_json() -> impl Strategy<Value = String> {
         Just("true".to_owned()),
         any::<i64>().prop_map(|number| number.to_string()),
         "[ -~]{0,8}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+        Just(r#""half \ud83d""#.to_owned()),
     ];
     leaf.prop_recursive(6, 64, 8, move |inner| {
         let name = proptest::sample::select(names.to_vec());
@@ -175,6 +259,7 @@ proptest! {
         }
         if let Ok(parts) = split_profile(&json) {
             prop_assert!(profile(&parts.shared).is_ok());
+            let _ = state_updates(&parts.decisions);
         }
         let items = saved_items(&json).unwrap();
         prop_assert!(items.len() <= DecodeLimit::SAVED_ITEMS.max);

@@ -110,17 +110,20 @@ fn holds_days_without_a_catalog() {
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
 
-    // A complete page of profiles, one of which has no ID.
-    let broken = |text: String| text.replacen("\"id\":\"", "\"id\":7,\"no\":\"", 1);
-    api.fail(PROFILES, Fault::Change(broken));
+    // Complete pages of profiles, none of which has an ID.
+    let broken = |text: String| text.replace("\"id\":\"", "\"id\":null,\"no\":\"");
+    for _ in 0..20 {
+        api.fail(PROFILES, Fault::Change(broken));
+    }
     let run = workspace.run(&["once"]);
-    assert_eq!(run.code, 1);
+    assert_eq!(run.code, 1, "{}", run.stderr);
     for part in ["3 days held; ", "unexpected response from secureScoreControlProfiles"] {
         assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
     }
     assert!(scores(&file).is_empty());
     assert!(observations(&workspace).contains(&"catalog_stale begin".to_owned()));
 
+    api.clear();
     workspace.run_ok(&["once"]);
     let streamed = scores(&file);
     assert!(

@@ -5,14 +5,19 @@
 //! one copy of each requested day, and the first rejected snapshots. Start reading at [`read`]. See
 //! decision 0063.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+};
 
 use jiff::Timestamp;
 
 use crate::{
     error::chain,
-    ledger::{self, AcceptedSnapshot, Rejected, Rejections, SnapshotOrigin},
-    model::{Day, Tenant, UnixMillis},
+    foreign_text::ForeignText,
+    ledger::{self, AcceptedSnapshot, CatalogMaxima, Rejected, Rejections, SnapshotOrigin},
+    model::{DataFaults, Day, Observation, Tenant, UnixMillis},
     net::BodyError,
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
     wire::{self, DecodeLimit, WireError},
@@ -26,6 +31,8 @@ pub(in crate::daemon) struct PollResponse {
     pub rejected: Rejections,
     /// The control profiles, which are read at the same time.
     pub catalog: CatalogRead,
+    /// What is wrong with the profiles of a complete catalog.
+    pub catalog_faults: DataFaults,
     /// Whether the scores were read to their end, or past the oldest requested day.
     pub complete: bool,
     /// Microsoft's warning about a missing part of the scores (HTTP 206).
@@ -34,7 +41,7 @@ pub(in crate::daemon) struct PollResponse {
 
 /// The catalog of a poll.
 pub(in crate::daemon) enum CatalogRead {
-    /// All profiles, in the order of the response.
+    /// All usable profiles, sorted by ID without duplicates.
     Complete(Vec<wire::ProfileParts>),
     /// The original API has no catalog: its scores contain everything that it offers.
     NotNeeded,
@@ -53,6 +60,9 @@ const MAX_DAY_BYTES: usize = 512 << 10;
 const DAYS_PER_PAGE: u32 = 10;
 /// Days per page of a poll that reads only the window, so that one page is enough.
 const DAYS_PER_WINDOW_PAGE: u32 = 3;
+
+/// The largest number of characters of a control's ID in a message.
+const MAX_ID_CHARS: usize = 64;
 
 /// The names of the collections in error messages.
 const SCORES: &str = "secureScores";
@@ -85,7 +95,7 @@ pub(in crate::daemon) async fn read(
     if scores.is_legacy {
         let period = u32::try_from(today.number() - oldest.number() + 1).unwrap_or(1).clamp(1, 90);
         graph.read(Collection::LegacyScores { period }, |event| scores.handle(event)).await?;
-        return Ok(scores.into_response(CatalogRead::NotNeeded));
+        return Ok(scores.into_response(CatalogRead::NotNeeded, DataFaults::default()));
     }
 
     let reads_back = oldest < today.plus(1 - ledger::REREAD_DAYS);
@@ -97,10 +107,28 @@ pub(in crate::daemon) async fn read(
     );
 
     read_scores?;
-    Ok(scores.into_response(match read_profiles {
+    let (catalog, faults) = match read_profiles {
         Ok(()) => profiles.into_catalog(),
-        Err(error) => CatalogRead::Failed(error),
-    }))
+        Err(error) => (CatalogRead::Failed(error), DataFaults::default()),
+    };
+    Ok(scores.into_response(catalog, faults))
+}
+
+impl PollResponse {
+    /// Compares the scores of the newest days with the maximum scores of a complete catalog, which
+    /// does not describe older days. Returns the observation about the catalog itself; `None` if it
+    /// is not complete.
+    pub(super) fn check_catalog(&mut self, today: Day) -> Option<Observation> {
+        let CatalogRead::Complete(parts) = &self.catalog else { return None };
+
+        let maxima = parts.iter().filter_map(|part| Some((part.id.as_str(), part.max_score?)));
+        let maxima = CatalogMaxima::new(maxima);
+        let window = today.plus(1 - ledger::REREAD_DAYS);
+        for snapshot in self.snapshots.iter_mut().filter(|s| s.facts.day >= window) {
+            maxima.check(snapshot);
+        }
+        Some(ledger::faulty_catalog(&self.catalog_faults, today))
+    }
 }
 
 struct ScoresReader<'a> {
@@ -109,7 +137,7 @@ struct ScoresReader<'a> {
     today: Day,
     observed_at: UnixMillis,
     is_legacy: bool,
-    /// The first accepted copy of each requested day.
+    /// One accepted copy of each requested day.
     snapshots: BTreeMap<Day, AcceptedSnapshot>,
     /// The approximate memory that `snapshots` take, in bytes.
     memory_bytes: usize,
@@ -163,20 +191,29 @@ impl ScoresReader<'_> {
     }
 
     fn accept(&self, item: &str) -> Result<AcceptedSnapshot, Rejected> {
-        let snapshot = wire::snapshot(item)
-            .map_err(|error| ledger::unreadable(item, &chain(&error), self.today))?;
+        let snapshot = wire::snapshot(item).map_err(|error| {
+            let named = wire::listed_day(item);
+            ledger::unreadable(&chain(&error), named, self.today)
+        })?;
         let (tenant, today, origin) = (self.tenant.id, self.today, SnapshotOrigin::Poll);
         ledger::accept(&snapshot, item, tenant, today, origin, self.observed_at)
     }
 
-    /// Keeps the first copy of a requested day. Fails if all days together are too large.
+    /// Keeps one copy of a requested day. Fails if all days together are too large.
     fn keep(&mut self, snapshot: AcceptedSnapshot) -> Result<(), SourceError> {
         let day = snapshot.facts.day;
         // A page may contain older days than were requested.
-        if day < self.oldest || self.snapshots.contains_key(&day) {
+        if day < self.oldest {
             return Ok(());
         }
 
+        let snapshot = match self.snapshots.remove(&day) {
+            None => snapshot,
+            Some(other) => {
+                self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes());
+                other.or(snapshot)
+            }
+        };
         self.memory_bytes = self.memory_bytes.saturating_add(snapshot.memory_bytes());
         if self.memory_bytes > self.max_memory_bytes {
             let source = BodyError::TooLarge(self.max_memory_bytes);
@@ -197,14 +234,14 @@ impl ScoresReader<'_> {
         }
     }
 
-    fn into_response(self, catalog: CatalogRead) -> PollResponse {
+    fn into_response(self, catalog: CatalogRead, catalog_faults: DataFaults) -> PollResponse {
         let Self { tenant, snapshots, rejected, complete, warning, .. } = self;
         if rejected.further() > 0 {
             let (tenant, count) = (&tenant.name, rejected.further());
             tracing::warn!(tenant, count, "more snapshots rejected");
         }
         let snapshots = snapshots.into_values().collect();
-        PollResponse { snapshots, rejected, catalog, complete, warning }
+        PollResponse { snapshots, rejected, catalog, catalog_faults, complete, warning }
     }
 }
 
@@ -219,6 +256,7 @@ struct ProfilesReader {
     parts: Vec<wire::ProfileParts>,
     bytes: usize,
     warning: Option<String>,
+    faults: DataFaults,
     /// The error of the first profile that could not be decoded.
     first_error: Option<WireError>,
 }
@@ -239,8 +277,14 @@ impl ProfilesReader {
                 return Err(SourceError::Wire { what: PROFILES, source });
             }
             match wire::split_profile(item) {
-                Ok(parts) => self.parts.push(parts),
-                Err(error) => drop(self.first_error.get_or_insert(error)),
+                Ok(parts) => {
+                    self.faults.append(&parts.faults);
+                    self.parts.push(parts);
+                }
+                Err(error) => {
+                    self.faults.add(format!("a profile was removed: {}", chain(&error)));
+                    self.first_error.get_or_insert(error);
+                }
             }
         }
         self.bytes = self.bytes.saturating_add(body.len());
@@ -264,13 +308,72 @@ impl ProfilesReader {
         })
     }
 
-    fn into_catalog(self) -> CatalogRead {
-        match (self.first_error, self.warning) {
-            (Some(source), _) => CatalogRead::Failed(SourceError::Wire { what: PROFILES, source }),
-            (None, Some(warning)) => {
-                CatalogRead::Failed(SourceError::Partial { warning, body: Vec::new() })
+    /// The catalog, and what is wrong with its profiles. One that cannot be used does not make it
+    /// partial, unless none can be.
+    fn into_catalog(mut self) -> (CatalogRead, DataFaults) {
+        let catalog = match (self.first_error, self.warning) {
+            (Some(source), _) if self.parts.is_empty() => {
+                CatalogRead::Failed(SourceError::Wire { what: PROFILES, source })
             }
-            (None, None) => CatalogRead::Complete(self.parts),
+            (_, Some(warning)) => CatalogRead::Failed(SourceError::partial(warning)),
+            (_, None) => CatalogRead::Complete(distinct(self.parts, &mut self.faults)),
+        };
+        (catalog, self.faults)
+    }
+}
+
+/// The profiles, sorted by ID. Of several with one ID in any case, which are a fault, the one with
+/// the most decisions is kept, in whichever order Microsoft lists them.
+fn distinct(
+    mut parts: Vec<wire::ProfileParts>,
+    faults: &mut DataFaults,
+) -> Vec<wire::ProfileParts> {
+    parts.sort_by(|a, b| {
+        let rank = |part: &wire::ProfileParts| Reverse(part.decisions.len());
+        rank(a)
+            .cmp(&rank(b))
+            .then_with(|| (&a.id, &a.decisions, &a.shared).cmp(&(&b.id, &b.decisions, &b.shared)))
+    });
+
+    let mut folded_ids = HashSet::with_capacity(parts.len());
+    parts.retain(|part| {
+        let is_first = folded_ids.insert(part.id.to_ascii_lowercase());
+        if !is_first {
+            let id = ForeignText::new(&part.id).for_message(MAX_ID_CHARS);
+            faults.add(format!("profile `{id}` appears more than once"));
+        }
+        is_first
+    });
+
+    parts.sort_by(|a, b| a.id.cmp(&b.id));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: two profiles whose IDs differed only in case were both part of the catalog.
+    #[test]
+    fn profiles_are_equal_in_any_case() {
+        let accepted = r#""controlStateUpdates":[{"state":"Ignored"}]"#;
+        let mut profiles = [
+            r#"{"id":"C"}"#.to_owned(),
+            format!(r#"{{"id":"c",{accepted}}}"#),
+            r#"{"id":"a"}"#.to_owned(),
+            r#"{"id":"A"}"#.to_owned(),
+            r#"{"id":"B"}"#.to_owned(),
+        ];
+
+        for _ in 0..2 {
+            let parts = profiles.iter().map(|json| wire::split_profile(json).unwrap()).collect();
+            let mut faults = DataFaults::default();
+            let used = distinct(parts, &mut faults);
+            // A decision is never lost.
+            assert_eq!(used.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["A", "B", "c"]);
+            let expected = "profile `C` appears more than once; profile `a` appears more than once";
+            assert_eq!(faults.to_string(), expected);
+            profiles.reverse();
         }
     }
 }

@@ -3,7 +3,9 @@
 //! decision alone, so it stays the same if another entry reports it after the checkpoint was lost.
 
 use super::ComparedDay;
-use crate::model::{Cause, Change, ChangeKind, ControlState, Day, ProfileSlot, StateUpdate};
+use crate::model::{
+    Cause, Change, ChangeKind, ControlState, Day, DecisionState, ProfileSlot, StateUpdate,
+};
 
 /// Appends one change per decision that the base's catalog does not contain.
 ///
@@ -29,7 +31,7 @@ pub(super) fn changes<'a>(day: &ComparedDay<'a>, out: &mut Vec<Change<'a>>) {
         let known = base_catalog.and_then(|base| base.find(&slot.profile.id));
         for (index, decision) in slot.decisions.iter().enumerate() {
             let is_in =
-                |others: &[StateUpdate]| others.iter().any(|other| is_same(other, decision));
+                |others: &[StateUpdate]| others.iter().any(|o| o.is_same_decision(decision));
             if is_default(decision)
                 || known.is_some_and(|known| is_in(&known.decisions))
                 || is_in(&slot.decisions[..index])
@@ -59,20 +61,15 @@ fn side(decision: Option<&StateUpdate>) -> ControlState<'_> {
     ControlState { decision, ..ControlState::default() }
 }
 
-/// Whether two entries for one control are the same decision. The comment and the assignee are not
-/// compared.
-fn is_same(a: &StateUpdate, b: &StateUpdate) -> bool {
-    (&a.updated, &a.updated_by, &a.state) == (&b.updated, &b.updated_by, &b.state)
-}
-
 /// Whether an entry is the initial state of every control and not a decision.
 fn is_default(decision: &StateUpdate) -> bool {
     let is_empty = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
-    is_empty(&decision.updated) && decision.state.as_deref().is_none_or(|state| state == "Default")
+    let is_default = || decision.known_state() == Some(DecisionState::Default);
+    is_empty(&decision.updated) && (decision.state.is_none() || is_default())
 }
 
 /// The decision that was in force before this one.
 fn previous<'a>(slot: &'a ProfileSlot, decision: &StateUpdate) -> Option<&'a StateUpdate> {
-    let earlier = slot.decisions.iter().filter(|other| other.updated < decision.updated);
-    earlier.max_by(|a, b| a.updated.cmp(&b.updated))
+    let earlier = slot.decisions.iter().filter(|other| other.by_time(decision).is_lt());
+    earlier.max_by(|a, b| a.in_time(b))
 }

@@ -10,7 +10,10 @@ mod decision;
 mod drift;
 mod record;
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub(super) use record::{NO_RULES, expired, record, time};
 
@@ -31,6 +34,8 @@ pub struct ComparedDay<'a> {
     pub historical: bool,
     /// Whether a backfill read the day.
     pub backfilled: bool,
+    /// Whether the day may have more controls; see [`DayFacts::has_lost_controls`].
+    pub has_lost_controls: bool,
     /// The catalog that was read with the day.
     pub catalog: &'a Catalog,
     /// What the day is compared with.
@@ -63,7 +68,7 @@ pub struct Base<'a> {
     /// Whether a backfill read the base.
     pub backfilled: bool,
     /// The facts of the chain of bases before this one, over 14 days, oldest first. They are needed
-    /// to detect flapping.
+    /// to detect flapping, and for the controls that the base has lost.
     pub earlier: &'a [Arc<DayFacts>],
 }
 
@@ -93,8 +98,25 @@ pub fn changes<'a>(day: &ComparedDay<'a>, controls: &[ControlFactsRef<'a>]) -> V
     if let Some(base) = &day.comparison.base {
         let catalog_changed = !day.comparison.has_later_days && base.has_other_catalog(day.catalog);
         let pair = DayPair { day, base, catalog_changed };
-        for (before, after) in joined(&base.facts.controls, controls) {
-            pair.compare_control(before, after, &mut changes);
+        let known = base.known_controls();
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
+        for (before, after) in joined(&known.controls, controls) {
+            match (before, after) {
+                (Some(before), None) => removed.push(before),
+                (None, Some(after)) => added.push(after),
+                (before, after) => pair.compare_control(before, after, &mut changes),
+            }
+        }
+        for (before, after) in joined_in_any_case(removed, added) {
+            // A control that is absent from an incomplete list may still exist.
+            let is_certain = match (before, after) {
+                (Some(_), None) => !day.has_lost_controls,
+                (None, Some(_)) => known.is_complete,
+                _ => true,
+            };
+            if is_certain {
+                pair.compare_control(before, after, &mut changes);
+            }
         }
     }
     if !day.comparison.has_later_days {
@@ -107,11 +129,11 @@ pub fn changes<'a>(day: &ComparedDay<'a>, controls: &[ControlFactsRef<'a>]) -> V
 
 /// A full outer join of two lists that are sorted by name.
 fn joined<'a, 'p>(
-    before: &'a [ControlFacts],
+    before: &'p [ControlFactsRef<'a>],
     after: &'p [ControlFactsRef<'a>],
 ) -> impl Iterator<Item = (Option<ControlFactsRef<'a>>, Option<ControlFactsRef<'a>>)> + use<'a, 'p>
 {
-    let mut before = before.iter().map(ControlFactsRef::of).peekable();
+    let mut before = before.iter().copied().peekable();
     let mut after = after.iter().copied().peekable();
 
     std::iter::from_fn(move || {
@@ -126,6 +148,34 @@ fn joined<'a, 'p>(
             if order.is_ge() { after.next() } else { None },
         ))
     })
+}
+
+/// A full outer join of controls that only one of two days has with exactly this ID. Two whose IDs
+/// differ only in case are the same control.
+fn joined_in_any_case<'a>(
+    removed: Vec<ControlFactsRef<'a>>,
+    added: Vec<ControlFactsRef<'a>>,
+) -> Vec<(Option<ControlFactsRef<'a>>, Option<ControlFactsRef<'a>>)> {
+    let mut by_folded_name: BTreeMap<String, Vec<ControlFactsRef<'a>>> = BTreeMap::new();
+    for after in added {
+        by_folded_name.entry(after.name.to_ascii_lowercase()).or_default().push(after);
+    }
+
+    let mut pairs = Vec::with_capacity(removed.len());
+    for before in removed {
+        let after = by_folded_name.get_mut(&before.name.to_ascii_lowercase()).and_then(Vec::pop);
+        pairs.push((Some(before), after));
+    }
+    pairs.extend(by_folded_name.into_values().flatten().map(|after| (None, Some(after))));
+    pairs
+}
+
+/// The controls that a tenant had before a day.
+struct KnownControls<'a> {
+    /// Sorted by name, without duplicates.
+    controls: Vec<ControlFactsRef<'a>>,
+    /// Whether there were no others.
+    is_complete: bool,
 }
 
 /// A day and its base.
@@ -331,7 +381,29 @@ impl ControlPair<'_> {
     }
 }
 
-impl Base<'_> {
+impl<'a> Base<'a> {
+    /// The controls of the base. Those that it has lost are as on the last day that had them.
+    fn known_controls(&self) -> KnownControls<'a> {
+        let mut controls: Vec<_> = self.facts.controls.iter().map(ControlFactsRef::of).collect();
+        if !self.facts.has_lost_controls {
+            return KnownControls { controls, is_complete: true };
+        }
+
+        let mut names: BTreeSet<String> =
+            controls.iter().map(|control| control.name.to_ascii_lowercase()).collect();
+        let mut is_complete = false;
+        for day in self.earlier.iter().rev() {
+            let lost = day.controls.iter().filter(|c| names.insert(c.name.to_ascii_lowercase()));
+            controls.extend(lost.map(ControlFactsRef::of));
+            if !day.has_lost_controls {
+                is_complete = true;
+                break;
+            }
+        }
+        controls.sort_by(|a, b| a.name.cmp(b.name));
+        KnownControls { controls, is_complete }
+    }
+
     /// Whether the catalog version of an entry differs from that of this base. The caller passes
     /// the same catalog for the same version, so comparing the addresses is sufficient.
     fn has_other_catalog(&self, catalog: &Catalog) -> bool {

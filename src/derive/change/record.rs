@@ -6,8 +6,8 @@ use super::decision;
 use crate::{
     derive::{Entry, Rules},
     model::{
-        Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, EventId, EventIds,
-        Field, Kind, StateUpdate, Subject, UnixMillis,
+        Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, DecisionState, EventId,
+        EventIds, Field, Kind, StateUpdate, Subject, UnixMillis,
     },
 };
 
@@ -131,6 +131,10 @@ fn side_fields<'a>(what: ChangeKind, side: &ControlState<'a>) -> Vec<Field<'a>> 
 }
 
 fn decision_fields(decision: &StateUpdate) -> [Field<'_>; 3] {
-    [&decision.updated, &decision.updated_by, &decision.state]
-        .map(|text| Field::Text(text.as_deref().unwrap_or_default()))
+    let StateUpdate { updated, updated_by, state, .. } = decision;
+    [
+        Field::Text(updated.as_deref().unwrap_or_default()),
+        Field::Text(updated_by.as_deref().unwrap_or_default()),
+        Field::Text(DecisionState::spelled(state.as_deref().unwrap_or_default())),
+    ]
 }

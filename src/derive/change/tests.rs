@@ -1,5 +1,6 @@
 //! Tests of the changes between a day and its base: kinds, causes, severities and drift. [`Case`]
-//! describes both days and their catalogs; `ids` tests the event IDs.
+//! describes both days and their catalogs; `ids` tests the event IDs, `lost_controls` tests days
+//! of which some controls could not be used, and `spelling` tests names in another case.
 
 use super::*;
 use crate::{
@@ -105,6 +106,7 @@ impl Case {
             day: self.after.day,
             historical: self.historical,
             backfilled: false,
+            has_lost_controls: self.after.has_lost_controls,
             catalog: &self.catalog_after,
             comparison: &comparison,
         };
@@ -259,6 +261,7 @@ fn decisions_at_first_contact_are_historical() {
             day: Day::parse("2026-11-22").unwrap(),
             historical: false,
             backfilled: false,
+            has_lost_controls: false,
             catalog: &catalog,
             comparison: &comparison,
         };
@@ -480,3 +483,5 @@ fn apply(before: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
 }
 
 mod ids;
+mod lost_controls;
+mod spelling;

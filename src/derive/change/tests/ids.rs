@@ -103,6 +103,15 @@ fn matches_the_published_event_ids() {
     assert_eq!(ids, published);
 }
 
+#[test]
+fn decision_id_ignores_the_case_of_the_state() {
+    let ids = ["Ignored", "ignored", "IGNORED"].map(|state| {
+        let decision = decided(state, "ben", "2026-11-22T01:00:00Z");
+        change_ids(facts("A", 8.0, 100.0), facts("A", 8.0, 100.0), vec![decision])
+    });
+    assert!(ids.iter().all(|other| other.len() == 1 && *other == ids[0]), "{ids:?}");
+}
+
 /// An event ID must include neither the hint nor the details of an observation, because both may
 /// be worded differently by another version.
 #[test]

@@ -1,0 +1,331 @@
+//! Values that cannot be correct, in a snapshot that is accepted nevertheless: it is delivered as
+//! Microsoft sent it, and the faults are reported.
+//!
+//! Only what is impossible is a fault. A total that differs from the sum of the controls, or user
+//! counts that contradict each other, occur in genuine data and must not be reported. Start reading
+//! at [`check`] and [`CatalogMaxima`]. See decision 0078.
+
+use std::collections::BTreeMap;
+
+use super::AcceptedSnapshot;
+use crate::{
+    foreign_text::ForeignText,
+    model::{ControlScore, DataFaults, DayFacts, Number, Snapshot},
+};
+
+/// The largest number of characters of a control's ID in a fault.
+const MAX_QUOTED_CHARS: usize = 64;
+/// What Microsoft sends if there is no average.
+const NO_AVERAGE: i64 = -1;
+/// The largest difference between two numbers of which each may be rounded, in points or percent.
+const TOLERANCE: f64 = 0.011;
+
+/// The maximum scores of a catalog.
+#[derive(Debug, Default)]
+pub struct CatalogMaxima {
+    /// By the ID of the control in lower case.
+    by_folded_id: BTreeMap<String, Number>,
+}
+
+impl CatalogMaxima {
+    /// The maximum scores of these controls. Of two IDs that differ only in case, the larger one is
+    /// used. A maximum of zero states that the control is not applicable, so it limits nothing.
+    pub fn new<'a>(controls: impl IntoIterator<Item = (&'a str, Number)>) -> Self {
+        let mut by_folded_id: BTreeMap<String, Number> = BTreeMap::new();
+        for (id, max) in controls.into_iter().filter(|(_, max)| *max > Number::ZERO) {
+            let known = by_folded_id.entry(id.to_ascii_lowercase()).or_insert(max);
+            if max > *known {
+                *known = max;
+            }
+        }
+        Self { by_folded_id }
+    }
+
+    /// Adds a fault for every control whose score is above its maximum. The catalog describes the
+    /// day on which it was read, so an older day must not be checked against it.
+    pub fn check(&self, snapshot: &mut AcceptedSnapshot) {
+        for control in &snapshot.facts.controls {
+            let max = self.by_folded_id.get(&control.name.to_ascii_lowercase());
+            if let (Some(score), Some(max)) = (control.score, max) {
+                let name = || named("control", &control.name);
+                check_maximum(name, score, *max, &mut snapshot.faults);
+            }
+        }
+    }
+}
+
+/// Adds a fault for every value of a snapshot that is impossible, and for every control, average
+/// and service that occurs more than once.
+pub(super) fn check(snapshot: &Snapshot<'_>, facts: &DayFacts, faults: &mut DataFaults) {
+    for control in &snapshot.controls {
+        check_control(control, faults);
+    }
+    for average in &snapshot.averages {
+        let score = average.score.filter(|score| score.as_integer() != Some(NO_AVERAGE));
+        let name = || named("average", &average.basis);
+        check_sign(name, "score", score, faults);
+    }
+
+    let controls = snapshot.controls.iter().map(|control| &*control.name);
+    check_repetition("control", controls, faults);
+    let averages = snapshot.averages.iter().map(|average| &*average.basis);
+    check_repetition("average", averages, faults);
+    let services = snapshot.enabled_services.iter().map(|service| &**service);
+    check_repetition("service", services, faults);
+
+    check_totals(facts, faults);
+}
+
+fn check_control(control: &ControlScore<'_>, faults: &mut DataFaults) {
+    let name = || named("control", &control.name);
+    for (what, number) in
+        [("score", control.score), ("count", control.count), ("total", control.total)]
+    {
+        check_sign(name, what, number, faults);
+    }
+
+    if let Some(percentage) = control.percentage.filter(|share| !is_share(*share)) {
+        let range = "is not between 0 and 100";
+        faults.add(format!("{}: the percentage {percentage} {range}", name()));
+    }
+    if let (Some(count), Some(total)) = (control.count, control.total)
+        && count > total
+    {
+        faults.add(format!("{}: the count {count} is above the total {total}", name()));
+    }
+    if let (Some(score), Some(max)) = (control.score, control.max_score) {
+        check_maximum(name, score, max, faults);
+    }
+}
+
+fn check_totals(facts: &DayFacts, faults: &mut DataFaults) {
+    for (name, total) in [
+        ("the current score", facts.current_score),
+        ("the maximum score", facts.max_score),
+        ("the number of active users", facts.active_users),
+        ("the number of licensed users", facts.licensed_users),
+    ] {
+        if let Some(total) = total.filter(|total| total.is_negative()) {
+            faults.add(format!("{name} {total} is negative"));
+        }
+    }
+
+    let Some(max) = facts.max_score.filter(|max| !max.is_negative()) else { return };
+    if let Some(current) = facts.current_score {
+        check_maximum(|| "the tenant".to_owned(), current, max, faults);
+    }
+    // The sum of all scores is not compared: there are tenants whose maximum is that of fewer
+    // controls than Microsoft lists.
+    for control in &facts.controls {
+        if let Some(score) = control.score.filter(|score| score.get() > max.get() + TOLERANCE) {
+            let control = named("control", &control.name);
+            faults.add(format!(
+                "{control}: the score {score} is above the maximum score {max} of the tenant"
+            ));
+        }
+    }
+}
+
+fn check_maximum(
+    subject: impl FnOnce() -> String,
+    score: Number,
+    max: Number,
+    faults: &mut DataFaults,
+) {
+    if score.get() > max.get() + TOLERANCE {
+        let subject = subject();
+        faults.add(format!("{subject}: the score {score} is above the maximum score {max}"));
+    }
+}
+
+fn check_sign(
+    subject: impl FnOnce() -> String,
+    what: &str,
+    number: Option<Number>,
+    faults: &mut DataFaults,
+) {
+    if let Some(number) = number.filter(|number| number.is_negative()) {
+        let subject = subject();
+        faults.add(format!("{subject}: the {what} {number} is negative"));
+    }
+}
+
+/// Adds a fault for every name that a list contains more than once, in any case. The fault contains
+/// the spelling that is first in the order of bytes.
+fn check_repetition<'a>(
+    element: &str,
+    names: impl Iterator<Item = &'a str>,
+    faults: &mut DataFaults,
+) {
+    let mut by_folded_name: BTreeMap<String, (&str, usize)> = BTreeMap::new();
+    for name in names {
+        let (first, count) = by_folded_name.entry(name.to_ascii_lowercase()).or_insert((name, 0));
+        *first = name.min(*first);
+        *count = count.saturating_add(1);
+    }
+    for (name, count) in by_folded_name.into_values().filter(|(_, count)| *count > 1) {
+        faults.add(format!("{} appears {count} times", named(element, name)));
+    }
+}
+
+fn is_share(percentage: Number) -> bool {
+    !percentage.is_negative() && percentage.get() <= 100.0 + TOLERANCE
+}
+
+/// An element of a list, such as `` control `AdminMFAV2` ``.
+fn named(element: &str, name: &str) -> String {
+    format!("{element} `{}`", ForeignText::new(name).for_message(MAX_QUOTED_CHARS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire;
+
+    /// The faults of a snapshot with these totals and controls.
+    fn faults(totals: &str, controls: &str) -> String {
+        let json = format!(
+            r#"{{"createdDateTime":"2026-11-22T00:00:00Z",{totals}"controlScores":[{controls}]}}"#
+        );
+        let snapshot = wire::snapshot(&json).unwrap();
+        let mut faults = DataFaults::default();
+        check(&snapshot, &DayFacts::of(&snapshot).unwrap(), &mut faults);
+        faults.to_string()
+    }
+
+    #[test]
+    fn impossible_values_are_faults() {
+        let control = |fields: &str| format!(r#"{{"controlName":"A",{fields}}}"#);
+
+        let of_controls = [
+            ("", control(r#""score":-1"#), "control `A`: the score -1 is negative"),
+            (
+                "",
+                control(r#""scoreInPercentage":150"#),
+                "control `A`: the percentage 150 is not between 0 and 100",
+            ),
+            (
+                "",
+                control(r#""scoreInPercentage":-0.5"#),
+                "control `A`: the percentage -0.5 is not between 0 and 100",
+            ),
+            (
+                "",
+                control(r#""score":3,"maxScore":2"#),
+                "control `A`: the score 3 is above the maximum score 2",
+            ),
+        ];
+
+        let of_totals = [
+            (r#""currentScore":-3,"#, String::new(), "the current score -3 is negative"),
+            (r#""maxScore":-3,"#, String::new(), "the maximum score -3 is negative"),
+            (
+                r#""currentScore":12.5,"maxScore":10,"#,
+                String::new(),
+                "the tenant: the score 12.5 is above the maximum score 10",
+            ),
+            (
+                r#""currentScore":3,"maxScore":10,"#,
+                control(r#""score":110"#),
+                "control `A`: the score 110 is above the maximum score 10 of the tenant",
+            ),
+        ];
+
+        for (totals, controls, expected) in of_controls.into_iter().chain(of_totals) {
+            assert_eq!(faults(totals, &controls), expected, "{totals} {controls}");
+        }
+    }
+
+    /// Genuine responses contain all of these.
+    #[test]
+    fn unusual_values_are_not_faults() {
+        for (totals, controls) in [
+            ("", ""),
+            (r#""currentScore":289,"maxScore":400,"#, r#"{"controlName":"A","score":163}"#),
+            (
+                r#""currentScore":5,"#,
+                r#"{"controlName":"A","score":7.83,"scoreInPercentage":97.875}"#,
+            ),
+            (r#""currentScore":0,"maxScore":0,"#, r#"{"controlName":"A","score":0}"#),
+            (r#""activeUserCount":9,"licensedUserCount":0,"#, r#"{"controlName":"A"}"#),
+            ("", r#"{"controlName":"A","score":1,"scoreInPercentage":100.0000001}"#),
+            (
+                r#""currentScore":10,"maxScore":9.995,"#,
+                r#"{"controlName":"A","score":9},{"controlName":"B","score":1}"#,
+            ),
+        ] {
+            assert_eq!(faults(totals, controls), "", "{totals} {controls}");
+        }
+    }
+
+    #[test]
+    fn repeated_controls_are_faults_in_any_order() {
+        let [a, b] = [r#"{"controlName":"A","score":1}"#, r#"{"controlName":"B","score":2}"#];
+        let lower = r#"{"controlName":"a","score":3}"#;
+        let expected = "control `A` appears 2 times";
+        for controls in [[a, a, b], [a, b, a], [b, a, a], [b, lower, a], [a, b, lower]] {
+            assert_eq!(faults("", &controls.join(",")), expected);
+        }
+    }
+
+    /// Regression: repeated averages and services were not reported.
+    #[test]
+    fn repeated_elements_of_each_list_are_faults() {
+        let average = |basis: &str| format!(r#"{{"basis":"{basis}","averageScore":1}}"#);
+        let averages = [average("AllTenants"), average("TotalSeats"), average("allTenants")];
+        let averages = format!(r#""averageComparativeScores":[{}],"#, averages.join(","));
+        assert_eq!(faults(&averages, ""), "average `AllTenants` appears 2 times");
+        let services = r#""enabledServices":["HasEOP","HasSPOP1","HasEOP"],"#;
+        assert_eq!(faults(services, ""), "service `HasEOP` appears 2 times");
+    }
+
+    /// Regression: negative averages and numbers of users, and impossible counts, were not
+    /// reported.
+    #[test]
+    fn impossible_counts_are_faults() {
+        let control = |fields: &str| format!(r#"{{"controlName":"A",{fields}}}"#);
+        let none = String::new;
+        let cases = [
+            (r#""activeUserCount":-5,"#, none(), "the number of active users -5 is negative"),
+            (r#""licensedUserCount":-5,"#, none(), "the number of licensed users -5 is negative"),
+            (
+                r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":-5}],"#,
+                none(),
+                "average `AllTenants`: the score -5 is negative",
+            ),
+            (
+                r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":-1}],"#,
+                none(),
+                "",
+            ),
+            ("", control(r#""count":-1,"total":5"#), "control `A`: the count -1 is negative"),
+            ("", control(r#""total":-5"#), "control `A`: the total -5 is negative"),
+            (
+                "",
+                control(r#""count":10,"total":5"#),
+                "control `A`: the count 10 is above the total 5",
+            ),
+            ("", control(r#""count":5,"total":5"#), ""),
+        ];
+
+        for (totals, controls, expected) in cases {
+            assert_eq!(faults(totals, &controls), expected, "{totals} {controls}");
+        }
+    }
+
+    #[test]
+    fn maxima_ignore_the_case_of_ids() {
+        let number = |value: f64| Number::new(value).unwrap();
+        let maxima = CatalogMaxima::new([
+            ("adminMFAV2", number(10.0)),
+            ("AdminMFAV2", number(8.0)),
+            ("NotApplicable", number(0.0)),
+        ]);
+        let above = |id: &str, score: f64| {
+            let id = id.to_ascii_lowercase();
+            maxima.by_folded_id.get(&id).is_some_and(|max| score > max.get())
+        };
+        assert!(above("ADMINMFAV2", 10.5) && !above("AdminMFAV2", 10.0));
+        assert!(!above("NotApplicable", 1.0) && !above("Unknown", 1.0));
+    }
+}
