@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 
 use super::{SourceError, memory_budget::MemoryBudget, throttle::RateLimiter};
 use crate::{
-    net::{self, ClientError, CredentialChannel},
+    foreign_text::SentSecrets,
+    net::{self, ClientError, CredentialChannel, ProxyAccess, ProxyFault},
     settings::SecretRef,
 };
 
@@ -65,6 +66,10 @@ pub struct Clients {
     pub(super) memory: MemoryBudget,
     /// Concurrent token requests.
     pub(super) token_requests: Semaphore,
+    /// The proxy, which is asked why it does not connect; `None` if there is none.
+    proxy_access: Option<ProxyAccess>,
+    /// The password for the proxy, which the client adds to requests.
+    proxy_secrets: SentSecrets,
 }
 
 impl Clients {
@@ -90,8 +95,62 @@ impl Clients {
             rate: RateLimiter::new(f64::from(per_second), per_second),
             memory: MemoryBudget::new(options.bytes_in_flight),
             token_requests: Semaphore::new(MAX_CONCURRENT_TOKEN_REQUESTS),
+            proxy_access: proxy_access(options)?,
+            proxy_secrets: proxy_secrets(options)?,
         })
     }
+
+    /// The error of a request to `what` at this URL that has no complete response, as
+    /// [`SourceError::no_response`] returns it. A proxy that did not connect is asked why.
+    pub(super) async fn no_response(
+        &self,
+        what: &'static str,
+        url: &url::Url,
+        error: reqwest::Error,
+        secrets: &SentSecrets,
+    ) -> SourceError {
+        let error = SourceError::no_response(what, error, secrets);
+        match (error, &self.proxy_access) {
+            (SourceError::Proxy { source: ProxyFault::NotConnected, .. }, Some(proxy)) => {
+                SourceError::Proxy { what, source: Box::pin(proxy.fault(url)).await }
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// The secrets that a server, or the proxy, may repeat in the response to a request.
+    pub(super) fn secrets_of(&self, request: &reqwest::Request) -> SentSecrets {
+        let mut secrets = net::request_secrets(request);
+        secrets.extend(&self.proxy_secrets);
+        secrets
+    }
+
+    /// The secrets that every request through the proxy contains.
+    pub(super) fn proxy_secrets(&self) -> &SentSecrets {
+        &self.proxy_secrets
+    }
+}
+
+/// The proxy and its login, if one is used.
+fn proxy_access(options: &GraphHttpOptions) -> Result<Option<ProxyAccess>, SourceError> {
+    let Some(url) = options.proxy.clone() else { return Ok(None) };
+    let login = match (&options.proxy_user, &options.proxy_password) {
+        (Some(user), Some(password)) => {
+            Some((user.clone(), password.read().map_err(super::CredentialError::from)?))
+        }
+        _ => None,
+    };
+    Ok(Some(ProxyAccess { url, login, ca_file: options.ca_file.clone() }))
+}
+
+/// The password for the proxy, if one is used.
+fn proxy_secrets(options: &GraphHttpOptions) -> Result<SentSecrets, SourceError> {
+    let mut secrets = SentSecrets::default();
+    if let (Some(_), Some(password)) = (&options.proxy, &options.proxy_password) {
+        let password = password.read().map_err(super::CredentialError::from)?;
+        secrets.add(password.expose_secret());
+    }
+    Ok(secrets)
 }
 
 /// The proxy. Requests to loopback addresses, which may use plain HTTP, never leave this host: they

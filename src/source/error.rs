@@ -1,20 +1,24 @@
 //! The error of a failed request to Microsoft, and its class.
 //!
-//! No message contains a URL or a token, because messages are logged. Start reading at
-//! [`SourceError`].
+//! No message contains a URL or a token, because messages are logged; what a server has repeated of
+//! a request is removed. Start reading at [`SourceError`]. See decision 0086.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, error::Error, time::Duration};
 
 use super::{
-    CredentialError,
+    CredentialError, PartialBody,
     auth::{aadsts_hint, is_transient_code},
 };
 use crate::{
-    error::Hint,
-    model::PollErrorClass,
-    net::{BodyError, TlsFault},
+    error::{Hint, chain},
+    foreign_text::{ForeignText, SentSecrets},
+    model::{CLOCK_HINT, ClockOffset, PollErrorClass},
+    net::{BodyError, ProxyFault, TlsFault, UnreachableCause},
     wire::{EntraError, GraphError, WireError},
 };
+
+/// The maximum number of characters of the cause of an error that quotes a server.
+const MAX_REASON_CHARS: usize = 300;
 
 /// The error of a token request or of a request to Graph. `what` names the server or the
 /// collection, such as `the token endpoint`.
@@ -32,9 +36,19 @@ pub enum SourceError {
     /// No complete response: name resolution, the connection or TLS failed, or a timeout elapsed.
     #[error("no response from {what}")]
     Transport { what: &'static str, source: reqwest::Error },
+    /// No connection. `reason` is the message of the system.
+    #[error("no response from {what}: {}: {reason}", .cause.sentence())]
+    Unreachable { what: &'static str, cause: UnreachableCause, reason: String },
+    /// No complete response. The cause quoted a secret of the request, which is removed from
+    /// `reason`.
+    #[error("no response from {what}: {reason}")]
+    Quoting { what: &'static str, reason: String },
     /// No response, because of a fault that has a remedy.
     #[error("no response from {what}")]
     Tls { what: &'static str, source: TlsFault },
+    /// No response, because the proxy does not connect this host with the server.
+    #[error("no response from {what}")]
+    Proxy { what: &'static str, source: ProxyFault },
     /// A response with an unsuccessful status and without a body that explains it.
     #[error("{what} returned HTTP {status}")]
     Status { what: &'static str, status: u16 },
@@ -49,7 +63,7 @@ pub enum SourceError {
     Graph { status: u16, error: GraphError, request_id: String, claims: Option<String> },
     /// HTTP 206: a provider behind Graph did not respond, and a part of the body is missing.
     #[error("Microsoft returned an incomplete response: {warning}")]
-    Partial { warning: String, body: Vec<u8> },
+    Partial { warning: String, body: PartialBody },
     /// The body is too large, too slow, or was interrupted.
     #[error("cannot read the response from {what}")]
     Body { what: &'static str, source: BodyError },
@@ -62,28 +76,86 @@ pub enum SourceError {
     /// Why the link to the next page is not followed.
     #[error("cannot follow the link to the next page: {0}")]
     NextLink(&'static str),
-    /// Graph does not accept its own link, which may have expired.
-    #[error("Graph rejected the link that it returned for the next page: {}", describe_graph(.0))]
-    BrokenLink(GraphError),
+    /// Graph refuses every method of paging; `method` is the last one, and the error is Graph's.
+    #[error("cannot read all pages: Graph refused {method} with HTTP {status}: {}{}", describe_graph(.error), describe_request(.request_id))]
+    PagingRefused { method: String, status: u16, error: GraphError, request_id: String },
+    /// The clock of this host differs from Graph's by more than a day, so the days that a poll must
+    /// read are unknown.
+    #[error("cannot decide which days to read: the clock of this host is {0}")]
+    Clock(ClockOffset),
     /// The domain of a tenant cannot be resolved to an ID.
     #[error("no tenant of this cloud has the domain `{0}`")]
     UnknownDomain(String),
 }
 
 impl SourceError {
-    /// The error of a request to `what` that has no complete response.
-    pub(super) fn no_response(what: &'static str, error: reqwest::Error) -> Self {
-        let source = error.without_url();
-        match TlsFault::of(&source) {
-            Some(source) => Self::Tls { what, source },
-            None => Self::Transport { what, source },
+    /// The error of an incomplete response whose body is not used.
+    pub fn partial(warning: String) -> Self {
+        Self::Partial { warning, body: PartialBody::default() }
+    }
+
+    /// How far the clock of this host is ahead, if that is the cause.
+    pub fn clock_offset(&self) -> Option<ClockOffset> {
+        match self {
+            Self::Clock(offset) => Some(*offset),
+            _ => None,
         }
+    }
+
+    /// The error of a request to `what` that has no complete response, without the secrets of the
+    /// request.
+    pub(super) fn no_response(
+        what: &'static str,
+        error: reqwest::Error,
+        secrets: &SentSecrets,
+    ) -> Self {
+        let source = error.without_url();
+        let (tls, proxy) = (TlsFault::of(&source), ProxyFault::of(&source));
+        match (tls, proxy) {
+            (Some(source), _) => Self::Tls { what, source },
+            (None, Some(source)) => Self::Proxy { what, source },
+            (None, None) => Self::quoting(what, &chain(&source), secrets)
+                .or_else(|| Self::unreachable(what, &source))
+                .unwrap_or(Self::Transport { what, source }),
+        }
+    }
+
+    /// The error of a request without a connection; `None` if that is not the cause.
+    fn unreachable(what: &'static str, error: &reqwest::Error) -> Option<Self> {
+        let cause = UnreachableCause::of(error)?;
+        let mut innermost: &dyn Error = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        Some(Self::Unreachable { what, cause, reason: innermost.to_string() })
+    }
+
+    /// The error of a response whose body cannot be read, without the secrets of the request.
+    pub(super) fn unreadable(what: &'static str, source: BodyError, secrets: &SentSecrets) -> Self {
+        // The request is repeated at once, so its secrets are not searched for.
+        if matches!(source, BodyError::Postponed) {
+            return Self::Body { what, source };
+        }
+        Self::quoting(what, &chain(&source), secrets).unwrap_or(Self::Body { what, source })
+    }
+
+    /// The error with a message that contains a secret of the request; `None` if it has none.
+    fn quoting(what: &'static str, message: &str, secrets: &SentSecrets) -> Option<Self> {
+        let redacted = secrets.redact(message);
+        let is_quoted = matches!(redacted, Cow::Owned(_));
+        let reason = ForeignText::new(&redacted).for_message(MAX_REASON_CHARS);
+        is_quoted.then_some(Self::Quoting { what, reason })
     }
 
     /// Whether the same request may succeed when it is retried.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Throttled { .. } | Self::Partial { .. } => true,
+            Self::Transport { .. }
+            | Self::Unreachable { .. }
+            | Self::Quoting { .. }
+            | Self::Proxy { .. }
+            | Self::Throttled { .. }
+            | Self::Partial { .. } => true,
             Self::Status { status, .. } | Self::Graph { status, .. } => {
                 matches!(status, 408 | 429 | 500..=599)
             }
@@ -113,7 +185,11 @@ impl SourceError {
                 PollErrorClass::Credential
             }
             Self::Graph { status: 401 | 403, .. } => PollErrorClass::Permission,
+            Self::Clock(_) => PollErrorClass::Clock,
             Self::Transport { .. }
+            | Self::Unreachable { .. }
+            | Self::Quoting { .. }
+            | Self::Proxy { .. }
             | Self::Tls { .. }
             | Self::Status { .. }
             | Self::Redirect { .. }
@@ -124,7 +200,7 @@ impl SourceError {
             | Self::Wire { .. }
             | Self::NotJson { .. }
             | Self::NextLink(_)
-            | Self::BrokenLink(_) => PollErrorClass::Response,
+            | Self::PagingRefused { .. } => PollErrorClass::Response,
         }
     }
 }
@@ -135,13 +211,31 @@ impl Hint for SourceError {
             Self::Client(error) => error.hint(),
             Self::Credential(error) => error.hint(),
             Self::Tls { source, .. } => source.hint(),
+            Self::Proxy { source, .. } => source.hint(),
+            Self::Unreachable { cause, .. } => Some(unreachable_hint(*cause).into()),
             Self::TokenRejected(error) => entra_hint(error),
             Self::Graph { status, error, .. } => graph_hint(*status, error).map(Cow::Borrowed),
             Self::NotJson { .. } => {
                 Some("check whether a proxy or a sign-in page intercepts the connection".into())
             }
+            Self::Clock(_) => Some(CLOCK_HINT.into()),
             Self::UnknownDomain(_) => Some("check the tenant's `id`, and `cloud`".into()),
             _ => None,
+        }
+    }
+}
+
+/// What an operator can do if a server of Microsoft cannot be reached.
+const fn unreachable_hint(cause: UnreachableCause) -> &'static str {
+    match cause {
+        UnreachableCause::Refused => {
+            "check `source.proxy`, and the firewalls between this host and Microsoft"
+        }
+        UnreachableCause::NoRoute => {
+            "check the network, `source.proxy`, and the firewalls between this host and Microsoft"
+        }
+        UnreachableCause::UnknownName => {
+            "check the DNS servers of this host, and whether it requires `source.proxy`"
         }
     }
 }
@@ -154,7 +248,8 @@ pub(super) fn describe_entra(error: &EntraError) -> String {
 
 fn describe_graph(error: &GraphError) -> String {
     match (error.code.is_empty(), error.message.is_empty()) {
-        (true, _) => "no reason given".to_owned(),
+        (true, true) => "no reason given".to_owned(),
+        (true, false) => error.message.clone(),
         (false, true) => error.code.clone(),
         (false, false) => format!("{}: {}", error.code, error.message),
     }
@@ -193,5 +288,30 @@ fn graph_hint(status: u16, error: &GraphError) -> Option<&'static str> {
         ),
         404 => Some("check `cloud`, and whether the tenant has a Secure Score"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: Graph's message was dropped if its code was empty.
+    #[test]
+    fn every_text_of_graph_is_kept() {
+        for (code, message, expected) in [
+            ("BadRequest", "The limit is 50.", "BadRequest: The limit is 50."),
+            ("", "The limit is 50.", "The limit is 50."),
+            ("BadRequest", "", "BadRequest"),
+            ("", "", "no reason given"),
+        ] {
+            let error = GraphError { code: code.to_owned(), message: message.to_owned() };
+            assert_eq!(describe_graph(&error), expected);
+
+            let (method, request_id) = ("`$top=30`".to_owned(), "r1".to_owned());
+            let refused = SourceError::PagingRefused { method, status: 400, error, request_id };
+            let text = refused.to_string();
+            let start = "cannot read all pages: Graph refused `$top=30` with HTTP 400: ";
+            assert_eq!(text, format!("{start}{expected} (request-id `r1`)"));
+        }
     }
 }

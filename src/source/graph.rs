@@ -1,20 +1,19 @@
-//! Reads the collections of one tenant, page by page.
+//! Sends the requests of one tenant to Microsoft Graph.
 //!
 //! [`Graph`] adds a token to every request, obeys the throttle of the tenant, retries transient
-//! failures, and works around links to a next page that Graph rejects. It returns bodies as they
-//! were received; [`crate::wire`] parses them. The work on a large body must never delay the other
-//! tasks of the process; see `net::off_worker`. See decision 0063.
+//! failures, and compares the clock of this host with Graph's; `pages` reads collections with it.
+//! Bodies are returned as they were received, and [`crate::wire`] parses them. The work on a large
+//! body must never delay the other tasks of the process; see `net::off_worker`. See decisions 0063
+//! and 0079.
 
 use std::{
-    collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use aws_lc_rs::digest::{SHA256, digest};
 use backon::{ExponentialBuilder, Retryable};
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
@@ -24,18 +23,29 @@ use url::Url;
 use super::{
     Clients, Cloud, Collection, Credential, SourceError, TokenRequestContext,
     auth::cache::TokenCache,
-    headers::{claims_challenge, header, is_json, request_headers},
-    paging::{PAGING_METHODS, PagingMethod, next_page, skip_to},
+    headers::{
+        claims_challenge, clock_offset, header, is_json, redact_headers, request_headers,
+        without_byte_order_mark,
+    },
+    memory_budget::Share,
+    paging::PagingMethod,
     throttle::TenantThrottle,
 };
-use crate::{clock, model::TenantId, net, wire};
+use crate::{
+    clock,
+    model::{ClockOffset, TenantId},
+    net::{self, BodyError},
+    wire,
+};
 
 /// The server's name in error messages.
 const WHAT: &str = "Graph";
-/// The maximum number of pages of one collection; a collection with more is rejected.
-const MAX_PAGES: usize = 200;
+/// The name of the sign-in service in error messages.
+const SIGN_IN: &str = "the sign-in service";
 /// The longest pause that a poll waits for; a longer one ends the poll.
 pub(super) const MAX_PAUSE: Duration = Duration::from_mins(1);
+/// The size of the largest body with HTTP 200 that is examined for an error instead of a page.
+const MAX_ERROR_BYTES: usize = 64 << 10;
 /// The maximum number of retries of one page.
 const MAX_RETRIES: usize = 3;
 
@@ -60,32 +70,6 @@ pub enum Api {
     LegacyReports,
 }
 
-/// An event that [`Graph::read`] passes to its callback.
-#[derive(Clone, Copy)]
-pub enum ReadEvent<'a> {
-    /// Reading starts at the first page, possibly for a second time. The callback must discard
-    /// everything that it received before.
-    Start,
-    /// A complete page.
-    Page {
-        /// The JSON as Microsoft sent it, uncompressed.
-        body: &'a [u8],
-        /// The `Warning` header that names what is missing in the body (HTTP 206).
-        warning: Option<&'a str>,
-    },
-}
-
-/// What the callback of [`Graph::read`] found in a page.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct PageOutcome {
-    /// The number of items in the page; a page may have none.
-    pub item_count: usize,
-    /// The page's `@odata.nextLink`, unchanged.
-    pub next_link: Option<String>,
-    /// Whether the callback requires no further page.
-    pub done: bool,
-}
-
 /// The client of one tenant.
 #[derive(Debug)]
 pub struct Graph {
@@ -93,6 +77,8 @@ pub struct Graph {
     access: Access,
     token: TokenCache,
     throttle: TenantThrottle,
+    /// From the last response of Graph; see [`Self::take_clock_offset`].
+    clock_offset: Mutex<Option<ClockOffset>>,
 }
 
 /// The result of one request for `check --online`.
@@ -100,8 +86,8 @@ pub struct Graph {
 pub struct Probe {
     /// The permissions in the token, if the token is readable.
     pub granted: Option<wire::TokenGrants>,
-    /// The local time minus the `Date` of the response.
-    pub clock_ahead: Option<jiff::SignedDuration>,
+    /// How far the clock of this host is ahead; `None` if the response has no valid `Date`.
+    pub clock_offset: Option<ClockOffset>,
     /// The first page, uncompressed.
     pub body: Vec<u8>,
 }
@@ -113,18 +99,36 @@ enum Connection {
     New,
 }
 
-/// A body as received, uncompressed.
-struct GraphResponse {
+/// A response with any status. The body is uncompressed and without a byte-order mark.
+struct RawResponse {
+    status: u16,
+    headers: HeaderMap,
     body: Vec<u8>,
-    warning: Option<String>,
+    client_request_id: String,
+}
+
+/// A body as received, uncompressed.
+pub(super) struct GraphResponse {
+    pub(super) body: Vec<u8>,
+    /// The `Warning` header that names what is missing in the body (HTTP 206).
+    pub(super) warning: Option<String>,
     /// The body's share of the memory budget, which is returned when the response is dropped.
-    _share: super::memory_budget::Share,
+    _share: Option<Share>,
+}
+
+/// The body of an incomplete response, uncompressed. It holds its share of the memory budget, as
+/// any other body does, until the response is used or the error is dropped.
+#[derive(Debug, Default)]
+pub struct PartialBody {
+    bytes: Vec<u8>,
+    share: Option<Share>,
 }
 
 impl Graph {
     /// A client without a token; it sends no request.
     pub fn new(clients: Arc<Clients>, access: Access) -> Self {
-        Self { clients, access, token: TokenCache::default(), throttle: TenantThrottle::new() }
+        let (token, throttle) = (TokenCache::default(), TenantThrottle::new());
+        Self { clients, access, token, throttle, clock_offset: Mutex::default() }
     }
 
     /// The settings of the tenant.
@@ -142,83 +146,15 @@ impl Graph {
         self.throttle.restore_pause(wait);
     }
 
-    /// Reads a collection and passes each page to `on_event` until it reports `done` or there is no
-    /// further page.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a page cannot be read after retries, if `on_event` fails, or if a link to a next
-    /// page must not be followed.
-    pub async fn read(
-        &self,
-        collection: Collection,
-        mut on_event: impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
-    ) -> Result<(), SourceError> {
-        let mut last_error = SourceError::NextLink("no paging method works");
-
-        for method in PAGING_METHODS {
-            let Some(first) = collection.first_page(&self.access.cloud.graph_url, method) else {
-                break;
-            };
-            on_event(ReadEvent::Start)?;
-            match self.read_pages(&first, method, &mut on_event).await {
-                Err(error @ SourceError::BrokenLink(_)) => {
-                    tracing::debug!(%error, "cannot read the next page; trying another method");
-                    last_error = error;
-                }
-                other => return other,
-            }
-        }
-
-        Err(last_error)
+    /// The offset that [`Self::take_clock_offset`] returns next.
+    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
+        *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read_pages(
-        &self,
-        first: &Url,
-        method: PagingMethod,
-        on_event: &mut impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
-    ) -> Result<(), SourceError> {
-        let mut url = first.clone();
-        let mut visited = HashSet::new();
-        let mut item_count = 0;
-
-        for number in 0..MAX_PAGES {
-            let response = match self.fetch(&url).await {
-                Err(SourceError::Graph { status: 400, error, .. })
-                    if number > 0 && method != PagingMethod::Skip =>
-                {
-                    return Err(SourceError::BrokenLink(error));
-                }
-                other => other?,
-            };
-            let warning = response.warning.as_deref();
-            let page = net::off_worker(response.body.len(), || {
-                on_event(ReadEvent::Page { body: &response.body, warning })
-            })?;
-            item_count = page.item_count.saturating_add(item_count);
-
-            let next = match (method, page.next_link) {
-                _ if page.done => return Ok(()),
-                (PagingMethod::Skip, _) if page.item_count == 0 => return Ok(()),
-                (PagingMethod::Skip, _) => skip_to(first, item_count),
-                (_, None) => return Ok(()),
-                (_, Some(link)) => next_page(first, &link)?,
-            };
-
-            // A server that ignores `$skip` returns the same page again and again, so pages that
-            // are requested by offset are compared by content.
-            let key = match method {
-                PagingMethod::Skip => digest(&SHA256, &response.body).as_ref().to_vec(),
-                _ => next.as_str().as_bytes().to_vec(),
-            };
-            if !visited.insert(key) {
-                return Err(SourceError::NextLink("that page was already read"));
-            }
-            url = next;
-        }
-
-        Err(SourceError::NextLink("the collection has more than 200 pages"))
+    /// How far the clock of this host was ahead when the last response of Graph arrived; `None` if
+    /// there was no response with a valid `Date` since the last call.
+    pub fn take_clock_offset(&self) -> Option<ClockOffset> {
+        self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The ID of the tenant that owns the verified domain in [`Access::tenant`], from the OpenID
@@ -228,13 +164,9 @@ impl Graph {
     ///
     /// Returns [`SourceError::UnknownDomain`] if no tenant of the cloud has the domain.
     pub async fn resolve(&self) -> Result<TenantId, SourceError> {
-        let what = "the sign-in service";
+        let (what, secrets) = (SIGN_IN, self.clients.proxy_secrets());
         let unknown = || SourceError::UnknownDomain(self.access.tenant.clone());
-
-        let mut url = self.access.cloud.login_url.clone();
-        url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.access.tenant));
-        let sent = self.clients.pooled.get(url).send().await;
-        let response = sent.map_err(|error| SourceError::no_response(what, error))?;
+        let response = self.openid_configuration().await?;
 
         match response.status().as_u16() {
             200 => {}
@@ -243,8 +175,30 @@ impl Graph {
         }
 
         let body = net::read_body(response, 1 << 20).await;
-        let body = body.map_err(|source| SourceError::Body { what, source })?;
-        wire::issuer_tenant(&body).ok_or_else(unknown)
+        let body = body.map_err(|source| SourceError::unreadable(what, source, secrets))?;
+        wire::issuer_tenant(&without_byte_order_mark(body)).ok_or_else(unknown)
+    }
+
+    /// How far the clock of this host is ahead of that of the sign-in service; `None` if its
+    /// response has no valid `Date`. The request requires no token and no permit of the throttle.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response.
+    pub async fn measure_clock(&self) -> Result<Option<ClockOffset>, SourceError> {
+        let response = self.openid_configuration().await?;
+        Ok(clock_offset(response.headers(), clock::now()))
+    }
+
+    /// Requests the OpenID configuration of the tenant, which is public.
+    async fn openid_configuration(&self) -> Result<reqwest::Response, SourceError> {
+        let mut url = self.access.cloud.login_url.clone();
+        url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.access.tenant));
+        let secrets = self.clients.proxy_secrets();
+        match self.clients.pooled.get(url.clone()).send().await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.clients.no_response(SIGN_IN, &url, error, secrets).await),
+        }
     }
 
     /// Requests a token and the first page, without retries, for diagnosis.
@@ -255,21 +209,17 @@ impl Graph {
     pub async fn probe(&self, collection: Collection) -> Result<Probe, SourceError> {
         let token = self.get_token(None).await?;
         let url = collection.first_page(&self.access.cloud.graph_url, PagingMethod::Links);
-        let url = url.ok_or(SourceError::NextLink("the collection has no first page"))?;
-        let (response, headers) = self.fetch_once(&url, &token, Connection::Pooled).await?;
-
-        let date = headers.get("Date").and_then(|value| value.to_str().ok());
-        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+        let response = self.fetch_once(&url, &token, Connection::Pooled).await?;
 
         Ok(Probe {
             granted: wire::granted(token.expose_secret()),
-            clock_ahead: date.map(|date| clock::now().duration_since(date.timestamp())),
+            clock_offset: self.take_clock_offset(),
             body: response.body,
         })
     }
 
     /// Requests one page, with retries.
-    async fn fetch(&self, url: &Url) -> Result<GraphResponse, SourceError> {
+    pub(super) async fn fetch(&self, url: &Url) -> Result<GraphResponse, SourceError> {
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_secs(1))
             .with_max_delay(Duration::from_secs(20))
@@ -294,11 +244,9 @@ impl Graph {
         match fetched {
             // The response is still incomplete after all retries. The days that it contains are
             // accepted as partial.
-            Err(SourceError::Partial { warning, body }) => Ok(GraphResponse {
-                body,
-                warning: Some(warning),
-                _share: self.clients.memory.share().await,
-            }),
+            Err(SourceError::Partial { warning, body: PartialBody { bytes, share } }) => {
+                Ok(GraphResponse { body: bytes, warning: Some(warning), _share: share })
+            }
             other => other,
         }
     }
@@ -319,12 +267,12 @@ impl Graph {
             Err(SourceError::Graph { status: 403, claims: Some(claims), .. }) => {
                 Some(claims.clone())
             }
-            _ => return fetched.map(|(response, _)| response),
+            _ => return fetched,
         };
 
         self.token.reject(&token).await;
         let token = self.get_token(claims.as_deref()).await?;
-        self.fetch_once(url, &token, connection).await.map(|(response, _)| response)
+        self.fetch_once(url, &token, connection).await
     }
 
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
@@ -333,41 +281,81 @@ impl Graph {
         self.token.get(credential.as_ref(), context, &self.throttle).await
     }
 
-    async fn fetch_once(
+    /// Sends a request, and reads its response regardless of the status. The secrets of the request
+    /// are removed from a response that is not a page. Fails with [`BodyError::Postponed`] if
+    /// another large body is being read.
+    async fn exchange(
         &self,
         url: &Url,
         token: &SecretString,
         connection: Connection,
-    ) -> Result<(GraphResponse, HeaderMap), SourceError> {
-        let permit = self.throttle.acquire(MAX_PAUSE).await;
-        let _permit = permit.map_err(throttled)?;
-        self.clients.rate.acquire().await;
-        let mut share = self.clients.memory.share().await;
-
+        share: &mut Share,
+    ) -> Result<RawResponse, SourceError> {
         let client_request_id = uuid::Uuid::new_v4().to_string();
         let client = match connection {
             Connection::Pooled => &self.clients.pooled,
             Connection::New => &self.clients.fresh,
         };
         let request = client.get(url.clone()).headers(request_headers(token, &client_request_id)?);
-        let sent = request.send().await;
-        let response = sent.map_err(|error| {
-            tracing::debug!(client_request_id, "no response from Graph");
-            SourceError::no_response(WHAT, error)
-        })?;
+        let request = request
+            .build()
+            .map_err(|error| SourceError::no_response(WHAT, error, self.clients.proxy_secrets()))?;
+        let secrets = self.clients.secrets_of(&request);
+        let response = match client.execute(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::debug!(client_request_id, "no response from Graph");
+                return Err(self.clients.no_response(WHAT, url, error, &secrets).await);
+            }
+        };
 
         let status = response.status().as_u16();
-        let headers = response.headers().clone();
+        let mut headers = response.headers().clone();
+        if let Some(offset) = clock_offset(&headers, clock::now()) {
+            *self.clock_offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+        }
         let limit = share.limit();
-        let body_error = |source| SourceError::Body { what: WHAT, source };
-        let body = net::read_growing(response, limit, &mut share).await;
-        let body = body.map_err(body_error)?;
-        let body = net::inflate(&headers, body, limit, &mut share).await;
-        let body = body.map_err(body_error)?;
+        let body_error = |source| SourceError::unreadable(WHAT, source, &secrets);
+        let body = net::read_growing(response, limit, share).await.map_err(body_error)?;
+        let body = net::inflate(&headers, body, limit, share).map_err(body_error)?;
+        let mut body = without_byte_order_mark(body);
+
+        if status != 200 || !is_json(&headers) {
+            redact_headers(&mut headers, &secrets);
+        }
+        if !matches!(status, 200 | 206) || is_reported_error(&body) {
+            body = net::off_worker(body.len(), || secrets.redact_body(body));
+        }
+        Ok(RawResponse { status, headers, body, client_request_id })
+    }
+
+    async fn fetch_once(
+        &self,
+        url: &Url,
+        token: &SecretString,
+        connection: Connection,
+    ) -> Result<GraphResponse, SourceError> {
+        let permit = self.throttle.acquire(MAX_PAUSE).await;
+        let _permit = permit.map_err(throttled)?;
+        let mut share = self.clients.memory.share().await;
+
+        let response = loop {
+            self.clients.rate.acquire().await;
+            match self.exchange(url, token, connection, &mut share).await {
+                Err(SourceError::Body { source: BodyError::Postponed, .. }) => {
+                    share.reserve_large().await;
+                }
+                other => break other?,
+            }
+        };
+        let RawResponse { status, headers, body, client_request_id } = response;
 
         match status {
+            200 if is_reported_error(&body) => {
+                Err(self.failure(status, &headers, &body, &client_request_id))
+            }
             200 if is_json(&headers) => {
-                Ok((GraphResponse { body, warning: None, _share: share }, headers))
+                Ok(GraphResponse { body, warning: None, _share: Some(share) })
             }
             200 => Err(SourceError::NotJson {
                 what: WHAT,
@@ -377,6 +365,7 @@ impl Graph {
             206 => {
                 let warning = header(&headers, "Warning");
                 log_failure(status, &headers, &client_request_id, &warning);
+                let body = PartialBody { bytes: body, share: Some(share) };
                 Err(SourceError::Partial { warning, body })
             }
             _ => Err(self.failure(status, &headers, &body, &client_request_id)),
@@ -414,6 +403,13 @@ impl Graph {
     }
 }
 
+/// Whether the body is an error of Graph instead of a page. A gateway may return it with HTTP 200.
+fn is_reported_error(body: &[u8]) -> bool {
+    body.len() <= MAX_ERROR_BYTES
+        && wire::GraphError::read(body).is_some_and(|error| error != wire::GraphError::default())
+        && wire::page(body).is_err()
+}
+
 /// The error for a request that is not sent because the pause lasts too long.
 pub(super) fn throttled(wait: Duration) -> SourceError {
     SourceError::Throttled { what: WHAT, status: 429, after: Some(wait) }
@@ -449,3 +445,6 @@ pub fn expires_soon(credential: &dyn Credential, now: Timestamp) -> Option<Times
     const NOTICE: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
     credential.expires().filter(|end| end.duration_since(now) < NOTICE)
 }
+
+#[cfg(test)]
+mod tests;

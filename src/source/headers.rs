@@ -1,16 +1,26 @@
 //! The headers of requests to Graph and of its responses.
 //!
-//! A token must never be visible in a log, so its header is marked as sensitive; a text from a
-//! response is cut to one short line. Start reading at [`request_headers`].
+//! A token must never be visible in a log, so its header is marked as sensitive, and it is removed
+//! from the headers of a response; a text from a response is cut to one short line. Start reading
+//! at [`request_headers`]. See decision 0086.
 
+use std::borrow::Cow;
+
+use jiff::Timestamp;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::SourceError;
-use crate::{foreign_text::ForeignText, wire};
+use crate::{
+    foreign_text::{ForeignText, SentSecrets},
+    model::ClockOffset,
+    wire,
+};
 
 /// The maximum number of characters of a header in a message.
 const MAX_HEADER_CHARS: usize = 200;
+/// The byte-order mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The headers of a request. Fails if the token contains characters that no header may contain.
 pub(super) fn request_headers(
@@ -36,6 +46,16 @@ pub(super) fn request_headers(
     Ok(headers)
 }
 
+/// Removes the secrets of a request from the headers of its response.
+pub(super) fn redact_headers(headers: &mut HeaderMap, secrets: &SentSecrets) {
+    for value in headers.values_mut() {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        if let Cow::Owned(redacted) = secrets.redact(&text) {
+            *value = HeaderValue::from_str(&redacted).unwrap_or(HeaderValue::from_static(""));
+        }
+    }
+}
+
 /// The decoded claims of a challenge `WWW-Authenticate: Bearer …, claims="<base64>"`, as
 /// Microsoft's documentation of continuous access evaluation describes it.
 pub(super) fn claims_challenge(headers: &HeaderMap) -> Option<String> {
@@ -56,6 +76,23 @@ pub(super) fn claims_challenge(headers: &HeaderMap) -> Option<String> {
 /// Whether the body of a response is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     header(headers, "Content-Type").to_ascii_lowercase().contains("json")
+}
+
+/// How far the clock of this host was ahead at `now`, when a response with these headers had
+/// arrived; `None` if the header `Date` is absent or invalid.
+pub(super) fn clock_offset(headers: &HeaderMap, now: Timestamp) -> Option<ClockOffset> {
+    let date = headers.get("Date")?.to_str().ok()?;
+    let date = jiff::fmt::rfc2822::parse(date).ok()?;
+    Some(ClockOffset::between(now, date.timestamp()))
+}
+
+/// A body without the byte-order mark that some gateways add to JSON. A parser may ignore the mark
+/// (RFC 8259, section 8.1), and ours does not.
+pub(super) fn without_byte_order_mark(mut body: Vec<u8>) -> Vec<u8> {
+    if body.starts_with(BYTE_ORDER_MARK) {
+        body.drain(..BYTE_ORDER_MARK.len());
+    }
+    body
 }
 
 /// A header's text on one line; empty if it is absent.
@@ -83,6 +120,36 @@ mod tests {
         assert_eq!(claims(object).as_deref(), Some(object));
         for other in ["[1]", "1", "{", ""] {
             assert_eq!(claims(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_valid_date_has_an_offset() {
+        let now: Timestamp = "2026-11-22T06:15:00Z".parse().unwrap();
+        let offset = |date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Date", date.parse().unwrap());
+            clock_offset(&headers, now)
+        };
+
+        let ahead = offset("Sun, 22 Nov 2026 06:05:00 GMT").unwrap();
+        assert_eq!(ahead.to_string(), "10m ahead of Microsoft's");
+        for invalid in ["", "yesterday", "2026-11-22T06:15:00Z", "Sun, 22 Nov 2026 26:05:00 GMT"] {
+            assert_eq!(offset(invalid), None, "{invalid}");
+        }
+        assert_eq!(clock_offset(&HeaderMap::new(), now), None);
+    }
+
+    #[test]
+    fn only_a_leading_mark_is_removed() {
+        for (body, expected) in [
+            (&b"\xEF\xBB\xBF{}"[..], &b"{}"[..]),
+            (b"{}", b"{}"),
+            (b"", b""),
+            (b"\xEF\xBB", b"\xEF\xBB"),
+            (b"{\xEF\xBB\xBF}", b"{\xEF\xBB\xBF}"),
+        ] {
+            assert_eq!(without_byte_order_mark(body.to_vec()), expected);
         }
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod graph;
 mod headers;
 mod memory_budget;
+mod pages;
 mod paging;
 #[allow(clippy::arithmetic_side_effects, reason = "it calculates only with its own numbers")]
 pub mod simulated;
@@ -28,6 +29,7 @@ pub use auth::{
 pub use clients::{Clients, GraphHttpOptions};
 pub use cloud::{CLOUDS_WITHOUT_SECURE_SCORE, Cloud};
 pub use error::SourceError;
-pub use graph::{Access, Api, Graph, PageOutcome, Probe, ReadEvent, expires_soon};
+pub use graph::{Access, Api, Graph, PartialBody, Probe, expires_soon};
+pub use pages::{PageOutcome, ReadEvent};
 pub use paging::Collection;
 pub use tokens::ResourceTokens;

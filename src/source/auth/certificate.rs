@@ -68,20 +68,18 @@ impl Certificate {
             return Ok(pair.clone());
         }
 
-        let bytes = match &self.key_file {
-            None => files::read_secret(&self.file, MAX_FILE_BYTES)?,
+        let (bytes, key) = match &self.key_file {
+            None => (files::read_secret(&self.file, MAX_FILE_BYTES)?, None),
             Some(key_file) => {
-                // The line break separates two PEM files.
                 let certificate = files::read_limited(&self.file, MAX_FILE_BYTES)?;
-                let key = files::read_secret(key_file, MAX_FILE_BYTES)?;
-                [certificate, key].join(&b'\n')
+                (certificate, Some(files::read_secret(key_file, MAX_FILE_BYTES)?))
             }
         };
 
         let password = self.password.as_ref().map(SecretRef::read).transpose()?;
         let password = password.as_ref().map_or("", |password| password.expose_secret());
         let pair =
-            KeyPair::read(&bytes, password).map_err(|reason| self.certificate_error(reason))?;
+            KeyPair::read(bytes, key, password).map_err(|reason| self.certificate_error(reason))?;
         let pair = Arc::new(pair);
         *loaded = Some((versions, pair.clone()));
         Ok(pair)

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Certificate, CertificateChain, ClientSecret, Credential, CredentialError, WorkloadIdentity,
 };
-use crate::settings::SecretRef;
+use crate::settings::{SecretRef, require_absolute};
 
 /// The credential that the variables describe. `variable` returns the value of a variable; an
 /// empty value counts as not set.
@@ -21,6 +21,15 @@ pub fn from_environment(
     let secret_of = |name: &str| value_of(name).map(|_| SecretRef::Env(name.to_owned()));
     let environment_error = |message: &str| CredentialError::Environment(message.to_owned());
 
+    let path_of = |name: &str| -> Result<Option<PathBuf>, CredentialError> {
+        let path = value_of(name).map(PathBuf::from);
+        if let Some(path) = &path {
+            let absolute = require_absolute(name, path);
+            absolute.map_err(|fault| environment_error(&fault.message))?;
+        }
+        Ok(path)
+    };
+
     let client_id = value_of("AZURE_CLIENT_ID")
         .ok_or_else(|| environment_error("environment variable `AZURE_CLIENT_ID` is not set"))?;
 
@@ -28,19 +37,18 @@ pub fn from_environment(
         return Ok(Arc::new(ClientSecret { client_id, secret, expires: None }));
     }
 
-    if let Some(file) = value_of("AZURE_CLIENT_CERTIFICATE_PATH") {
+    if let Some(file) = path_of("AZURE_CLIENT_CERTIFICATE_PATH")? {
         let chain = value_of("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");
         let chain = match chain.as_deref() {
             Some("1" | "true" | "True") => CertificateChain::Include,
             _ => CertificateChain::Omit,
         };
         let password = secret_of("AZURE_CLIENT_CERTIFICATE_PASSWORD");
-        let file = PathBuf::from(file);
         return Ok(Arc::new(Certificate::new(client_id, file, None, password, chain)));
     }
 
-    if let Some(file) = value_of("AZURE_FEDERATED_TOKEN_FILE") {
-        return Ok(Arc::new(WorkloadIdentity { client_id, token_file: PathBuf::from(file) }));
+    if let Some(token_file) = path_of("AZURE_FEDERATED_TOKEN_FILE")? {
+        return Ok(Arc::new(WorkloadIdentity { client_id, token_file }));
     }
 
     Err(environment_error(

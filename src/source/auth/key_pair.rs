@@ -13,10 +13,14 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
+use x509_parser::parse_x509_certificate;
 
-use crate::error::Hint;
+use crate::{
+    error::Hint,
+    net::{PemFault, PemFile, in_order},
+};
 
 /// How long before it is signed an assertion becomes valid, so that a server whose clock is behind
 /// accepts it.
@@ -42,6 +46,8 @@ pub enum CertificateChain {
 pub enum KeyPairError {
     #[error("the file is neither PEM nor a PFX file that the password decrypts")]
     UnknownFormat,
+    #[error(transparent)]
+    Pem(PemFault),
     #[error("the file contains no certificate")]
     NoCertificate,
     #[error("the file contains no private key")]
@@ -64,6 +70,10 @@ impl Hint for KeyPairError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::UnknownFormat => Some("check the file and its `password`".into()),
+            Self::Pem(fault) => fault.hint(),
+            Self::Mismatch => {
+                Some("use the private key with which the certificate was requested".into())
+            }
             Self::EncryptedPem => Some("convert the key to a PFX file with a password".into()),
             Self::NotRsa | Self::TooShort => {
                 Some("create a certificate with an RSA key of at least 2048 bits".into())
@@ -77,29 +87,28 @@ impl Hint for KeyPairError {
 pub(super) struct KeyPair {
     key: Rsa,
     /// The certificate first, then its issuers; each as DER.
-    chain: Vec<Vec<u8>>,
+    chain: Vec<CertificateDer<'static>>,
     /// The end of the certificate's validity.
     pub not_after: Timestamp,
 }
 
 impl KeyPair {
-    /// Parses PEM (certificate and key in any order) or PFX. Fails if the format is unknown, the
-    /// certificate or the key is missing, both do not match, or the key is not an RSA key of at
-    /// least 2048 bits.
-    pub(super) fn read(bytes: &[u8], password: &str) -> Result<Self, KeyPairError> {
-        let (key, chain) =
-            if is_pem(bytes) { read_pem(bytes)? } else { read_pfx(bytes, password)? };
+    /// Parses PEM (certificates and key in any order) or PFX. The key can be in a PEM file of its
+    /// own. Fails if the format is unknown, the certificate or the key is missing, no certificate
+    /// has the key, or the key is not an RSA key of at least 2048 bits.
+    pub(super) fn read(
+        bytes: Vec<u8>,
+        key_file: Option<Vec<u8>>,
+        password: &str,
+    ) -> Result<Self, KeyPairError> {
+        let (key, certificates) = match key_file {
+            Some(key_file) => read_pem(bytes, Some(key_file))?,
+            None if is_pem(&bytes) => read_pem(bytes, None)?,
+            None => read_pfx(&bytes, password)?,
+        };
 
-        let certificate = chain.first().ok_or(KeyPairError::NoCertificate)?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-            .map_err(|_| KeyPairError::InvalidCertificate)?;
-        let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
-            .map_err(|_| KeyPairError::InvalidCertificate)?;
-
-        let in_certificate = parsed.public_key().subject_public_key.data.as_ref();
-        if in_certificate != public_key_bytes(&key) {
-            return Err(KeyPairError::Mismatch);
-        }
+        let (not_after, public_key) = certificate_of(&key, &certificates)?;
+        let chain = in_order(&certificates, &public_key).ok_or(KeyPairError::Mismatch)?;
         if key.public_modulus_len() < MIN_MODULUS_BYTES {
             return Err(KeyPairError::TooShort);
         }
@@ -116,7 +125,7 @@ impl KeyPair {
         now: Timestamp,
     ) -> Result<String, KeyPairError> {
         let thumbprint = URL_SAFE_NO_PAD
-            .encode(digest(&SHA256, self.chain.first().map_or(&[][..], Vec::as_slice)));
+            .encode(digest(&SHA256, self.chain.first().map_or(&[][..], AsRef::as_ref)));
         let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint });
         if chain == CertificateChain::Include {
             header["x5c"] = self.chain.iter().map(|der| STANDARD.encode(der)).collect();
@@ -154,34 +163,59 @@ fn is_pem(bytes: &[u8]) -> bool {
     bytes.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
-/// The key, and the certificate chain as DER.
-type KeyAndChain = (Rsa, Vec<Vec<u8>>);
+/// The key, and the certificates in the order of the file.
+type KeyAndCertificates = (Rsa, Vec<CertificateDer<'static>>);
 
-fn read_pem(bytes: &[u8]) -> Result<KeyAndChain, KeyPairError> {
-    if bytes.windows(17).any(|window| window == b"ENCRYPTED PRIVATE") {
-        return Err(KeyPairError::EncryptedPem);
+/// The end of the validity of the certificate with this key, and its public key as DER.
+fn certificate_of(
+    key: &Rsa,
+    certificates: &[CertificateDer<'static>],
+) -> Result<(Timestamp, Vec<u8>), KeyPairError> {
+    if certificates.is_empty() {
+        return Err(KeyPairError::NoCertificate);
     }
+    for certificate in certificates {
+        let (_, parsed) =
+            parse_x509_certificate(certificate).map_err(|_| KeyPairError::InvalidCertificate)?;
+        let public_key = parsed.public_key();
+        if public_key.subject_public_key.data.as_ref() == public_key_bytes(key) {
+            let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
+                .map_err(|_| KeyPairError::InvalidCertificate)?;
+            return Ok((not_after, public_key.raw.to_vec()));
+        }
+    }
+    Err(KeyPairError::Mismatch)
+}
 
-    let chain = CertificateDer::pem_slice_iter(bytes)
-        .map(|der| der.map(|der| der.to_vec()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| KeyPairError::InvalidCertificate)?;
+fn read_pem(bytes: Vec<u8>, key_file: Option<Vec<u8>>) -> Result<KeyAndCertificates, KeyPairError> {
+    let parse = |bytes: Vec<u8>| {
+        PemFile::parse(bytes).map_err(|fault| match fault {
+            PemFault::Encrypted(_) => KeyPairError::EncryptedPem,
+            fault => KeyPairError::Pem(fault),
+        })
+    };
+    let PemFile { certificates, keys } = parse(bytes)?;
+    let keys = match key_file {
+        Some(key_file) => parse(key_file)?.keys,
+        None => keys,
+    };
 
-    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| KeyPairError::NoPrivateKey)?;
-    let key = match &key {
+    let key = match keys.first().ok_or(KeyPairError::NoPrivateKey)? {
         PrivateKeyDer::Pkcs8(der) => Rsa::from_pkcs8(der.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(der) => Rsa::from_der(der.secret_pkcs1_der()),
         _ => return Err(KeyPairError::NotRsa),
     };
-    Ok((key.map_err(|_| KeyPairError::NotRsa)?, chain))
+    Ok((key.map_err(|_| KeyPairError::NotRsa)?, certificates))
 }
 
-fn read_pfx(bytes: &[u8], password: &str) -> Result<KeyAndChain, KeyPairError> {
+fn read_pfx(bytes: &[u8], password: &str) -> Result<KeyAndCertificates, KeyPairError> {
     use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 
     let store = KeyStore::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Strict)
         .map_err(|_| KeyPairError::UnknownFormat)?;
     let (_, keys) = store.private_key_chain().ok_or(KeyPairError::NoPrivateKey)?;
     let key = Rsa::from_pkcs8(keys.key().as_der()).map_err(|_| KeyPairError::NotRsa)?;
-    Ok((key, keys.certs().iter().map(|certificate| certificate.as_der().to_vec()).collect()))
+    let certificates = keys.certs().iter();
+    let certificates = certificates.map(|certificate| certificate.as_der().to_vec().into());
+    Ok((key, certificates.collect()))
 }

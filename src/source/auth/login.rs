@@ -28,7 +28,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{TokenRequestContext, send, token_error};
+use super::{TokenRequestContext, send};
 use crate::{
     error::Hint,
     foreign_text::ForeignText,
@@ -296,12 +296,12 @@ impl DeviceLogin {
         let form = [("client_id", request.client_id), ("scope", scope.as_str())];
         let post = request.context.clients.pooled.post(request.url("devicecode")).form(&form);
 
-        let (status, headers, body) = send(post, what).await?;
-        if status != 200 {
-            return Err(token_error(status, &headers, &body, what).into());
+        let reply = send(request.context.clients, post, what).await?;
+        if reply.status != 200 {
+            return Err(reply.error(what).into());
         }
         let not_json = |error| SourceError::Wire { what, source: wire::WireError::NotJson(error) };
-        Ok(serde_json::from_slice(&body).map_err(not_json)?)
+        Ok(reply.parse(|body| serde_json::from_slice(body)).map_err(not_json)?)
     }
 
     /// Polls until the user has entered the code, and returns the refresh token.

@@ -31,10 +31,14 @@ use reqwest::header::HeaderMap;
 pub use user::UserCredential;
 pub use workload_identity::WorkloadIdentity;
 
-use super::{Clients, Cloud, SourceError};
+use super::{
+    Clients, Cloud, SourceError,
+    headers::{redact_headers, without_byte_order_mark},
+};
 use crate::{
     error::Hint,
     files::FileError,
+    foreign_text::SentSecrets,
     net,
     settings::SecretError,
     wire::{self, Token},
@@ -175,7 +179,7 @@ impl TokenRequestContext<'_> {
         }
 
         let request = self.clients.pooled.post(self.token_url()).form(&form);
-        send_token_request(request, WHAT).await
+        send_token_request(self.clients, request, WHAT).await
     }
 
     /// Requests a token for an app that presents a signed JWT (RFC 7523).
@@ -194,39 +198,76 @@ impl TokenRequestContext<'_> {
     }
 }
 
+/// A response of a token endpoint, which may repeat the request.
+struct TokenReply {
+    status: u16,
+    headers: HeaderMap,
+    /// The body. Of an unsuccessful response, the secrets are already removed.
+    body: Vec<u8>,
+    /// The secrets of the request.
+    secrets: SentSecrets,
+}
+
 /// Sends a token request and parses the token in its response.
 async fn send_token_request(
+    clients: &Clients,
     request: reqwest::RequestBuilder,
     what: &'static str,
 ) -> Result<Token, SourceError> {
-    let (status, headers, body) = send(request, what).await?;
-    match status {
-        200 => wire::token(&body, crate::clock::now())
+    let reply = send(clients, request, what).await?;
+    match reply.status {
+        200 => reply
+            .parse(|body| wire::token(body, crate::clock::now()))
             .map_err(|source| SourceError::Wire { what, source }),
-        _ => Err(token_error(status, &headers, &body, what)),
+        _ => Err(reply.error(what)),
     }
 }
 
-/// Sends a request and reads status, headers and body of its response.
+/// Sends a request and reads its response.
 async fn send(
+    clients: &Clients,
     request: reqwest::RequestBuilder,
     what: &'static str,
-) -> Result<(u16, HeaderMap, Vec<u8>), SourceError> {
-    let sent = request.send().await;
-    let response = sent.map_err(|error| SourceError::no_response(what, error))?;
+) -> Result<TokenReply, SourceError> {
+    let (client, request) = request.build_split();
+    let request =
+        request.map_err(|error| SourceError::no_response(what, error, &SentSecrets::default()))?;
+    let secrets = clients.secrets_of(&request);
+    let url = request.url().clone();
+    let response = match client.execute(request).await {
+        Ok(response) => response,
+        Err(error) => return Err(clients.no_response(what, &url, error, &secrets).await),
+    };
 
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let (status, mut headers) = (response.status().as_u16(), response.headers().clone());
     let body = net::read_body(response, MAX_BODY_BYTES).await;
-    Ok((status, headers, body.map_err(|source| SourceError::Body { what, source })?))
+    let body = body.map_err(|source| SourceError::unreadable(what, source, &secrets))?;
+    let mut body = without_byte_order_mark(body);
+
+    if status != 200 {
+        redact_headers(&mut headers, &secrets);
+        body = net::off_worker(body.len(), || secrets.redact_body(body));
+    }
+    Ok(TokenReply { status, headers, body, secrets })
 }
 
-/// The error of an unsuccessful response to a token request.
-fn token_error(status: u16, headers: &HeaderMap, body: &[u8], what: &'static str) -> SourceError {
-    if matches!(status, 429 | 503 | 504) {
-        return SourceError::Throttled { what, status, after: net::retry_after(headers) };
+impl TokenReply {
+    /// Parses the body of a successful response. An error may quote the body, so it is that of the
+    /// body without the secrets of the request.
+    fn parse<T, E>(self, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, E> {
+        parse(&self.body).or_else(|_| parse(&self.secrets.redact_body(self.body)))
     }
-    match wire::EntraError::read(body) {
-        Some(error) => SourceError::TokenRejected(error),
-        None => SourceError::Status { what, status },
+
+    /// The error of an unsuccessful response to a token request.
+    fn error(&self, what: &'static str) -> SourceError {
+        let status = self.status;
+        if matches!(status, 429 | 503 | 504) {
+            let after = net::retry_after(&self.headers);
+            return SourceError::Throttled { what, status, after };
+        }
+        match wire::EntraError::read(&self.body) {
+            Some(error) => SourceError::TokenRejected(error),
+            None => SourceError::Status { what, status },
+        }
     }
 }

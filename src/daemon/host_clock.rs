@@ -1,0 +1,196 @@
+//! Compares the clock of this host with Microsoft's, from the responses of polls. A clock that was
+//! wrong is compared every few minutes until it is right, because the next poll may be a day away.
+//!
+//! What lasts is decided only after a response has confirmed the clock in this process: the first
+//! days of new cursors, the deletion of removed sinks, and the pruning of bodies. Start reading at
+//! [`Engine::compare_clock`]. See decision 0079.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    task::{JoinSet, block_in_place},
+    time::Instant,
+};
+
+use super::{Engine, TenantState, first_day};
+use crate::{
+    checkpoint::CheckpointError,
+    clock,
+    error::{Explanation, chain},
+    model::{CLOCK_HINT, ClockAccuracy, ClockOffset, Day},
+};
+
+/// The interval at which a wrong clock is compared without a poll.
+const INTERVAL: Duration = Duration::from_mins(2);
+
+/// What is known about the clock of this host since the start of the process.
+#[derive(Debug, Default)]
+pub(super) struct HostClock {
+    /// From the last response, and when it arrived; `None` before the first one.
+    last: Mutex<Option<(ClockAccuracy, Instant)>>,
+    /// Whether the first days of all cursors have been compared with a confirmed clock.
+    has_checked_cursors: AtomicBool,
+}
+
+impl HostClock {
+    /// Whether the last response has shown that the day of this host is right.
+    pub(super) fn is_confirmed(&self) -> bool {
+        matches!(self.last(), Some((ClockAccuracy::Accurate | ClockAccuracy::Inaccurate, _)))
+    }
+
+    /// Whether the clock must be compared without a poll; `None` if that depends on what an earlier
+    /// process has found.
+    fn is_comparison_due(&self) -> Option<bool> {
+        self.last()
+            .map(|(accuracy, at)| accuracy != ClockAccuracy::Accurate && at.elapsed() >= INTERVAL)
+    }
+
+    fn last(&self) -> Option<(ClockAccuracy, Instant)> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, accuracy: ClockAccuracy) {
+        let last = Some((accuracy, Instant::now()));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    }
+}
+
+impl Engine {
+    /// Compares the clock of this host with the responses of a poll: reports a difference, and
+    /// confirms what depends on the clock if it is right. A failure of the checkpoint is only
+    /// logged: the next poll compares again. Returns the difference if it is inaccurate.
+    pub(super) fn compare_clock(&self, state: &TenantState) -> Option<Explanation> {
+        let offset = state.graph.take_clock_offset()?;
+        // The poll fails with the same message if the clock is unusable.
+        let difference = (offset.accuracy() == ClockAccuracy::Inaccurate).then(|| {
+            let message = format!("the clock of this host is {offset}");
+            tracing::warn!(tenant = state.plan.name, hint = CLOCK_HINT, "{message}");
+            Explanation::new(message).with_hint(CLOCK_HINT)
+        });
+
+        self.use_offset(state, offset);
+        difference
+    }
+
+    /// Starts [`Self::compare_wrong_clock`] as the only task of `running`, unless it is running.
+    pub(super) fn start_clock_comparison(self: &Arc<Self>, running: &mut JoinSet<()>) {
+        while running.try_join_next().is_some() {}
+        if running.is_empty() {
+            let engine = Arc::clone(self);
+            running.spawn(async move { engine.compare_wrong_clock().await });
+        }
+    }
+
+    /// Compares a clock that was wrong with a request that requires no token, unless it was
+    /// compared a short time ago. If the request fails, the next call tries again.
+    async fn compare_wrong_clock(&self) {
+        let Some(state) = self.tenants.first() else { return };
+        let is_due = self.meters.clock.is_comparison_due().unwrap_or_else(|| {
+            // An error is also found, and reported, by the other users of the checkpoint.
+            block_in_place(|| self.checkpoint.clock_difference()).is_ok_and(|found| found.is_some())
+        });
+        if !is_due {
+            return;
+        }
+
+        match Box::pin(state.graph.measure_clock()).await {
+            Ok(Some(offset)) => {
+                self.use_offset(state, offset);
+                if offset.accuracy() == ClockAccuracy::Accurate {
+                    tracing::info!("the clock of this host is accurate again");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = chain(&error), "cannot compare the clock"),
+        }
+    }
+
+    /// Uses a new offset. A failure of the checkpoint is only logged.
+    fn use_offset(&self, state: &TenantState, offset: ClockOffset) {
+        self.meters.clock.set(offset.accuracy());
+        if let Err(error) = block_in_place(|| self.apply_clock(offset)) {
+            let error = Explanation::of(&error);
+            tracing::warn!(
+                tenant = state.plan.name,
+                error = error.message,
+                hint = error.hint,
+                "cannot store the state of the clock in the checkpoint"
+            );
+        }
+    }
+
+    fn apply_clock(&self, offset: ClockOffset) -> Result<(), CheckpointError> {
+        let now = clock::now();
+        self.checkpoint.record_clock(offset, offset.correct(now).into())?;
+        if !self.meters.clock.is_confirmed() {
+            return Ok(());
+        }
+
+        let provisional = self.checkpoint.provisional_sinks()?;
+        let check_all = !self.meters.clock.has_checked_cursors.load(Relaxed);
+        if provisional.is_empty() && !check_all {
+            return Ok(());
+        }
+        let (today, mut has_moved) = (Day::of(now), false);
+        for sink in self.sinks().filter(|sink| check_all || provisional.contains(&sink.name)) {
+            let start_from = first_day(sink, today);
+            if self.checkpoint.confirm_start_day(&sink.name, start_from, today)? {
+                has_moved = true;
+                tracing::warn!(
+                    sink = sink.name,
+                    start_from = tracing::field::display(start_from),
+                    "the sink was added with a wrong clock; its first day was corrected"
+                );
+            }
+        }
+
+        self.meters.clock.has_checked_cursors.store(true, Relaxed);
+        if has_moved {
+            self.mark_cursors_moved();
+            self.notify_log_grown();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_usable_clock_is_confirmed() {
+        let clock = HostClock::default();
+        assert!(!clock.is_confirmed(), "nothing was compared");
+        for (accuracy, is_confirmed) in [
+            (ClockAccuracy::Accurate, true),
+            (ClockAccuracy::Unusable, false),
+            (ClockAccuracy::Inaccurate, true),
+        ] {
+            clock.set(accuracy);
+            assert_eq!(clock.is_confirmed(), is_confirmed, "{accuracy:?}");
+        }
+    }
+
+    /// Regression: a clock that was set right was reported as wrong until the next poll.
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_clock_is_compared_again() {
+        let clock = HostClock::default();
+        assert_eq!(clock.is_comparison_due(), None);
+        for (accuracy, is_repeated) in [
+            (ClockAccuracy::Inaccurate, true),
+            (ClockAccuracy::Unusable, true),
+            (ClockAccuracy::Accurate, false),
+        ] {
+            clock.set(accuracy);
+            assert_eq!(clock.is_comparison_due(), Some(false), "{accuracy:?}");
+            tokio::time::advance(INTERVAL).await;
+            assert_eq!(clock.is_comparison_due(), Some(is_repeated), "{accuracy:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Tests of requests whose responses need more memory than is available at the same time.
+
+use std::sync::atomic::AtomicUsize;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+};
+
+use super::*;
+use crate::{
+    source::{GraphHttpOptions, auth::BoxFuture},
+    wire::Token,
+};
+
+/// A credential that is always accepted.
+#[derive(Debug)]
+struct Accepted;
+
+impl Credential for Accepted {
+    fn token<'a>(
+        &'a self,
+        _: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
+        let expires_in = serde_json::from_str("3600").unwrap();
+        let access_token = "accepted".to_owned().into();
+        Box::pin(async move { Ok(Token { access_token, expires_in, refresh_token: None }) })
+    }
+}
+
+/// A server whose responses all have this body. It counts the requests, and notifies when
+/// it can write no more of a response.
+async fn server(body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1.0/security/secureScores", listener.local_addr().unwrap());
+    let (requests, written) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
+
+    let (count, notify) = (Arc::clone(&requests), Arc::clone(&written));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n",
+                body.len()
+            );
+            // The client closes the connection when it cannot store the body.
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            notify.notify_one();
+        }
+    });
+    (url.parse().unwrap(), requests, written)
+}
+
+/// Regression: an error with HTTP 200 was reported as a missing field `value`.
+#[test]
+fn errors_with_http_200_are_recognized() {
+    for (body, is_error) in [
+        (r#"{"error":{"message":"boo"}}"#, true),
+        (r#"{"error":{"code":"BadRequest","message":"boo"},"status":400}"#, true),
+        (r#"{"value":[],"error":{"message":"boo"}}"#, false),
+        (r#"{"error":{}}"#, false),
+        (r#"{"value":[]}"#, false),
+        ("[]", false),
+        ("<html>", false),
+    ] {
+        assert_eq!(is_reported_error(body.as_bytes()), is_error, "{body}");
+    }
+}
+
+/// Regression: a response waited for memory while the limits of its connection were running, so it
+/// failed because of the slow response of another tenant, again and again.
+#[tokio::test]
+async fn a_postponed_response_is_requested_again() {
+    let body = format!("{{\"value\":[\"{}\"]}}", "x".repeat(12 << 20));
+    let (url, requests, written) = server(body.clone()).await;
+    let access = Access {
+        cloud: Cloud { login_url: url.clone(), graph_url: url.clone() },
+        tenant: "tenant".to_owned(),
+        credential: Arc::new(Accepted),
+        api: Api::default(),
+    };
+    let clients = Arc::new(Clients::new(&GraphHttpOptions::default()).unwrap());
+    let graph = Graph::new(Arc::clone(&clients), access);
+
+    let mut slow = clients.memory.share().await;
+    slow.reserve_large().await;
+    let fetched = tokio::join!(graph.fetch(&url), async {
+        written.notified().await;
+        assert_eq!(requests.load(Ordering::Relaxed), 1);
+        drop(slow);
+    });
+    assert!(fetched.0.is_ok_and(|response| response.body == body.as_bytes()));
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
+}
