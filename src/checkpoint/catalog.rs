@@ -35,8 +35,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails with [`CheckpointError::Damaged`] if the stored list cannot be decoded, and with
-    /// [`CheckpointError::Database`] if the version does not exist.
+    /// Fails with [`CheckpointError::Damaged`] if the stored list cannot be decoded, or if the
+    /// version does not exist.
     pub fn catalog(
         &self,
         version: CatalogVersion,
@@ -54,8 +54,8 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails with [`CheckpointError::Damaged`] if the stored text cannot be decoded, and with
-    /// [`CheckpointError::Database`] if the profile does not exist.
+    /// Fails with [`CheckpointError::Damaged`] if the stored text cannot be decoded, or if the
+    /// profile does not exist.
     pub fn profile(&self, id: ProfileId) -> Result<String, CheckpointError> {
         let damaged = || CheckpointError::Damaged(format!("profile `{id}` cannot be read"));
         let bytes: Vec<u8> = self

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::{
     Checkpoint, CheckpointError, ControlNames, EntryFlags, LogGrowth,
     body::{self, KeyFrame},
-    catalog,
+    catalog, changed_faults,
     columns::{self, EntryKind},
     pack, retention,
     row_ids::{BodyId, CatalogVersion, TenantRow},
@@ -18,8 +18,8 @@ use crate::{
     compressed::CompressedText,
     error::Explanation,
     model::{
-        Day, DayFacts, Observation, ObservationKind, Phase, PollErrorClass, TenantId, UnixMillis,
-        day_hash,
+        AcceptedData, Day, DayFacts, Observation, ObservationKind, Phase, PollErrorClass, TenantId,
+        UnixMillis, day_hash,
     },
 };
 
@@ -128,6 +128,7 @@ impl Checkpoint {
         tenant: TenantId,
         commit: &PollCommit<'_>,
     ) -> Result<LogGrowth, CheckpointError> {
+        self.check_in_place()?;
         let mut connection = self.connection();
         let mut names = self.control_names(&connection)?;
         let transaction = connection.transaction()?;
@@ -143,8 +144,8 @@ impl Checkpoint {
             Ok(growth)
         });
         if committed.is_err() {
-            // The rollback removed the rows of new names, so the cache must be read again.
-            *names = ControlNames::load(&connection)?;
+            // The rollback removed the rows of new names.
+            names.invalidate();
         }
         committed
     }
@@ -176,9 +177,10 @@ impl PollWriter<'_> {
         let mut growth =
             if commit.entries.is_empty() { LogGrowth::Unchanged } else { LogGrowth::Grown };
         for observation in &commit.observations {
-            let appended =
-                append_observation(self.transaction, self.tenant, observation, commit.observed_at)?;
-            growth = growth.and(appended);
+            let (transaction, tenant, now) = (self.transaction, self.tenant, commit.observed_at);
+            let ended = changed_faults::end_if_changed(transaction, tenant, observation, now)?;
+            let appended = append_observation(transaction, tenant, observation, now)?;
+            growth = growth.and(ended).and(appended);
         }
         if let Some(expires) = commit.credential_expiry {
             self.set_credential_expiry(expires)?;
@@ -284,7 +286,7 @@ impl PollWriter<'_> {
             let bytes = body::compress(body.decompress()?.as_bytes(), 9, &[])?;
             self.transaction.execute(
                 "INSERT INTO held VALUES (?1, ?2, ?3, ?3, ?4)
-                 ON CONFLICT DO UPDATE SET observed = ?3, body = ?4",
+                 ON CONFLICT DO UPDATE SET since = min(since, ?3), observed = ?3, body = ?4",
                 params![self.tenant, day.number(), commit.observed_at, bytes],
             )?;
         }
@@ -314,11 +316,15 @@ impl PollWriter<'_> {
             )?;
         }
 
-        let first_day_at_source = commit.observed_at.day().plus(-DAYS_KEPT_AT_SOURCE);
-        self.transaction.execute(
-            "UPDATE missing SET absent = 1 WHERE tenant = ?1 AND day < ?2",
-            params![self.tenant, first_day_at_source.number()],
-        )?;
+        // Without a response, nothing has confirmed the clock. A day that was marked with a wrong
+        // clock is requested again.
+        if commit.requested_from.is_some() {
+            let first_day_at_source = commit.observed_at.day().plus(-DAYS_KEPT_AT_SOURCE);
+            self.transaction.execute(
+                "UPDATE missing SET absent = day < ?2 WHERE tenant = ?1 AND absent <> (day < ?2)",
+                params![self.tenant, first_day_at_source.number()],
+            )?;
+        }
         Ok(())
     }
 
@@ -378,7 +384,8 @@ pub(super) fn append_observation(
 
     let first_day = match (phase, open_since) {
         (Phase::Begin, None) => {
-            if has_too_many_open(connection, tenant, *what)? {
+            let is_rejection = AcceptedData::parse(subject).is_none();
+            if is_rejection && has_too_many_open(connection, tenant, *what)? {
                 return Ok(LogGrowth::Unchanged);
             }
 

@@ -14,6 +14,8 @@ use super::CheckpointError;
 pub(super) struct ControlNames {
     by_name: HashMap<Arc<str>, u32>,
     by_id: HashMap<u32, Arc<str>>,
+    /// Whether the cache may contain names whose rows were rolled back.
+    is_stale: bool,
 }
 
 impl ControlNames {
@@ -37,6 +39,17 @@ impl ControlNames {
         let name: Arc<str> = name.into();
         self.by_name.insert(Arc::clone(&name), id);
         self.by_id.insert(id, name);
+    }
+
+    /// Makes the next use read the names again. Unlike reading them now, this cannot fail, so no
+    /// later transaction can refer to a row that was rolled back.
+    pub(super) fn invalidate(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Whether the names must be read again.
+    pub(super) fn is_stale(&self) -> bool {
+        self.is_stale
     }
 
     /// The ID of a name; `None` if the table does not contain it.

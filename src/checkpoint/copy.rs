@@ -10,11 +10,15 @@ use std::{
 };
 
 use fs_err::{File, os::unix::fs::OpenOptionsExt};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
 use super::{
     Checkpoint, CheckpointError, CursorFile, DATABASE, VERSION, check_database, check_identity,
-    configure, connect, directory, lock::Lock, migrate, running_polls, schema,
+    configure, connect,
+    continuity::{TakenOver, assign_new_id, read_saved, take_over},
+    cursor_file, directory,
+    lock::Lock,
+    migrate, schema,
 };
 use crate::{
     error::chain,
@@ -25,6 +29,17 @@ use crate::{
 const RESTORED: &str = "checkpoint.db.restored";
 /// The copy of a backup that only root can read, with its write-ahead log.
 const RECEIVED: &str = "checkpoint.db.received";
+
+/// The new database until it replaces one that is set aside.
+const CREATED: &str = "checkpoint.db.created";
+
+/// What [`Checkpoint::set_aside`] has renamed: the new paths, or `None` if there was nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetAside {
+    pub database: Option<PathBuf>,
+    /// Something that is not a file, such as a directory, with the name of the second cursor file.
+    pub cursor_file: Option<PathBuf>,
+}
 
 /// The result of [`Checkpoint::restore`].
 #[derive(Debug)]
@@ -133,27 +148,85 @@ impl Checkpoint {
         restored
     }
 
-    /// Renames a database that cannot be used and returns its new path; `None` if there is none.
-    /// The next [`Checkpoint::open`] creates a new database and uses the second cursor file.
+    /// Renames the database, and puts an empty one in its place, which uses the second cursor file.
+    ///
+    /// Nothing in the database makes this fail, because its content is not used.
     ///
     /// # Errors
     ///
-    /// Fails with [`CheckpointError::Locked`] if another process holds the checkpoint, and if a
-    /// file cannot be renamed.
-    pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, CheckpointError> {
+    /// Fails, and changes nothing, with [`CheckpointError::Locked`] if another process holds the
+    /// checkpoint, and with [`CheckpointError::File`] or [`CheckpointError::Storage`] if the
+    /// database cannot be read, because it may be intact, or if the new one cannot be created.
+    pub fn set_aside(directory: &Path, stamp: &str) -> Result<SetAside, CheckpointError> {
         let directory = OwnedDirectory::open(directory)?;
         let _lock = Lock::acquire(&directory)?;
-        set_aside(&directory, &format!("damaged-{stamp}"))
+        check_readable(&directory)?;
+
+        // On a full disk, nothing may be renamed before the new database is complete.
+        let database = create_successor(&directory)
+            .and_then(|()| replace_database(&directory, CREATED, &format!("damaged-{stamp}")));
+        if database.is_err() {
+            let _ = remove_database(&directory, CREATED);
+        }
+        let database = database?;
+        let cursor_file = set_cursor_file_aside(&directory, stamp)?;
+        Ok(SetAside { database, cursor_file })
     }
+}
+
+/// Checks that the files of the database can be read. Their content does not matter.
+fn check_readable(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+    for part in directory::PARTS {
+        let name = format!("{DATABASE}{part}");
+        if directory.inspect(&name)?.is_some() {
+            let file = directory.open_file(&name, FileAccess::Read)?;
+            let read = io::copy(&mut file.file(), &mut io::sink());
+            read.map_err(FileError::io("read", file.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Creates a complete, empty database that succeeds the one of the second cursor file.
+fn create_successor(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+    // An interrupted process may have left it.
+    remove_database(directory, CREATED)?;
+    directory.open_file(CREATED, FileAccess::CreateNew(NewFileMode::State))?;
+    let mut connection = connect(directory, CREATED, OpenFlags::default())?;
+    configure(&mut connection)?;
+    migrate(&mut connection)?;
+
+    let transaction = connection.transaction()?;
+    assign_new_id(&transaction, read_saved(directory).as_ref())?;
+    transaction.commit()?;
+    close_as_one_file(directory, CREATED, connection)
+}
+
+/// Renames what has the name of the second cursor file, if it cannot be replaced by a file or could
+/// lead to one of another directory. Returns its new path.
+fn set_cursor_file_aside(
+    directory: &OwnedDirectory,
+    stamp: &str,
+) -> Result<Option<PathBuf>, CheckpointError> {
+    let is_unusable = match directory.inspect(cursor_file::FILE) {
+        Err(FileError::NotRegular(_) | FileError::SymbolicLink(_)) => true,
+        Err(error) => error.kind() == io::ErrorKind::IsADirectory,
+        Ok(_) => false,
+    };
+    if !is_unusable {
+        return Ok(None);
+    }
+
+    let new = format!("{}.damaged-{stamp}", cursor_file::FILE);
+    directory.rename(cursor_file::FILE, &new)?;
+    directory.sync()?;
+    Ok(Some(directory.path_of(&new)))
 }
 
 /// Opens a backup under its name, and checks it.
 fn open_backup(from: &Path) -> Result<Connection, CheckpointError> {
-    match files::open_regular(from) {
-        // SQLite reports the errors of the operating system.
-        Ok(_) | Err(FileError::Io { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
+    // SQLite would report only that it cannot open the file.
+    drop(files::open_regular(from)?);
     let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     schema::harden(&source)?;
     check_backup(&source, from)?;
@@ -207,39 +280,54 @@ fn replace_with(
     check_database(&connection, &new)?;
     drop(connection);
 
-    let set_aside = set_aside(directory, &format!("before-restore-{stamp}"))?;
-    directory.rename(RESTORED, DATABASE)?;
-    directory.sync()?;
+    let set_aside = replace_database(directory, RESTORED, &format!("before-restore-{stamp}"))?;
     Ok(Restored { set_aside, ..restored })
 }
 
 /// Removes a database that is not the one of the checkpoint, if it exists.
-fn remove_database(directory: &OwnedDirectory, name: &str) -> Result<(), CheckpointError> {
+pub(super) fn remove_database(
+    directory: &OwnedDirectory,
+    name: &str,
+) -> Result<(), CheckpointError> {
     for part in directory::PARTS {
         directory.remove_if_exists(&format!("{name}{part}"))?;
     }
     Ok(())
 }
 
-/// Why a file is not a valid backup, without the name of the file and without a statement about the
+/// Why a file cannot be restored, without the name of the file and without a statement about the
 /// checkpoint.
 fn backup_fault(error: CheckpointError, file: &Path) -> String {
+    if matches!(&error, CheckpointError::File(error) if error.kind() == io::ErrorKind::NotFound) {
+        return "the file does not exist".to_owned();
+    }
+
     let reason = match error {
         CheckpointError::Damaged(reason) => reason,
         CheckpointError::Foreign(_) => "not a checkpoint of this program".to_owned(),
-        CheckpointError::Database(error) => error.to_string(),
+        CheckpointError::File(error) => innermost(&error),
+        CheckpointError::Storage(_, error) => error.to_string(),
         other => chain(&other),
     };
     // SQLite ends the message about a file that it cannot open with the path.
     let path = format!(": {}", file.display());
-    match reason.strip_suffix(&path) {
-        Some(shorter) => shorter.to_owned(),
-        None => reason,
+    format!("not a valid backup ({})", reason.strip_suffix(&path).unwrap_or(&reason))
+}
+
+/// The message of the last cause of an error, which does not repeat the path.
+fn innermost(error: &io::Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    if let Some(inner) = error.get_ref() {
+        last = inner;
     }
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
 }
 
 /// Converts a path for SQLite, which accepts only UTF-8.
-fn utf8_path(path: &Path) -> std::io::Result<&str> {
+pub(super) fn utf8_path(path: &Path) -> std::io::Result<&str> {
     path.to_str().ok_or_else(|| {
         let message = format!("the path `{}` is not valid UTF-8", path.display());
         std::io::Error::new(std::io::ErrorKind::InvalidFilename, message)
@@ -249,21 +337,9 @@ fn utf8_path(path: &Path) -> std::io::Result<&str> {
 /// Turns the copy of a backup into the checkpoint of this directory, in place.
 fn convert_backup(directory: &OwnedDirectory) -> Result<Restored, CheckpointError> {
     let mut connection = connect(directory, RESTORED, OpenFlags::default())?;
-    configure(&connection)?;
+    configure(&mut connection)?;
     migrate(&mut connection)?;
 
-    let transaction = connection.transaction()?;
-    let checkpoint_id = uuid::Uuid::new_v4().to_string();
-    transaction
-        .execute("UPDATE meta SET value = ?1 WHERE key = 'checkpoint_id'", [&checkpoint_id])?;
-    transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
-    // The replays of the backup are finished or obsolete, and so are the polls during which it was
-    // made.
-    transaction.execute("DELETE FROM replay", [])?;
-    running_polls::forget_all(&transaction)?;
-
-    // Without its row, a cursor is created again from the second cursor file when its sink is
-    // registered.
     let saved = CursorFile::read(directory.path()).unwrap_or_else(|error| {
         let error = crate::error::chain(&error);
         tracing::warn!(
@@ -272,27 +348,38 @@ fn convert_backup(directory: &OwnedDirectory) -> Result<Restored, CheckpointErro
         );
         None
     });
-    let saved = saved.unwrap_or_default();
-    let mut newer_cursors = 0;
-    for cursor in saved.lost_cursors(&checkpoint_id) {
-        newer_cursors += transaction.execute(
-            "DELETE FROM cursor WHERE sink = (SELECT id FROM sink WHERE name = ?1)
-               AND tenant = (SELECT id FROM tenant WHERE guid = ?2)",
-            params![cursor.sink, cursor.tenant],
-        )?;
-    }
+    let transaction = connection.transaction()?;
+    let taken_over = take_over(&transaction, saved.as_ref())?;
     transaction.commit()?;
 
-    // Without a write-ahead log, the database is one file that can be renamed.
-    connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;")?;
-    connection.close().map_err(|(_, error)| error)?;
-    directory.open_file(RESTORED, FileAccess::ReadWrite)?.sync_all()?;
+    let TakenOver { checkpoint_id, cursors: newer_cursors } = taken_over;
+    close_as_one_file(directory, RESTORED, connection)?;
     Ok(Restored { checkpoint_id, set_aside: None, newer_cursors })
 }
 
-/// Renames the database, its write-ahead log and its shared memory so that their names end with
-/// `suffix`. Returns the new path of the database; `None` if there was none.
-fn set_aside(directory: &OwnedDirectory, suffix: &str) -> Result<Option<PathBuf>, CheckpointError> {
+/// Closes a database so that it is one file without a write-ahead log, which can be renamed.
+pub(super) fn close_as_one_file(
+    directory: &OwnedDirectory,
+    name: &str,
+    connection: Connection,
+) -> Result<(), CheckpointError> {
+    connection.execute_batch(
+        "PRAGMA main.wal_checkpoint(TRUNCATE); PRAGMA main.journal_mode = DELETE;",
+    )?;
+    connection.close().map_err(|(_, error)| error)?;
+    let file = directory.open_file(name, FileAccess::ReadWrite)?;
+    file.file().sync_all().map_err(FileError::io("synchronize", file.path()))?;
+    Ok(())
+}
+
+/// Renames the database and the files next to it so that their names end with `suffix`, and gives
+/// the database `new`, which is complete, its name. Returns the new path of the previous database;
+/// `None` if there was none. If anything fails, the previous names are restored.
+pub(super) fn replace_database(
+    directory: &OwnedDirectory,
+    new: &str,
+    suffix: &str,
+) -> Result<Option<PathBuf>, CheckpointError> {
     // A database that was set aside within the same second must not be overwritten.
     let is_taken =
         |suffix: &String| !matches!(directory.inspect(&format!("{DATABASE}.{suffix}")), Ok(None));
@@ -302,8 +389,21 @@ fn set_aside(directory: &OwnedDirectory, suffix: &str) -> Result<Option<PathBuf>
         .find(|suffix| !is_taken(suffix))
         .unwrap_or_default();
 
+    let replaced = set_aside(directory, &suffix).and_then(|moved| {
+        directory.rename(new, DATABASE)?;
+        directory.sync()?;
+        Ok(moved)
+    });
+    if replaced.is_err() {
+        restore_names(directory, new, &suffix);
+    }
+    replaced
+}
+
+/// Renames the database and the files next to it.
+fn set_aside(directory: &OwnedDirectory, suffix: &str) -> Result<Option<PathBuf>, CheckpointError> {
     let mut moved = None;
-    for part in ["-wal", "-shm", ""] {
+    for part in ["-wal", "-shm", "-journal", ""] {
         let old = format!("{DATABASE}{part}");
         if directory.inspect(&old)?.is_some() {
             let new = format!("{DATABASE}.{suffix}{part}");
@@ -313,4 +413,17 @@ fn set_aside(directory: &OwnedDirectory, suffix: &str) -> Result<Option<PathBuf>
     }
     directory.sync()?;
     Ok(moved)
+}
+
+/// Undoes what an unfinished [`replace_database`] has renamed. The caller returns the failure that
+/// has prevented it, so that of a name that cannot be restored is not important.
+fn restore_names(directory: &OwnedDirectory, new: &str, suffix: &str) {
+    if matches!(directory.inspect(new), Ok(None)) {
+        let _ = directory.rename(DATABASE, new);
+    }
+    for part in directory::PARTS {
+        let (moved, original) = (format!("{DATABASE}.{suffix}{part}"), format!("{DATABASE}{part}"));
+        let _ = directory.rename(&moved, &original);
+    }
+    let _ = directory.sync();
 }

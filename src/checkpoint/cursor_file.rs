@@ -4,17 +4,18 @@
 //! The file is one line of JSON and one line with its SHA-256 hash in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory. See decision 0015.
 
-use std::{collections::HashSet, fmt::Write as _, io::ErrorKind, path::Path};
+use std::{collections::HashSet, io::ErrorKind, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{FileError, NewFileMode, OwnedDirectory},
-    model::{Day, TenantId, UnixMillis},
+    model::{Day, TenantId, UnixMillis, hex},
 };
 
-const FILE: &str = "cursors.json";
+/// The name of the file in the state directory.
+pub(super) const FILE: &str = "cursors.json";
 /// The maximum size of the file: more than a million cursors.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -85,7 +86,9 @@ impl CursorFile {
     pub fn write(&self, directory: &Path) -> std::io::Result<()> {
         let body = serde_json::to_string(self)?;
         let text = format!("{body}\n{}\n", checksum(&body));
-        let directory = OwnedDirectory::open(directory)?;
+        // The directory is created again if it was removed: without this file, the next start could
+        // not notice that the database is lost.
+        let directory = OwnedDirectory::prepare(directory)?;
         Ok(directory.replace(FILE, text.as_bytes(), NewFileMode::State)?)
     }
 
@@ -146,12 +149,7 @@ impl CursorFile {
 }
 
 fn checksum(body: &str) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in digest(&SHA256, body.as_bytes()).as_ref() {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    hex(digest(&SHA256, body.as_bytes()).as_ref())
 }
 
 #[cfg(test)]

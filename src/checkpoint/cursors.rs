@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, LogGrowth, SavedCursor,
+    SinkFailure,
     columns::{day, unsigned},
     commit_poll::append_observation,
     row_ids::{DeadLetterId, ReplayId, TenantRow},
-    tenant_id, tenant_row,
+    start_days, tenant_id, tenant_row,
 };
 use crate::model::{Day, EventId, Observation, Phase, TenantId, UnixMillis};
 
@@ -113,7 +114,7 @@ impl Checkpoint {
     ///
     /// A new cursor starts at the beginning of the log and sends no day before `start_from`. If the
     /// database was lost, it also skips the days that the sink had received according to the second
-    /// cursor file.
+    /// cursor file. Its first day is provisional; see [`Checkpoint::confirm_start_day`].
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn register_sink(
         &self,
@@ -136,6 +137,8 @@ impl Checkpoint {
             )?;
         }
 
+        let start_from = start_days::first_day(&transaction, sink, start_from)?;
+        let cursors_before = start_days::count_cursors(&transaction, sink)?;
         for tenant in tenants {
             let row = tenant_row(&transaction, &tenant.to_string())?;
             let unsent_from = self.saved_cursors().first_unsent_day(&self.id, sink, *tenant);
@@ -145,6 +148,9 @@ impl Checkpoint {
                  ON CONFLICT DO UPDATE SET active = 1",
                 params![sink, row, EPOCH, floor.number()],
             )?;
+        }
+        if start_days::count_cursors(&transaction, sink)? > cursors_before {
+            start_days::set_provisional(&transaction, sink, start_from)?;
         }
 
         Ok(transaction.commit()?)
@@ -163,6 +169,21 @@ impl Checkpoint {
     pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
         self.connection()
             .execute("UPDATE sink SET mark = ?2 WHERE name = ?1", params![sink, mark])?;
+        Ok(())
+    }
+
+    /// Commits a small change, so that the caller knows that the outcome of what it sends next can
+    /// be stored. The commit also overwrites what a failed one may have left in the write-ahead
+    /// log: otherwise, a crash could restore an advance that was reported as failed.
+    ///
+    /// Fails if the database cannot be written.
+    pub fn confirm_writable(&self) -> Result<(), CheckpointError> {
+        // The value changes every time, because SQLite does not write a row that is the same.
+        self.connection().execute(
+            "INSERT INTO meta VALUES ('write_checks', '1')
+             ON CONFLICT (key) DO UPDATE SET value = CAST(value + 1 AS TEXT)",
+            [],
+        )?;
         Ok(())
     }
 
@@ -215,6 +236,7 @@ impl Checkpoint {
     /// Fails with [`CheckpointError::CursorMoved`], and changes nothing, if a cursor is not at the
     /// position that its move starts from.
     pub fn advance(&self, advance: &Advance<'_>) -> Result<LogGrowth, CheckpointError> {
+        self.check_in_place()?;
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
@@ -224,7 +246,9 @@ impl Checkpoint {
         transaction
             .prepare_cached(
                 "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6, mark = coalesce(?4, mark),
-                    last_acknowledgement = ?5, last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL WHERE name = ?1",
+                    last_acknowledgement = ?5, last_error = CASE WHEN failure = ?7 THEN last_error END,
+                    last_hint = CASE WHEN failure = ?7 THEN last_hint END, failure = CASE WHEN failure = ?7 THEN failure END,
+                    failing_since = CASE WHEN failure = ?7 THEN failing_since END WHERE name = ?1",
             )?
             .execute(params![
                 advance.sink,
@@ -232,7 +256,8 @@ impl Checkpoint {
                 (advance.dead_letters.len() as u64).cast_signed(),
                 advance.mark,
                 advance.now,
-                advance.truncated.cast_signed()
+                advance.truncated.cast_signed(),
+                SinkFailure::TargetsParked.as_str()
             ])?;
 
         let mut growth = LogGrowth::Unchanged;

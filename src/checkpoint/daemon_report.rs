@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Checkpoint, CheckpointError};
+use crate::model::UnixMillis;
 
 /// What the daemon that polled last has reported. `once` removes it, because a checkpoint that
 /// `once` polls for needs no daemon.
@@ -24,6 +25,8 @@ pub struct DaemonReport {
 
 /// The row of `meta` with the report, as JSON.
 const DAEMON_REPORT: &str = "daemon_report";
+/// The row of `meta` with the time at which the daemon has shown that it can write.
+const ALIVE_AT: &str = "daemon_alive_at";
 
 impl Checkpoint {
     /// Stores the report of the daemon; `None` removes it.
@@ -34,6 +37,20 @@ impl Checkpoint {
     pub fn set_daemon_report(&self, report: Option<&DaemonReport>) -> Result<(), CheckpointError> {
         set_document(&self.connection(), DAEMON_REPORT, report)
     }
+
+    /// Stores that the daemon could write at this time. This is also its test of the storage.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written.
+    pub fn record_alive(&self, now: UnixMillis) -> Result<(), CheckpointError> {
+        set_document(&self.connection(), ALIVE_AT, Some(&now))
+    }
+}
+
+/// When a daemon could write last; `None` if none has stored it.
+pub(super) fn alive_at(connection: &Connection) -> Result<Option<UnixMillis>, CheckpointError> {
+    document(connection, ALIVE_AT)
 }
 
 /// The stored report; `None` also if it is from another version.

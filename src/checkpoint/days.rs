@@ -12,7 +12,7 @@ use super::{
     commit_poll::read_facts,
     entry_flags,
 };
-use crate::model::{Day, KeptDay, TenantId, UnixMillis};
+use crate::model::{CLOCK_TOLERANCE, Day, KeptDay, TenantId, UnixMillis};
 
 /// A day that Microsoft was expected to list and did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +156,8 @@ impl Checkpoint {
     }
 
     /// The missing days that the next poll requests, oldest first: those that fewer than seven
-    /// polls have requested, and those that were last requested at least a week ago.
+    /// polls have requested, and those that were last requested at least a week ago, or in the
+    /// future, which means that it is unknown when.
     ///
     /// # Errors
     ///
@@ -169,12 +170,13 @@ impl Checkpoint {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT m.day FROM missing m JOIN tenant t ON t.id = m.tenant
-             WHERE t.guid = ?1 AND m.absent = 0 AND (m.requests < ?2 OR m.last_requested <= ?3) ORDER BY m.day",
+             WHERE t.guid = ?1 AND m.absent = 0 AND (m.requests < ?2 OR m.last_requested <= ?3 OR m.last_requested > ?4)
+             ORDER BY m.day",
         )?;
 
-        let week_ago = now.saturating_sub(WEEK);
+        let (week_ago, latest) = (now.saturating_sub(WEEK), now.saturating_add(CLOCK_TOLERANCE));
         let rows = statement
-            .query_map(params![tenant.to_string(), DAILY_REQUESTS, week_ago], |row| {
+            .query_map(params![tenant.to_string(), DAILY_REQUESTS, week_ago, latest], |row| {
                 day(row, "day")
             })?;
         let days = rows.collect::<Result<Vec<_>, _>>()?;

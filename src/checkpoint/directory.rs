@@ -8,11 +8,13 @@ use std::{io::ErrorKind, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{CheckpointError, DATABASE, schema::harden};
-use crate::files::{FileError, OwnedDirectory};
+use super::{CheckpointError, DATABASE, StorageFault, continuity, schema::harden};
+use crate::files::{FileAccess, FileError, NewFileMode, OwnedDirectory};
 
 /// The ends of the names of a database and of the files that SQLite keeps next to it.
 pub(super) const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+/// A file that is created only to find out why no file can be created.
+const PROBE: &str = "checkpoint.db.probe";
 
 /// Opens the state directory. Creates it if it does not exist, and makes it private if it belongs
 /// to this user and is not shared with a group.
@@ -26,13 +28,14 @@ pub(super) fn prepare(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
 }
 
 /// Opens a state directory that contains a database. Fails with [`CheckpointError::Absent`] if it
-/// does not exist or contains none.
+/// does not exist or contains none, and with [`CheckpointError::DatabaseLost`] if it contained one.
 pub(super) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
     let absent = || CheckpointError::Absent(path.join(DATABASE));
     let directory = match OwnedDirectory::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent()),
         opened => opened?,
     };
+    continuity::require_remembered(&directory)?;
     if directory.inspect(DATABASE)?.is_some() { Ok(directory) } else { Err(absent()) }
 }
 
@@ -50,4 +53,17 @@ pub(super) fn connect(
     let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NOFOLLOW)?;
     harden(&connection)?;
     Ok(connection)
+}
+
+/// Replaces the error of a file next to the database that cannot be created. SQLite then tries to
+/// open the file without creating it, and reports only that it does not exist.
+pub(super) fn find_cause(error: CheckpointError, directory: &OwnedDirectory) -> CheckpointError {
+    if !matches!(error, CheckpointError::Storage(StorageFault::Missing, _)) {
+        return error;
+    }
+
+    let created = directory.open_file(PROBE, FileAccess::CreateNew(NewFileMode::State));
+    let found = created.err().map(CheckpointError::from);
+    let _ = directory.remove_if_exists(PROBE);
+    found.filter(|cause| cause.storage_fault().is_some()).unwrap_or(error)
 }

@@ -5,7 +5,10 @@ use std::{borrow::Cow, path::PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::lock::Holder;
+use super::{
+    lock::Holder,
+    storage_fault::{StorageFault, last_number},
+};
 use crate::{error::Hint, files::FileError};
 
 /// Why an operation on the checkpoint failed. A failed operation has changed nothing, unless its
@@ -34,7 +37,7 @@ pub enum CheckpointError {
     Damaged(String),
     /// The path of a file that is not a backup that can be restored, and the reason. The reason is
     /// text, because the message of a source would describe the checkpoint.
-    #[error("cannot restore `{}`: not a valid backup ({}); nothing was changed", .0.display(), .1)]
+    #[error("cannot restore `{}`: {}; nothing was changed", .0.display(), .1)]
     InvalidBackup(PathBuf, String),
     /// The old and the new name of a sink that cannot be renamed.
     #[error("cannot rename sink `{0}` to `{1}`: a sink with that name already exists")]
@@ -51,15 +54,15 @@ pub enum CheckpointError {
     /// The rows of the tenant are deleted, but the freed space could not be overwritten.
     #[error("the tenant is erased, but traces of it remain in the file")]
     ErasureIncomplete(#[source] Box<CheckpointError>),
-    /// The disk has no space for the transaction, which was rolled back.
-    #[error("the disk is full")]
-    Full(#[source] rusqlite::Error),
-    /// Any other error of SQLite, such as a lock that another process holds for more than five
-    /// seconds.
-    #[error("cannot use the database")]
-    Database(#[source] rusqlite::Error),
+    /// The database cannot be read or written, although nothing in it is damaged.
+    #[error("{0}")]
+    Storage(StorageFault, #[source] rusqlite::Error),
+    /// The path of the database that the second cursor file belongs to, and what has happened to
+    /// it. See decision 0075.
+    #[error("the database `{}` {}", .0.display(), .1.description())]
+    DatabaseLost(PathBuf, DatabaseLoss),
     /// A file other than the database cannot be used, or data cannot be compressed.
-    #[error("cannot use a file of the checkpoint")]
+    #[error("{}", file_fault(.0))]
     File(#[from] std::io::Error),
     /// The state directory or one of its files is a link, belongs to another user, or can be
     /// changed by all users.
@@ -67,22 +70,111 @@ pub enum CheckpointError {
     Untrusted(#[source] FileError),
 }
 
+/// What has happened to a database that the second cursor file remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatabaseLoss {
+    /// The file does not exist.
+    Absent,
+    /// The file contains nothing.
+    Empty,
+    /// It is the database of another checkpoint.
+    Replaced,
+    /// It is an earlier copy of the same database.
+    Outdated,
+    /// Another process has removed, replaced or emptied the file while this one was using it.
+    Gone,
+}
+
 impl CheckpointError {
     /// Whether the checkpoint cannot be used until an operator has intervened; the exit code of
     /// commands is 3 in this case.
     pub fn is_unusable(&self) -> bool {
-        matches!(
-            self,
-            Self::Absent(_)
+        match (self, self.storage_fault()) {
+            (_, Some(fault)) => fault.needs_operator(),
+            (
+                Self::Absent(_)
                 | Self::Damaged(_)
                 | Self::Newer(_)
                 | Self::Older(_)
                 | Self::Foreign(_)
                 | Self::Locked(_)
                 | Self::Directory(..)
+                | Self::DatabaseLost(..)
                 | Self::File(_)
-                | Self::Untrusted(_)
-        ) || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
+                | Self::Untrusted(_),
+                None,
+            ) => true,
+            (_, None) => false,
+        }
+    }
+
+    /// Whether the same operation may succeed later without a change of the database, because its
+    /// cause is a lock, the disk, or the memory of this host. The operation has changed nothing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy | Self::File(_) => true,
+            Self::Storage(fault, _) => *fault != StorageFault::Unexpected,
+            _ => false,
+        }
+    }
+
+    /// Why the files of the checkpoint cannot be used although nothing in them is damaged; `None`
+    /// for every other error.
+    pub fn storage_fault(&self) -> Option<StorageFault> {
+        match self {
+            Self::Storage(fault, _) => Some(*fault),
+            Self::Directory(_, error) | Self::File(error) => fault_of_file(error),
+            Self::ErasureIncomplete(error) => error.storage_fault(),
+            _ => None,
+        }
+    }
+
+    /// The damage that an error reports. Returns every other error, such as a fault of the disk,
+    /// which does not show that anything is damaged.
+    pub(super) fn into_damage(self) -> Result<String, Self> {
+        match self {
+            Self::Damaged(reason) => Ok(reason),
+            other => Err(other),
+        }
+    }
+
+    /// Whether the content of the database is the cause: setting the database aside removes it.
+    pub(super) fn is_about_content(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::Foreign(_) | Self::Newer(_) => true,
+            // A damaged schema can also cause any other error of a statement.
+            Self::Storage(fault, _) => *fault == StorageFault::Unexpected,
+            _ => false,
+        }
+    }
+}
+
+impl DatabaseLoss {
+    /// The rest of the sentence that begins with the path.
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Absent => "does not exist, but `cursors.json` contains its cursors",
+            Self::Empty => "is empty, but `cursors.json` contains its cursors",
+            Self::Replaced => "is not the one whose cursors `cursors.json` contains",
+            Self::Outdated => {
+                "is an old copy: `cursors.json` contains cursors of later log entries"
+            }
+            Self::Gone => "was removed, replaced or emptied while this process was using it",
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::Absent | Self::Empty => {
+                "check that the file system of the state directory is mounted; if the database is lost, run `state restore FILE` to restore a backup, or `state repair` to start with a new checkpoint and the 90 days that Microsoft keeps"
+            }
+            Self::Replaced | Self::Outdated => {
+                "put the newest database back; if it is lost, run `state repair` to continue with this one: `cursors.json` prevents duplicates"
+            }
+            Self::Gone => {
+                "put the database back, or run `state repair`; then start the daemon again"
+            }
+        }
     }
 }
 
@@ -103,13 +195,33 @@ impl Hint for CheckpointError {
             }
             Self::Busy => "run the command again when the other process has finished",
             Self::ErasureIncomplete(_) => "run `state forget` again, which completes the erasure",
+            Self::DatabaseLost(_, loss) => loss.remedy(),
             Self::File(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 "run the command as root or as the user of the service"
             }
+            Self::File(cause) if cause.kind() == std::io::ErrorKind::IsADirectory => {
+                "move the directory to another place"
+            }
             Self::Untrusted(error) => return distrust_hint(error),
-            _ => return None,
+            other => return other.storage_fault()?.remedy().map(Into::into),
         };
+
         Some(hint.into())
+    }
+}
+
+/// Why a file other than the database cannot be used; `None` for a reason that is not one of these
+/// faults.
+fn fault_of_file(error: &std::io::Error) -> Option<StorageFault> {
+    // A file that does not exist may be one that the command line names.
+    StorageFault::of_io(error).filter(|fault| *fault != StorageFault::Missing)
+}
+
+/// The same message as for a fault of the database that has this cause.
+fn file_fault(error: &std::io::Error) -> Cow<'static, str> {
+    match fault_of_file(error) {
+        Some(fault) => fault.to_string().into(),
+        None => "cannot use a file of the checkpoint".into(),
     }
 }
 
@@ -138,15 +250,37 @@ impl From<FileError> for CheckpointError {
 
 impl From<rusqlite::Error> for CheckpointError {
     fn from(error: rusqlite::Error) -> Self {
-        if let rusqlite::Error::IntegralValueOutOfRange(_, number) = error {
-            return Self::Damaged(format!("the number `{number}` is out of range"));
-        }
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full(error),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        use rusqlite::Error;
+
+        // Read before anything else can make a system call.
+        let left = last_number();
+        let failure = match &error {
+            Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => {
+                *failure
+            }
+            Error::IntegralValueOutOfRange(_, number) => {
+                return Self::Damaged(format!("the number `{number}` is out of range"));
+            }
+            Error::Utf8Error(..) => {
+                return Self::Damaged("a stored text is not valid UTF-8".to_owned());
+            }
+            Error::InvalidColumnType(_, column, _) => {
+                return Self::Damaged(format!("a value of the column `{column}` has a wrong type"));
+            }
+            Error::FromSqlConversionFailure(..) => {
+                return Self::Damaged("a stored value cannot be decoded".to_owned());
+            }
+            Error::QueryReturnedNoRows => {
+                return Self::Damaged("a row that others refer to does not exist".to_owned());
+            }
+            _ => return Self::Storage(StorageFault::Unexpected, error),
+        };
+
+        match failure.code {
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig => {
                 Self::Damaged(error.to_string())
             }
-            _ => Self::Database(error),
+            _ => Self::Storage(StorageFault::of_sqlite(failure, left), error),
         }
     }
 }

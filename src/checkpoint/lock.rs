@@ -7,15 +7,16 @@
 use std::{
     fs::TryLockError,
     io::Read,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use fs_err::{File, os::unix::fs::FileExt};
+use fs_err::File;
 
 use super::CheckpointError;
 use crate::{
-    files::{FileAccess, NewFileMode, OwnedDirectory},
+    files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
     model::UnixMillis,
 };
 
@@ -58,14 +59,16 @@ impl Lock {
         let file = directory.open_file(FILE, FileAccess::Create(NewFileMode::State))?;
 
         for _ in 0..LOCK_ATTEMPTS {
-            match file.try_lock() {
+            match file.file().try_lock() {
                 Ok(()) => {
                     let lock = Self { file };
                     lock.write(None)?;
                     return Ok(lock);
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY_INTERVAL),
-                Err(TryLockError::Error(error)) => return Err(error.into()),
+                Err(TryLockError::Error(error)) => {
+                    return Err(FileError::io("lock", file.path())(error).into());
+                }
             }
         }
 
@@ -77,13 +80,15 @@ impl Lock {
         Ok(self.write(Some(socket))?)
     }
 
-    fn write(&self, socket: Option<&Path>) -> std::io::Result<()> {
+    fn write(&self, socket: Option<&Path>) -> Result<(), FileError> {
         let socket = socket.map(|path| path.display().to_string()).unwrap_or_default();
         let text = format!("{}\n{socket}\n{}\n", std::process::id(), env!("CARGO_PKG_VERSION"));
         // The file is written before it is truncated, so a concurrent reader always finds a process
         // ID.
-        self.file.write_all_at(text.as_bytes(), 0)?;
-        self.file.set_len(text.len() as u64)
+        let file = self.file.file();
+        let written = file.write_all_at(text.as_bytes(), 0);
+        let written = written.and_then(|()| file.set_len(text.len() as u64));
+        written.map_err(FileError::io("write", self.file.path()))
     }
 }
 

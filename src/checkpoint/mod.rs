@@ -9,9 +9,12 @@
 
 mod baseline;
 mod body;
+mod busy;
 mod catalog;
+mod changed_faults;
 mod columns;
 mod commit_poll;
+mod continuity;
 mod control_names;
 mod copy;
 mod cursor_file;
@@ -25,20 +28,27 @@ mod entry_flags;
 mod error;
 mod held;
 mod history;
+mod host_clock;
 mod lock;
 mod log_growth;
 mod pack;
+mod partial_indexes;
 mod polls;
 mod read;
+mod rebuild;
 mod removed_sinks;
 mod repair;
+mod repair_steps;
 mod replay;
 mod retention;
 mod row_ids;
 mod running_polls;
 mod schema;
 mod sinks;
+mod start_days;
 mod status;
+mod storage_fault;
+mod texts;
 mod verify;
 
 use std::{
@@ -52,7 +62,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, param
 pub use baseline::baseline_in_force;
 pub use catalog::StoredCatalogMember;
 pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
-pub use copy::Restored;
+pub use copy::{Restored, SetAside};
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
 pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
 pub use daemon_report::DaemonReport;
@@ -60,7 +70,7 @@ pub use days::{MissingDay, SnapshotRange};
 pub use dead_letter_groups::{DeadLetterGroup, DeadLetterReason};
 pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
-pub use error::CheckpointError;
+pub use error::{CheckpointError, DatabaseLoss};
 pub use held::HeldDay;
 pub use history::PastEntry;
 pub use lock::Holder;
@@ -69,8 +79,10 @@ pub use polls::{PollFailure, PollState, ResolutionFailure};
 pub use read::{
     EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
 };
+pub use rebuild::StructureRepair;
 pub use removed_sinks::StoredSink;
 pub use repair::{LostBody, Repaired};
+pub use repair_steps::{RepairResult, RepairStep};
 pub use replay::{ReplayScope, ReplayStatus, ReplayTenant};
 pub use retention::{ErasureReceipt, Pruned};
 pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
@@ -78,11 +90,12 @@ pub use sinks::{EntryFilter, SinkFailure};
 pub use status::{
     CursorStatus, SinkStatus, Status, StatusDetail, StoredFailures, TenantStatus, UnresolvedDomain,
 };
+pub use storage_fault::StorageFault;
 pub use verify::{Finding, VerifyReport};
 
-use self::{control_names::ControlNames, directory::connect};
+use self::{continuity::OpenedFiles, control_names::ControlNames, directory::connect};
 use crate::{
-    files::{FileAccess, NewFileMode, OwnedDirectory},
+    files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
     model::TenantId,
 };
 
@@ -110,8 +123,6 @@ const ENTRY_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
 const IS_SENT_TO_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
     OR e.kind = 2 AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))";
 const DATABASE: &str = "checkpoint.db";
-/// How long a statement waits for a lock of another process.
-const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 /// The last message of a process that cannot use its checkpoint anymore.
 const NOT_ROLLED_BACK: &[u8] =
     b"an interrupted transaction was not rolled back: the process ends\n";
@@ -125,6 +136,8 @@ pub struct Checkpoint {
     /// `None` if the checkpoint is read-only. The kernel releases the lock when the process ends,
     /// even if it crashes.
     lock: Option<lock::Lock>,
+    /// The files that the connection has opened; `None` if the checkpoint is read-only.
+    opened: Option<OpenedFiles>,
     id: String,
     /// The second cursor file as it was when the checkpoint was opened. If the previous database
     /// was lost, it contains the cursors of that database.
@@ -134,36 +147,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint for writing, and creates it if it does not exist. Sets the mode of the
-    /// directory to 0700 and the mode of the files to 0600, if they belong to this user; a
-    /// directory to which its group can write remains shared. Migrates a database of an older
-    /// version.
+    /// Opens the checkpoint for writing, and creates it if it does not exist. A new directory has
+    /// mode 0700, and files of this user have mode 0600; in an existing directory to which its
+    /// group can write, they are shared with it. Migrates a database of an older version.
     ///
     /// Fails if another process holds the lock, and with [`CheckpointError::Untrusted`] if the
     /// files are links or belong to another user. Also fails if the database is damaged, newer or
-    /// foreign, and leaves it unchanged.
+    /// foreign, or not the one that the second cursor file remembers, and leaves it unchanged.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         let opened = directory::prepare(directory)?;
         let lock = lock::Lock::acquire(&opened)?;
 
-        let existed = opened.inspect(DATABASE)?.is_some();
-        if existed {
-            check_before_open(&opened)?;
-        } else {
-            opened.open_file(DATABASE, FileAccess::CreateNew(NewFileMode::State))?;
-        }
-        let mut connection = connect(&opened, DATABASE, OpenFlags::default())?;
-        configure(&connection)?;
-        migrate(&mut connection)?;
-
-        for part in directory::PARTS {
-            opened.restrict_file(&format!("{DATABASE}{part}"))?;
-        }
-        if !existed {
-            // A new file survives a power failure only after its directory has been synced.
-            opened.sync()?;
-        }
-
+        let connection =
+            open_for_writing(&opened).map_err(|error| directory::find_cause(error, &opened))?;
         Self::from_connection(directory, connection, Some(lock))
     }
 
@@ -176,13 +172,9 @@ impl Checkpoint {
     /// foreign, damaged or not trusted.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let opened = directory::existing(directory)?;
-        let connection = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        check_identity(&connection, &opened.path_of(DATABASE))?;
-        match connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))? {
-            VERSION => Self::from_connection(directory, connection, None),
-            older => Err(CheckpointError::Older(older)),
-        }
+        let connection =
+            open_for_reading(&opened).map_err(|error| directory::find_cause(error, &opened))?;
+        Self::from_connection(directory, connection, None)
     }
 
     fn from_connection(
@@ -198,6 +190,10 @@ impl Checkpoint {
 
         let saved_cursors = match CursorFile::read(directory) {
             Ok(file) => file.unwrap_or_default(),
+            // A file that cannot be read now must not be rewritten without its content.
+            Err(CursorFileError::Read(error @ FileError::Io { .. })) if lock.is_some() => {
+                return Err(error.into());
+            }
             Err(error) => {
                 let error = crate::error::chain(&error);
                 // A reader does not rewrite the file, so every `status` would repeat the warning.
@@ -212,11 +208,13 @@ impl Checkpoint {
         };
 
         let control_names = Mutex::new(ControlNames::load(&connection)?);
+        let opened = lock.as_ref().and_then(|_| OpenedFiles::of(directory));
         Ok(Self {
             directory: directory.to_owned(),
             connection: Mutex::new(connection),
             control_names,
             lock,
+            opened,
             id,
             saved_cursors: Mutex::new(saved_cursors),
             cursor_file_writer: Mutex::default(),
@@ -291,7 +289,11 @@ impl Checkpoint {
         connection: &Connection,
     ) -> Result<MutexGuard<'_, ControlNames>, CheckpointError> {
         match self.control_names.lock() {
-            Ok(names) => Ok(names),
+            Ok(names) if !names.is_stale() => Ok(names),
+            Ok(mut names) => {
+                *names = ControlNames::load(connection)?;
+                Ok(names)
+            }
             Err(poisoned) => {
                 // A panic has rolled back the rows of new names, but not the cache.
                 let mut names = poisoned.into_inner();
@@ -300,6 +302,42 @@ impl Checkpoint {
                 Ok(names)
             }
         }
+    }
+}
+
+/// Opens the database of a directory whose lock is held. See [`Checkpoint::open`].
+fn open_for_writing(directory: &OwnedDirectory) -> Result<Connection, CheckpointError> {
+    continuity::require_remembered(directory)?;
+    let existed = directory.inspect(DATABASE)?.is_some();
+    if existed {
+        check_before_open(directory)?;
+    } else {
+        directory.open_file(DATABASE, FileAccess::CreateNew(NewFileMode::State))?;
+    }
+    let mut connection = connect(directory, DATABASE, OpenFlags::default())?;
+    continuity::check(&connection, directory)?;
+    configure(&mut connection)?;
+    migrate(&mut connection)?;
+
+    for part in directory::PARTS {
+        directory.restrict_file(&format!("{DATABASE}{part}"))?;
+    }
+    if !existed {
+        // A new file survives a power failure only after its directory has been synced.
+        directory.sync()?;
+    }
+
+    Ok(connection)
+}
+
+/// Opens the database of a directory for reading. See [`Checkpoint::open_read_only`].
+fn open_for_reading(directory: &OwnedDirectory) -> Result<Connection, CheckpointError> {
+    let connection = connect(directory, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(busy::BUSY_TIMEOUT)?;
+    check_identity(&connection, &directory.path_of(DATABASE))?;
+    match connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))? {
+        VERSION => Ok(connection),
+        older => Err(CheckpointError::Older(older)),
     }
 }
 
@@ -329,7 +367,8 @@ fn check_before_open(directory: &OwnedDirectory) -> Result<(), CheckpointError> 
     let path = directory.path_of(DATABASE);
     let connection = connect(directory, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match check_database(&connection, &path) {
-        Err(CheckpointError::Database(error)) if requires_writing(&error) => {}
+        // SQLite cannot roll back or recover through a connection that is read-only.
+        Err(CheckpointError::Storage(StorageFault::ReadOnly, _)) => {}
         other => return other,
     }
     drop(connection);
@@ -344,31 +383,15 @@ fn check_before_open(directory: &OwnedDirectory) -> Result<(), CheckpointError> 
 /// that its structure is intact.
 fn check_database(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     check_identity(connection, path)?;
-    let result: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get("quick_check"))
-        .map_err(damaged_unless_read_only)?;
+    schema::require_current(connection)?;
+    let result: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get("quick_check"))?;
     if result == "ok" { Ok(()) } else { Err(CheckpointError::Damaged(result)) }
-}
-
-fn requires_writing(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
-}
-
-/// An error in a basic read means that the file is damaged, unless the read failed only because the
-/// connection is read-only.
-fn damaged_unless_read_only(error: rusqlite::Error) -> CheckpointError {
-    if requires_writing(&error) {
-        CheckpointError::Database(error)
-    } else {
-        CheckpointError::Damaged(error.to_string())
-    }
 }
 
 fn check_identity(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     let pragma = |name: &str| {
-        connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(name))
-            .map_err(damaged_unless_read_only)
+        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(name))
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
 
@@ -376,19 +399,23 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), Checkpoint
         (APPLICATION_ID, 1..=VERSION) => Ok(()),
         (APPLICATION_ID, newer) if newer > VERSION => Err(CheckpointError::Newer(newer)),
         // The process that created the file was killed before its first commit.
-        (0, 0) if fs_err::metadata(path)?.len() == 0 => Ok(()),
-        (0, 0) if has_no_tables(connection) => Ok(()),
+        (0, 0) if length_of(path)? == 0 => Ok(()),
+        (0, 0) if has_no_tables(connection)? => Ok(()),
         _ => Err(CheckpointError::Foreign(path.to_owned())),
     }
 }
 
-fn has_no_tables(connection: &Connection) -> bool {
-    let sql = "SELECT count(*) AS tables FROM sqlite_schema";
-    connection.query_row(sql, [], |row| row.get::<_, i64>("tables")).is_ok_and(|count| count == 0)
+fn length_of(path: &Path) -> Result<u64, FileError> {
+    Ok(path.metadata().map_err(FileError::io("read the metadata of", path))?.len())
 }
 
-fn configure(connection: &Connection) -> Result<(), CheckpointError> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+fn has_no_tables(connection: &Connection) -> Result<bool, CheckpointError> {
+    let sql = "SELECT count(*) AS tables FROM sqlite_schema";
+    Ok(connection.query_row(sql, [], |row| row.get::<_, i64>("tables"))? == 0)
+}
+
+fn configure(connection: &mut Connection) -> Result<(), CheckpointError> {
+    connection.busy_handler(Some(busy::handler()))?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -1000;",

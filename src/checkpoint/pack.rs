@@ -3,8 +3,8 @@
 //! Version 1, before compression with zstd, is a sequence of:
 //!
 //! - the version, one byte;
-//! - the presence of the four scores and counts of the day (bits 0 to 3) and the flag `rich` (bit
-//!   4), one byte, then the numbers that are present;
+//! - the presence of the four scores and counts of the day (bits 0 to 3), the flag `rich` (bit 4)
+//!   and the flag `has_lost_controls` (bit 5), one byte, then the numbers that are present;
 //! - the averages: their count, then for each the length and text of the basis, and the score;
 //! - the controls: their count, then for each the ID of the name, the presence of its four numbers
 //!   (bits 0 to 3) and `on` (bits 4 and 5), and the numbers that are present.
@@ -30,7 +30,8 @@ pub(super) fn pack(
 ) -> Result<Vec<u8>, CheckpointError> {
     let mut out = vec![VERSION];
     let fields = [facts.current_score, facts.max_score, facts.active_users, facts.licensed_users];
-    out.push(presence(&fields) | u8::from(facts.rich) << 4);
+    let flags = u8::from(facts.rich) << 4 | u8::from(facts.has_lost_controls) << 5;
+    out.push(presence(&fields) | flags);
     fields.into_iter().flatten().for_each(|n| write_number(n, &mut out));
 
     write_count(facts.averages.len() as u64, &mut out);
@@ -144,6 +145,7 @@ impl Reader<'_> {
 
         let bits = self.byte()?;
         let rich = bits & 1 << 4 != 0;
+        let has_lost_controls = bits & 1 << 5 != 0;
         let [current_score, max_score, active_users, licensed_users] = self.fields(bits)?;
 
         let mut averages = Vec::new();
@@ -177,6 +179,7 @@ impl Reader<'_> {
             averages,
             controls,
             rich,
+            has_lost_controls,
         })
     }
 
@@ -262,10 +265,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unpacks_the_facts_that_were_packed(controls in proptest::collection::vec(control(), 0..50), total in number(), rich: bool) {
+        fn unpacks_the_facts_that_were_packed(controls in proptest::collection::vec(control(), 0..50), total in number(), rich: bool, has_lost_controls: bool) {
             let day = Day::parse("2026-11-22").unwrap();
             let averages = vec![AverageFacts { basis: "AllTenants".into(), score: Number::new(52.86).unwrap() }];
-            let facts = DayFacts { day, current_score: total, max_score: None, active_users: total, licensed_users: None, averages, controls, rich };
+            let facts = DayFacts { day, current_score: total, max_score: None, active_users: total, licensed_users: None, averages, controls, rich, has_lost_controls };
             let packed = pack(&facts, id_of).unwrap();
             prop_assert_eq!(unpack(&packed, day, |id| Some(format!("c{id}").into())).unwrap(), facts);
         }

@@ -23,6 +23,9 @@ pub struct PollState {
     pub polled_back_to: Option<Day>,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
+    /// Whether the last poll failed because of this host, such as on a full disk. Such a poll does
+    /// not count as an attempt.
+    pub failed_locally: bool,
 }
 
 /// An attempt to resolve a configured domain that failed.
@@ -63,9 +66,14 @@ impl Checkpoint {
         let newest_day = self.newest_day(tenant)?;
         let connection = self.connection();
         let state = connection
-            .prepare_cached("SELECT last_attempt, last_success, failures, polled_back_to, not_before FROM tenant WHERE guid = ?1")?
+            .prepare_cached(
+                "SELECT last_attempt, last_success, failures, polled_back_to, not_before, error_class FROM tenant WHERE guid = ?1",
+            )?
             .query_row([tenant.to_string()], |row| {
+                let class: Option<String> = row.get("error_class")?;
+                let class = class.as_deref().and_then(PollErrorClass::parse);
                 Ok(PollState {
+                    failed_locally: class.is_some_and(PollErrorClass::is_local),
                     polled: Polled {
                         last_attempt: row.get("last_attempt")?,
                         last_success: row.get("last_success")?,
@@ -77,6 +85,7 @@ impl Checkpoint {
                 })
             })
             .optional()?;
+
         Ok(state.unwrap_or_default())
     }
 
@@ -100,6 +109,34 @@ impl Checkpoint {
             "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
                 failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
             params![row, at, reason.message, reason.hint, class.as_str(), not_before],
+        )?;
+        let growth = append_observation(&transaction, row, observation, at)?;
+        running_polls::finish(&transaction, tenant)?;
+
+        transaction.commit()?;
+        Ok(growth)
+    }
+
+    /// Records a poll that failed because of this host, as [`Self::record_poll_failure`] does, but
+    /// without counting it as an attempt: the wait after failures of Microsoft does not change.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
+    pub fn record_local_poll_failure(
+        &self,
+        tenant: TenantId,
+        failure: &PollFailure<'_>,
+    ) -> Result<LogGrowth, CheckpointError> {
+        let PollFailure { at, reason, class, observation, .. } = *failure;
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+
+        let row = tenant_row(&transaction, &tenant.to_string())?;
+        transaction.execute(
+            "UPDATE tenant SET last_error = ?3, last_hint = ?4, error_class = ?5, failing_since = coalesce(failing_since, ?2)
+             WHERE id = ?1",
+            params![row, at, reason.message, reason.hint, class.as_str()],
         )?;
         let growth = append_observation(&transaction, row, observation, at)?;
         running_polls::finish(&transaction, tenant)?;

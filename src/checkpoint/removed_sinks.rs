@@ -12,7 +12,7 @@ use super::{
     row_ids::{SinkRow, TenantRow},
     sinks::{delete_sink, end_observations},
 };
-use crate::model::{Observation, Phase, UnixMillis};
+use crate::model::{CLOCK_TOLERANCE, Observation, Phase, UnixMillis};
 
 /// A sink that the checkpoint contains, with or without a section in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,19 @@ impl Checkpoint {
 
         transaction.commit()?;
         Ok(restored)
+    }
+
+    /// Corrects the time of sinks that were removed while the clock was ahead: they count as
+    /// removed at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
+    pub fn correct_removal_times(&self, now: UnixMillis) -> Result<(), CheckpointError> {
+        let latest = now.saturating_add(CLOCK_TOLERANCE);
+        let sql = "UPDATE sink SET removed = ?1 WHERE removed > ?2";
+        self.connection().execute(sql, [now, latest])?;
+        Ok(())
     }
 
     /// Deletes the sinks that were removed at this time or earlier, with everything that belongs to

@@ -75,6 +75,12 @@ impl Checkpoint {
         repair_cursors(&transaction, &mut repaired)?;
 
         transaction.commit()?;
+        drop(connection);
+        if !repaired.cursors.is_empty() {
+            // Cursors otherwise only move forward, so the next start would take this database for
+            // an old copy.
+            self.write_cursor_file()?;
+        }
         Ok(repaired)
     }
 }
@@ -145,9 +151,12 @@ fn damaged_bodies(connection: &Connection) -> Result<Vec<DamagedBody>, Checkpoin
     let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
         let body = row.get("body")?;
-        if bodies.read(connection, body).is_err()
-            && let Some(day) = columns::day(row, "day")?
-        {
+        // A fault of the disk does not show that the body is damaged.
+        let is_damaged = match bodies.read(connection, body) {
+            Ok(_) => false,
+            Err(error) => error.into_damage().map(|_| true)?,
+        };
+        if is_damaged && let Some(day) = columns::day(row, "day")? {
             let (tenant, guid) = (row.get("tenant")?, row.get("guid")?);
             let seq = columns::unsigned(row, "seq")?;
             damaged.push(DamagedBody { tenant, guid, seq, day, body });

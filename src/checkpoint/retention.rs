@@ -169,7 +169,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails with [`CheckpointError::Busy`] if another process reads the checkpoint for more than
-    /// 15 seconds, and with [`CheckpointError::Full`] if the disk has no space for the copy.
+    /// 15 seconds, and with [`CheckpointError::Storage`] if the disk has no space for the copy.
     pub fn compact(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.execute_batch("VACUUM")?;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::{CheckpointError, SCHEMAS};
+use super::{CheckpointError, SCHEMAS, VERSION};
 
 /// More objects than any version has; further ones make no difference.
 const MAX_OBJECTS: u32 = 1_000;
@@ -41,15 +41,21 @@ pub(super) fn harden(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
+/// Fails with [`CheckpointError::Damaged`] if a database of the current version lacks one of its
+/// tables or indexes. An older version is not checked, because its migration fails otherwise.
+pub(super) fn require_current(connection: &Connection) -> Result<(), CheckpointError> {
+    let version: i32 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
+    if version != VERSION || expected_objects(version)?.is_subset(&objects(connection)?) {
+        return Ok(());
+    }
+    Err(CheckpointError::Damaged(format!("its tables are not those of version {version}")))
+}
+
 /// Fails with [`CheckpointError::Damaged`] if a database contains anything but the tables and
 /// indexes of this version, which is at least 1.
 pub(super) fn compare(connection: &Connection, version: i32) -> Result<(), CheckpointError> {
-    let expected = Connection::open_in_memory()?;
-    for script in SCHEMAS.iter().take(usize::try_from(version).unwrap_or_default()) {
-        expected.execute_batch(script)?;
-    }
-
-    let (expected, found) = (objects(&expected)?, objects(connection)?);
+    let (expected, found) = (expected_objects(version)?, objects(connection)?);
     if expected == found {
         return Ok(());
     }
@@ -61,6 +67,15 @@ pub(super) fn compare(connection: &Connection, version: i32) -> Result<(), Check
         format!("its tables are not those of version {version}")
     };
     Err(CheckpointError::Damaged(reason))
+}
+
+/// The tables and indexes that the scripts create.
+fn expected_objects(version: i32) -> Result<BTreeSet<SchemaObject>, rusqlite::Error> {
+    let database = Connection::open_in_memory()?;
+    for script in SCHEMAS.iter().take(usize::try_from(version).unwrap_or_default()) {
+        database.execute_batch(script)?;
+    }
+    objects(&database)
 }
 
 fn objects(connection: &Connection) -> Result<BTreeSet<SchemaObject>, rusqlite::Error> {
@@ -172,6 +187,25 @@ mod tests {
             assert_eq!(text.is_empty(), reason.is_empty(), "{change}: {text}");
             assert!(text.contains(reason), "{change}: {text}");
         }
+    }
+
+    #[test]
+    fn a_missing_table_or_index_is_damage() {
+        let database = Connection::open_in_memory().unwrap();
+        for script in SCHEMAS {
+            database.execute_batch(script).unwrap();
+        }
+        database.pragma_update(None, "user_version", VERSION).unwrap();
+        require_current(&database).unwrap();
+        database.execute_batch("CREATE INDEX of_an_operator ON meta (value)").unwrap();
+        require_current(&database).unwrap();
+
+        for statement in ["DROP INDEX entry_body", "DROP TABLE held"] {
+            database.execute_batch(&format!("SAVEPOINT intact; {statement}")).unwrap();
+            assert!(require_current(&database).is_err(), "{statement}");
+            database.execute_batch("ROLLBACK TO intact; RELEASE intact").unwrap();
+        }
+        require_current(&database).unwrap();
     }
 
     #[test]

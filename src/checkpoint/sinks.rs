@@ -10,6 +10,7 @@ use super::{
     commit_poll::append_observation,
     removed_sinks::merge_sink,
     row_ids::{SinkRow, TenantRow},
+    start_days,
 };
 use crate::error::Explanation;
 use crate::model::{Day, Observation, ObservationKind, Phase, UnixMillis};
@@ -30,25 +31,31 @@ pub enum SinkFailure {
     Retrying,
     /// The sink is parked: it needs an operator.
     Parked,
+    /// Some targets of the sink are parked, such as one of many indices, and need an operator. The
+    /// records for all others are delivered.
+    TargetsParked,
 }
 
 impl SinkFailure {
     /// The value of the column `failure`.
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Retrying => "retrying",
             Self::Parked => "parked",
+            Self::TargetsParked => "targets_parked",
         }
     }
 
     /// The failure that a column contains; `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [Self::Retrying, Self::Parked].into_iter().find(|failure| failure.as_str() == text)
+        let all = [Self::Retrying, Self::Parked, Self::TargetsParked];
+        all.into_iter().find(|failure| failure.as_str() == text)
     }
 }
 
 impl Checkpoint {
-    /// Stores that a sink makes no progress, and why. An acknowledgement clears it.
+    /// Stores that a sink makes no progress, and why. An acknowledgement clears it, except for
+    /// parked targets, because the records for all others continue to be acknowledged.
     ///
     /// # Errors
     ///
@@ -143,6 +150,7 @@ impl Checkpoint {
                 let details = format!("the sink was renamed to `{new}`");
                 end_observations(&transaction, old, now, &details)?;
                 transaction.execute("UPDATE sink SET name = ?2 WHERE name = ?1", [old, new])?;
+                start_days::rename(&transaction, old, new)?;
                 true
             }
         };
@@ -193,6 +201,7 @@ pub(super) fn delete_sink(connection: &Connection, sink: SinkRow) -> Result<(), 
     for table in ["cursor", "dead_letter", "replay"] {
         connection.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [sink])?;
     }
+    start_days::forget(connection, sink)?;
     connection.execute("DELETE FROM sink WHERE id = ?1", [sink])?;
     Ok(())
 }

@@ -10,9 +10,10 @@ use super::{
     Checkpoint, CheckpointError, DeadLetterFilter, DeadLetterGroup, ENTRY_DAY, IS_SENT_TO_SINK,
     Position, QueuedDeadLetter, ReplayStatus, SinkFailure,
     columns::{InOrder, day, unsigned},
-    daemon_report::{DaemonReport, daemon_report, document, set_document},
+    daemon_report::{DaemonReport, alive_at, daemon_report, document, set_document},
     dead_letter_groups::dead_letter_groups,
     dead_letters::newest_dead_letters,
+    host_clock::difference,
     replay,
     row_ids::SinkRow,
     tenant_id,
@@ -20,8 +21,8 @@ use super::{
 use crate::{
     error::Explanation,
     model::{
-        Day, ObservationKind, OpenObservation, PollErrorClass, Polled, RejectedConfiguration,
-        TenantId, UnixMillis,
+        ClockDifference, Day, ObservationKind, OpenObservation, PollErrorClass, Polled,
+        RejectedConfiguration, TenantId, UnixMillis,
     },
 };
 
@@ -47,8 +48,12 @@ pub struct Status {
     pub unresolved: Vec<UnresolvedDomain>,
     /// The last reload, if its configuration was rejected.
     pub rejected_configuration: Option<RejectedConfiguration>,
+    /// How far the clock of this host is wrong; `None` if polls have found no difference.
+    pub clock: Option<ClockDifference>,
     /// What the daemon that polled last has reported; `None` if `once` polled last.
     pub daemon: Option<DaemonReport>,
+    /// When a daemon could write to the checkpoint last; `None` if it has not stored the time.
+    pub daemon_alive_at: Option<UnixMillis>,
 }
 
 /// A configured domain that could not be resolved to a tenant yet.
@@ -197,7 +202,9 @@ impl Checkpoint {
             dead_letter_groups,
             unresolved: unresolved(&transaction)?,
             rejected_configuration: document(&transaction, REJECTED_CONFIGURATION)?,
+            clock: difference(&transaction)?,
             daemon: daemon_report(&transaction)?,
+            daemon_alive_at: alive_at(&transaction)?,
         })
     }
 

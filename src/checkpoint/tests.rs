@@ -1,8 +1,11 @@
-//! Tests of the log, the cursors and the second cursor file; `files` tests opening and migration,
-//! `numbers` tests damaged numbers, `panics` tests interrupted transactions, `polls` tests results
-//! of polls, `removed_sinks` tests sinks that are not configured, and `resending` tests dead
-//! letters and replays.
+//! Tests of the log, the cursors and the second cursor file; `continuity` tests lost databases,
+//! `damage` tests random damages, `files` tests opening and migration, `numbers` tests damaged
+//! numbers, `panics` tests interrupted transactions, `polls` tests results of polls,
+//! `removed_sinks` tests sinks that are not configured, and `resending` tests dead letters and
+//! replays.
 
+mod continuity;
+mod damage;
 mod files;
 mod numbers;
 mod panics;
@@ -56,11 +59,12 @@ fn new_checkpoint() -> (tempfile::TempDir, Checkpoint) {
     (directory, checkpoint)
 }
 
-/// Deletes the database, and opens the new one that replaces it.
+/// Deletes the database, and opens the one that an operator has created in its place.
 fn lose_database(directory: &Path) -> Checkpoint {
     for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
         let _ = fs_err::remove_file(directory.join(file));
     }
+    Checkpoint::set_aside(directory, "lost").unwrap();
     Checkpoint::open(directory).unwrap()
 }
 

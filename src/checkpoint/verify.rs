@@ -6,7 +6,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     Checkpoint, CheckpointError, ControlNames, DATABASE, baseline, body::BodyReader, catalog,
-    check_database, columns, commit_poll::read_facts, connect, directory, held, row_ids::BodyId,
+    check_database, columns, commit_poll::read_facts, connect, directory, held, partial_indexes,
+    row_ids::BodyId, tenant_id, texts,
 };
 use crate::model::{Day, day_hash};
 
@@ -37,14 +38,14 @@ pub struct Finding {
 }
 
 impl Checkpoint {
-    /// Reads everything once: the structure of the database, the facts of each day against their
-    /// hash, every body, held day, baseline, catalog and profile, and whether logs and cursors
-    /// are consistent. Everything is read from one consistent state, even while a daemon is
-    /// running.
+    /// Reads everything once: the structure of the database, its indexes and texts, the facts of
+    /// each day against their hash, every body, held day, baseline, catalog and profile, and
+    /// whether logs and cursors are consistent. Everything is read from one consistent state, even
+    /// while a daemon is running.
     ///
     /// # Errors
     ///
-    /// Fails only if the database cannot be read at all.
+    /// Fails only if the operating system cannot read the database. Damage is a finding.
     pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
         let report = self.verify_all();
@@ -55,10 +56,13 @@ impl Checkpoint {
     fn verify_all(&self) -> Result<VerifyReport, CheckpointError> {
         let mut report = VerifyReport::default();
         let connection = self.connection();
-        verify_structure(&connection, &mut report)?;
-        verify_logs(&connection, &mut report)?;
-        verify_entries(&connection, &mut report)?;
-        verify_others(&connection, &mut report)?;
+        for verify in [verify_structure, verify_texts, verify_logs, verify_entries, verify_others] {
+            if let Err(error) = verify(&connection, &mut report) {
+                // The other parts are read nevertheless.
+                let message = error.into_damage()?;
+                report.add_finding(None, None, message);
+            }
+        }
         Ok(report)
     }
 
@@ -66,12 +70,13 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails with [`CheckpointError::Absent`], `Damaged`, `Foreign` or `Newer` if it is not, and
-    /// with [`CheckpointError::Database`] if SQLite cannot open the file.
+    /// Fails with [`CheckpointError::Absent`], `DatabaseLost`, `Damaged`, `Foreign` or `Newer` if
+    /// it is not, and with [`CheckpointError::Storage`] if SQLite cannot read the file.
     pub fn probe(directory: &std::path::Path) -> Result<(), CheckpointError> {
         let opened = directory::existing(directory)?;
-        let connection = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        check_database(&connection, &opened.path_of(DATABASE))
+        let checked = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .and_then(|connection| check_database(&connection, &opened.path_of(DATABASE)));
+        checked.map_err(|error| directory::find_cause(error, &opened))
     }
 }
 
@@ -101,6 +106,17 @@ fn verify_structure(
         let message = format!("a row of table `{table}` refers to a row that does not exist");
         report.add_finding(None, None, message);
     }
+
+    for message in partial_indexes::findings(connection)? {
+        report.add_finding(None, None, message);
+    }
+    Ok(())
+}
+
+fn verify_texts(connection: &Connection, report: &mut VerifyReport) -> Result<(), CheckpointError> {
+    for message in texts::findings(connection)? {
+        report.add_finding(None, None, message);
+    }
     Ok(())
 }
 
@@ -111,14 +127,28 @@ fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(),
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
+        let guid: String = row.get("guid")?;
+        // The row of this host has no GUID.
+        if let Err(error) = tenant_id(&guid)
+            && guid != "-"
+        {
+            report.add_finding(None, None, error.into_damage()?);
+        }
+
         let (next, last): (i64, i64) = (row.get("next_seq")?, row.get("last_seq")?);
         let count: i64 = row.get("entries")?;
-        if count != last || next != last + 1 {
+        if count != last || last.checked_add(1) != Some(next) {
             let message = format!(
                 "the log is inconsistent: {count} entries, last `seq` {last}, next `seq` {next}"
             );
-            report.add_finding(Some(row.get("guid")?), None, message);
+            report.add_finding(Some(guid), None, message);
         }
+    }
+
+    let sql = "SELECT count(*) AS unknown FROM entry WHERE kind NOT IN (1, 2)";
+    let unknown = connection.query_row(sql, [], |row| columns::unsigned(row, "unknown"))?;
+    if unknown > 0 {
+        report.add_finding(None, None, "the log contains an entry of an unknown kind".to_owned());
     }
 
     let mut statement = connection.prepare(
@@ -158,13 +188,13 @@ fn verify_entries(
                 let message = "the facts do not match their hash".to_owned();
                 report.add_finding(Some(guid.clone()), day, message);
             }
-            Err(error) => report.add_finding(Some(guid.clone()), day, crate::error::chain(&error)),
+            Err(error) => report.add_finding(Some(guid.clone()), day, error.into_damage()?),
         }
 
         let Some(body) = row.get::<_, Option<BodyId>>("body")? else { continue };
         report.bodies += 1;
         if let Err(error) = bodies.read(connection, body) {
-            report.add_finding(Some(guid), day, crate::error::chain(&error));
+            report.add_finding(Some(guid), day, error.into_damage()?);
         }
     }
     Ok(())

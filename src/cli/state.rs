@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, ErasureReceipt, LostBody, Pruned, Repaired, VerifyReport,
+        Checkpoint, ErasureReceipt, LostBody, Pruned, RepairResult, RepairStep, Repaired, SetAside,
+        VerifyReport,
     },
     clock,
     config::{Configuration, TenantPlan},
@@ -113,52 +114,97 @@ fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
     ))
 }
 
-/// Repairs in place all damage that can be repaired. A file that SQLite cannot use is renamed, and
-/// the next start creates a new one with the cursors in `cursors.json`. A usable file with damage
-/// that cannot be repaired is renamed only with `--set-aside`, because its history would be lost.
+/// Repairs all damage that can be repaired. A file that SQLite cannot use is renamed, and replaced
+/// by a new one that uses the cursors in `cursors.json`. A usable file with damage that cannot be
+/// repaired is renamed only with `--set-aside`, because its history would be lost.
 fn repair(
     configuration: &Configuration,
     args: &args::StateRepair,
 ) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    let usable = match Checkpoint::probe(directory) {
-        Ok(()) => true,
-        Err(CheckpointError::Damaged(_) | CheckpointError::Foreign(_)) => false,
-        Err(error) => return Err(error.into()),
-    };
-
-    if usable {
-        let checkpoint = Checkpoint::open(directory)?;
-        let now = clock::now();
-        let repaired = checkpoint.repair(now.into(), daemon::facts_of)?;
-        print_repairs(&repaired, Day::of(now));
-        let report = checkpoint.verify()?;
-        if report.findings.is_empty() {
-            print("the checkpoint has no damage\n")?;
-            return Ok(ExitCode::Done);
-        }
-        print_verification(&report)?;
-        if !args.set_aside {
-            print_explanation(
-                &Explanation::new("the remaining damage cannot be repaired in place").with_hint(
-                    "run `state restore FILE` to restore a backup; without a backup, run `state repair --set-aside` to start with a new checkpoint and the 90 days that Microsoft keeps",
-                ),
-            );
-            return Ok(ExitCode::Unusable);
-        }
+    if args.set_aside {
+        print_set_aside(&Checkpoint::set_aside(directory, &file_timestamp())?);
+        return Ok(ExitCode::Done);
     }
 
-    // The checkpoint is closed here, so the file can be renamed.
-    if let Some(path) = Checkpoint::set_aside(directory, &file_timestamp())? {
-        let explanation = Explanation::new(format!(
-            "the database cannot be repaired and was renamed to `{}`; the next start reads the 90 days that Microsoft keeps, and `cursors.json` prevents duplicates",
-            path.display()
-        ));
+    let now = clock::now();
+    let print_step = |step| print_repair_step(step, Day::of(now));
+    let repaired = Checkpoint::repair_all(
+        directory,
+        now.into(),
+        &file_timestamp(),
+        daemon::facts_of,
+        print_step,
+    )?;
+    match repaired {
+        RepairResult::Replaced => Ok(ExitCode::Done),
+        RepairResult::Intact => {
+            print("the checkpoint has no damage\n")?;
+            Ok(ExitCode::Done)
+        }
+        RepairResult::Unrepaired(reason) => Ok(unrepaired(&reason)),
+        RepairResult::Damaged(report) => {
+            print_verification(&report)?;
+            let message = "the remaining damage cannot be repaired in place";
+            print_explanation(&without_repair(message));
+            Ok(ExitCode::Unusable)
+        }
+    }
+}
+
+/// What happens after the database was replaced by a new one.
+const NEW_CHECKPOINT: &str = "created a new checkpoint; the next poll reads the 90 days that Microsoft keeps, and with an intact `cursors.json`, nothing is sent twice";
+
+/// Prints what a step of a repair has changed.
+fn print_repair_step(step: RepairStep, today: Day) {
+    match step {
+        RepairStep::Rebuilt(damaged) => print_message(&format!(
+            "copied all rows into a new database and built its indexes again; the damaged one was renamed to `{}`",
+            damaged.display()
+        )),
+        RepairStep::Unusable(reason) => {
+            print_message(&format!("the database cannot be repaired: {reason}"));
+        }
+        RepairStep::Replaced(moved) => print_set_aside(&moved),
+        RepairStep::Texts(texts) => {
+            print_message(&format!("repaired or removed {}", count(texts, "unreadable text")));
+        }
+        RepairStep::Adopted(cursors) => print_message(&format!(
+            "gave the checkpoint a new ID and took {} from `cursors.json`",
+            count(cursors, "cursor")
+        )),
+        RepairStep::Content(repaired) => print_repairs(&repaired, today),
+    }
+}
+
+/// Prints what was renamed, and what replaces it.
+fn print_set_aside(moved: &SetAside) {
+    if let Some(path) = &moved.database {
+        let explanation = Explanation::new(format!("renamed the database to `{}`", path.display()));
         print_explanation(
             &explanation.with_hint("run `state restore FILE` to restore older days from a backup"),
         );
     }
-    Ok(ExitCode::Done)
+    if let Some(path) = &moved.cursor_file {
+        print_message(&format!(
+            "renamed `cursors.json`, which is not a file, to `{}`",
+            path.display()
+        ));
+    }
+    print_message(NEW_CHECKPOINT);
+}
+
+/// Reports damage that prevents the repair of everything else.
+fn unrepaired(reason: &str) -> ExitCode {
+    let message = format!("the damage cannot be repaired in place: {reason}");
+    print_explanation(&without_repair(&message));
+    ExitCode::Unusable
+}
+
+fn without_repair(message: &str) -> Explanation {
+    Explanation::new(message).with_hint(
+        "run `state restore FILE` to restore a backup; without a backup, run `state repair --set-aside` to start with a new checkpoint and the 90 days that Microsoft keeps",
+    )
 }
 
 /// Prints what was repaired and what was lost.

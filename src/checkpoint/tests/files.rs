@@ -36,6 +36,18 @@ fn files_are_private() {
     }
 }
 
+/// SQLite writes nothing if no value changes, and the check must be a real commit.
+#[test]
+fn every_write_check_is_a_commit() {
+    let (directory, checkpoint) = new_checkpoint();
+    let log = || fs_err::read(directory.path().join(format!("{DATABASE}-wal"))).unwrap();
+    for check in 1..=3 {
+        let before = log();
+        checkpoint.confirm_writable().unwrap();
+        assert!(log() != before, "check {check}");
+    }
+}
+
 #[test]
 fn rejects_a_damaged_database_without_changing_it() {
     let directory = tempfile::tempdir().unwrap();

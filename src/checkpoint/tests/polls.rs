@@ -1,7 +1,10 @@
 //! The results of polls: which ones end a running poll, and what a server cannot fill.
 
 use super::*;
-use crate::{error::Explanation, model::PollErrorClass};
+use crate::{
+    error::Explanation,
+    model::{AcceptedData, DataFaults, PollErrorClass},
+};
 
 fn observation(what: ObservationKind, number: u32) -> Observation {
     Observation {
@@ -25,6 +28,34 @@ fn rejected_snapshots_cannot_fill_the_log() {
             let name = what.as_str();
             let sql = format!("SELECT count(*) FROM {table} WHERE what = '{name}'");
             assert_eq!(query_number(&checkpoint, &sql), expected, "{table} {name}");
+        }
+    }
+}
+
+/// Regression: the faults of the scores began again with every day, although they were the same.
+/// New faults are reported although others are open.
+#[test]
+fn only_changed_faults_begin_again() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let observe = |data: AcceptedData, fault: Option<&str>| {
+        let mut faults = DataFaults::default();
+        if let Some(fault) = fault {
+            faults.add(fault.to_owned());
+        }
+        let begin = Observation::of_faults(data, day("2026-11-20"), &faults);
+        let phase = if faults.is_empty() { Phase::End } else { Phase::Begin };
+        let observations = vec![Observation { phase, ..begin }];
+        commit(&checkpoint, &PollCommit { observations, ..empty_commit() });
+        let subject = data.as_str();
+        let sql = format!("SELECT count(*) FROM entry WHERE kind = 2 AND subject = '{subject}'");
+        query_number(&checkpoint, &sql)
+    };
+
+    for data in [AcceptedData::Scores, AcceptedData::Catalog] {
+        for (fault, entries) in
+            [(None, 0), (Some("a"), 1), (Some("a"), 1), (Some("b"), 3), (None, 4), (None, 4)]
+        {
+            assert_eq!(observe(data, fault), entries, "{data:?} {fault:?}");
         }
     }
 }
@@ -70,4 +101,45 @@ fn copies_contain_no_running_polls() {
     Checkpoint::restore(restored.path(), &backup, "stamp").unwrap();
     let checkpoint = Checkpoint::open(restored.path()).unwrap();
     assert!(checkpoint.running_polls().unwrap().is_empty());
+}
+
+/// Regression: a missing day that was requested while the clock was ahead was not requested again
+/// until the clock had caught up, or was marked as absent at the source for good.
+#[test]
+fn requests_with_a_wrong_clock_delay_no_other() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let now = empty_commit().observed_at;
+    let ahead = now.saturating_add(Duration::from_hours(24 * 120));
+    let missing = now.day().plus(-5);
+    for _ in 0..8 {
+        let poll = PollCommit { missing: vec![missing], observed_at: ahead, ..empty_commit() };
+        commit(&checkpoint, &poll);
+    }
+    let is_absent = || checkpoint.missing_days(tenant()).unwrap()[0].absent;
+    assert!(is_absent());
+
+    // An import and the release of held days confirm no clock.
+    commit(&checkpoint, &PollCommit { requested_from: None, ..empty_commit() });
+    assert!(is_absent());
+    let today = Some(now.day());
+    commit(&checkpoint, &PollCommit { requested_from: today, ..empty_commit() });
+    assert!(!is_absent());
+    assert_eq!(checkpoint.due_missing_days(tenant(), now).unwrap(), [missing]);
+}
+
+#[test]
+fn holds_from_the_future_begin_again() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let now = empty_commit().observed_at;
+    let body = CompressedText::compress("{}").unwrap();
+    let hold = |observed_at| {
+        let held = vec![(now.day(), &body)];
+        commit(&checkpoint, &PollCommit { observed_at, held, ..empty_commit() });
+        checkpoint.held_days(tenant()).unwrap()[0].since
+    };
+
+    let ahead = now.saturating_add(Duration::from_hours(24 * 40));
+    assert_eq!(hold(ahead), ahead);
+    assert_eq!(hold(now), now);
+    assert_eq!(hold(now.saturating_add(Duration::from_hours(1))), now, "the first hold counts");
 }

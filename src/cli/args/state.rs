@@ -71,8 +71,8 @@ pub(in crate::cli) struct StateVerify {
 #[derive(Debug, clap::Args)]
 #[command(after_help = REPAIR_EXAMPLES)]
 pub(in crate::cli) struct StateRepair {
-    /// If some damage cannot be repaired, rename the database; the next start creates a new one,
-    /// and reads the days that Microsoft still keeps
+    /// Rename the database without repairing it, and create a new one; the next poll reads the
+    /// days that Microsoft still keeps
     #[arg(long)]
     pub set_aside: bool,
 }

@@ -55,12 +55,13 @@ impl Engine {
         &self,
         state: &TenantState,
         tenant: &Tenant,
-        response: PollResponse,
+        mut response: PollResponse,
         oldest: Day,
         kind: PollKind,
     ) -> Result<PollReport, CheckpointError> {
-        let PollResponse { snapshots, rejected, catalog, complete, warning } = response;
         let now = clock::now();
+        let about_catalog = response.check_catalog(Day::of(now));
+        let PollResponse { snapshots, rejected, catalog, complete, warning, .. } = response;
 
         let catalog_error = match &catalog {
             CatalogRead::Failed(error) => {
@@ -84,6 +85,7 @@ impl Engine {
             condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
             credential_condition(expires, tenant, now),
         ];
+        observations.extend(about_catalog);
         observations.extend(rejected.observations(Day::of(now)));
         if end.is_ok() {
             observations.extend(PollErrorClass::OBSERVATION_SUBJECTS.map(|subject| {
@@ -116,7 +118,11 @@ impl Engine {
     pub(super) fn release_held(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
         let now = clock::now();
         let limit = self.configuration.partial_hold;
-        let is_overdue = |held: &HeldDay| held.since.saturating_add(limit) <= UnixMillis::from(now);
+        // The clock was ahead when a day in the future was held, so its time is over.
+        let is_overdue = |held: &HeldDay| {
+            let since = held.since.known_past(now.into());
+            since.is_none_or(|since| since.saturating_add(limit) <= UnixMillis::from(now))
+        };
         if self.checkpoint.held_days(tenant.id)?.iter().any(is_overdue) {
             self.ingest(tenant, Ingest::default(), now)?;
         }
@@ -136,7 +142,7 @@ impl Engine {
         let (mut snapshots, mut rejected) = (Vec::new(), Rejections::default());
         for item in items {
             let decoded = wire::snapshot(item)
-                .map_err(|error| ledger::unreadable(item, &chain(&error), today));
+                .map_err(|error| ledger::unreadable(&chain(&error), wire::listed_day(item), today));
             let accepted = decoded.and_then(|snapshot| {
                 let origin = SnapshotOrigin::Import;
                 ledger::accept(&snapshot, item, tenant.id, today, origin, now.into())
@@ -179,7 +185,8 @@ impl Engine {
 
         let newest_kept = self.checkpoint.newest_day(tenant.id)?;
         let newest = ingest.snapshots.iter().map(|s| s.facts.day).chain(newest_kept).max();
-        let mut observations = ledger::observations(&ingest.snapshots, &plan, newest, today);
+        let mut observations =
+            ledger::observations(&ingest.snapshots, &plan, &ingest.rejected, newest, today);
         observations.append(&mut ingest.observations);
 
         let commit = PollCommit {
@@ -210,7 +217,9 @@ impl Engine {
                 }
             },
         };
+
         self.notify(self.checkpoint.commit_poll(tenant.id, &commit)?);
+        log_faults(tenant, &plan, &ingest.snapshots);
 
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
         let released = plan.releases.iter().map(|r| ingest.snapshots[r.index].facts.day);
@@ -221,6 +230,7 @@ impl Engine {
             held: plan.held.len(),
             newest: released.chain(newest_kept).max(),
             incomplete: ingest.end.and_then(Result::err),
+            clock: None,
         })
     }
 
@@ -306,6 +316,20 @@ fn missing(plan: &PollPlan, ingest: &Ingest<'_>) -> Vec<Day> {
     let received: HashSet<Day> = complete.chain(plan.settled.iter().copied()).collect();
 
     candidates.filter(|day| *day >= from && !received.contains(day)).collect()
+}
+
+/// Logs what is wrong with the days that were released.
+fn log_faults(tenant: &Tenant, plan: &PollPlan, snapshots: &[AcceptedSnapshot]) {
+    let released = plan.releases.iter().map(|release| &snapshots[release.index]);
+    for snapshot in released.filter(|snapshot| !snapshot.faults.is_empty()) {
+        let details = snapshot.faults.to_string();
+        tracing::warn!(
+            tenant = tenant.name,
+            day = %snapshot.facts.day,
+            details,
+            "the scores of a day contain faults"
+        );
+    }
 }
 
 /// The observation of a condition of the tenant. It begins if there is an error, and ends if there

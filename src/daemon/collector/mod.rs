@@ -4,15 +4,21 @@
 //! Start reading at `Engine::poll`, then `response` and `ingest`.
 
 mod ingest;
+mod local_failure;
 mod response;
+mod time_limit;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{task::block_in_place, time::Instant};
 
-pub(super) use self::response::{CatalogRead, PollResponse, read};
+use self::time_limit::{MAX_POLL_TIME, TookTooLong};
+pub(super) use self::{
+    response::{CatalogRead, PollResponse, read},
+    time_limit::PollLimits,
+};
 use super::{
     CaughtPanic, ContainedTask, Engine, PERMITS_PER_BACKFILL, TenantState, contain, contained,
     has_free_space,
@@ -27,7 +33,7 @@ use crate::{
     error::{Explanation, Hint, chain},
     ledger,
     model::{
-        Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis,
+        ClockOffset, Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis,
         short_duration,
     },
     source::SourceError,
@@ -48,6 +54,9 @@ pub struct PollReport {
     pub newest: Option<Day>,
     /// Why the response is incomplete; `None` if it is complete.
     pub incomplete: Option<Explanation>,
+    /// By how much the clock of this host differs from Microsoft's; `None` if it is accurate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Explanation>,
 }
 
 /// Whether a poll is a backfill. The checkpoint stores how far back a complete backfill has read.
@@ -61,6 +70,9 @@ enum PollKind {
 
 /// A poll that reads further back than this many days takes the permits of a backfill.
 const DAYS_PER_PERMIT: i32 = 14;
+
+/// The time between two polls while the clock of this host is wrong by more than a day.
+const CLOCK_RETRY: Duration = Duration::from_mins(5);
 
 /// The oldest day that Microsoft keeps, relative to today: it keeps 90 days, including today.
 const OLDEST_AVAILABLE: i32 = -89;
@@ -81,6 +93,9 @@ pub enum PollError {
     /// The configured domain and the tenant ID that it resolved to.
     #[error("`{0}` resolves to `{1}`, the ID of another configured tenant")]
     SameTenant(String, String),
+    /// Everything that was read is read again by the next attempt.
+    #[error("the poll took longer than {}", short_duration(MAX_POLL_TIME))]
+    TookTooLong,
     /// The poll was interrupted by a fault in this program.
     #[error(transparent)]
     Panicked(#[from] CaughtPanic),
@@ -88,11 +103,17 @@ pub enum PollError {
 
 impl Hint for PollError {
     fn hint(&self) -> Option<Cow<'static, str>> {
+        if let Some(fault) = self.host_fault() {
+            return Some(fault.remedy().into());
+        }
         match self {
             Self::Source(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::DiskFull => Some("free space on the disk of the state directory".into()),
             Self::SameTenant(..) => Some("remove one of the two from the configuration".into()),
+            Self::TookTooLong => {
+                Some("check the network between this host and Microsoft Graph".into())
+            }
             Self::Panicked(panic) => panic.hint(),
         }
     }
@@ -102,11 +123,21 @@ impl PollError {
     /// The class of the error, for metrics and conditions.
     pub fn class(&self) -> PollErrorClass {
         match self {
+            Self::Source(_) if self.host_fault().is_some() => PollErrorClass::Host,
             Self::Source(error) => error.class(),
             Self::Checkpoint(_) => PollErrorClass::Checkpoint,
             Self::DiskFull => PollErrorClass::Disk,
             Self::SameTenant(..) => PollErrorClass::Configuration,
+            Self::TookTooLong => PollErrorClass::Unavailable,
             Self::Panicked(_) => PollErrorClass::Internal,
+        }
+    }
+
+    /// How far the clock of this host is ahead, if that is the cause.
+    fn clock_offset(&self) -> Option<ClockOffset> {
+        match self {
+            Self::Source(error) => error.clock_offset(),
+            _ => None,
         }
     }
 }
@@ -140,7 +171,15 @@ impl Engine {
     /// Counts and logs the result of a poll, and records a failure in the checkpoint.
     fn record_result(&self, state: &TenantState, result: &Result<PollReport, PollError>) {
         self.meters.poll(&state.plan.name, result.as_ref().err().map(PollError::class));
+        let is_local = result.as_ref().is_err_and(PollError::is_local);
+        if !is_local {
+            state.end_local_retry();
+        }
+
         match (result, state.resolved()) {
+            (Err(error), tenant) if is_local => {
+                self.record_local_failure(state, tenant.as_deref(), error);
+            }
             (Err(error), Some(tenant)) => self.record_failure(state, &tenant, error),
             (Err(error), None) => self.record_resolution_failure(state, error),
             (Ok(report), _) => log_report(&state.plan.name, report),
@@ -173,6 +212,7 @@ impl Engine {
         if !has_free_space(self.checkpoint.directory()) {
             return Err(PollError::DiskFull);
         }
+        self.require_storage()?;
 
         let tenant = self.resolve(state).await?;
         let started = clock::now();
@@ -181,18 +221,23 @@ impl Engine {
 
         let reads_back = oldest < Day::of(started).plus(-DAYS_PER_PERMIT);
         let permits = if reads_back { PERMITS_PER_BACKFILL } else { 1 };
-        // The semaphore is closed only when the engine is dropped, and then no poll waits.
-        let _permits = self.poll_permits.acquire_many(permits).await.ok();
 
         // The time of reading is determined after the wait for permits. The future is boxed to keep
         // the future of a waiting poll small: a thousand tenants may wait while eight are polled.
-        let observed = clock::now();
-        let running = RunningPoll::begin(&self.checkpoint, tenant.id);
-        let response = Box::pin(read(&state.graph, &tenant, oldest, observed)).await?;
+        let target = &tenant;
+        let start = || {
+            let (running, observed) =
+                (RunningPoll::begin(&self.checkpoint, tenant.id), clock::now());
+            Box::pin(async move { (running, read(&state.graph, target, oldest, observed).await) })
+        };
+        let ran = self.poll_limits.run(permits, start).await;
+        let clock = self.compare_clock(state);
+        let ((running, response), _permit) = ran.map_err(|TookTooLong| PollError::TookTooLong)?;
+        let response = response?;
         let report =
             block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?;
         running.committed();
-        Ok(report)
+        Ok(PollReport { clock, ..report })
     }
 
     /// The tenant of a poll. The first poll resolves its domain and stores the ID.
@@ -302,7 +347,14 @@ impl Engine {
             );
         }
 
-        let (now, sent) = (clock::now(), reason.without_paths());
+        // If the clock of this host is wrong, the stored times are those of Microsoft's clock.
+        let clock_offset = error.clock_offset();
+        let now = clock_offset.map_or_else(clock::now, |offset| offset.correct(clock::now()));
+        if clock_offset.is_some() {
+            state.delay_poll(CLOCK_RETRY);
+        }
+
+        let sent = reason.without_paths();
         let observation = Observation {
             what: ObservationKind::PollFailed,
             subject: error.class().observation_subject().to_owned(),
@@ -322,10 +374,12 @@ impl Engine {
         };
         let recorded = block_in_place(|| {
             self.notify(self.checkpoint.record_poll_failure(tenant.id, &failure)?);
-            self.release_held(tenant)
+            // A wrong clock does not decide how long a day has been held.
+            if clock_offset.is_some() { Ok(()) } else { self.release_held(tenant) }
         });
 
         if let Err(error) = recorded {
+            self.note_storage_error(&error);
             let error = Explanation::of(&error);
             tracing::warn!(
                 tenant = tenant.name,
@@ -346,7 +400,7 @@ fn not_before(state: &TenantState, now: Timestamp) -> Option<UnixMillis> {
 }
 
 fn log_report(tenant: &str, report: &PollReport) {
-    let PollReport { days, revisions, rejected, held, newest, incomplete } = report;
+    let PollReport { days, revisions, rejected, held, newest, incomplete, clock: _ } = report;
     let newest = newest.map(tracing::field::display);
     match incomplete {
         None => tracing::info!(tenant, days, revisions, rejected, newest, "poll completed"),

@@ -1,0 +1,248 @@
+//! Notices that the database is not the one that this program used last, although the second cursor
+//! file remembers it.
+//!
+//! A database that was removed, emptied or replaced by an old copy would otherwise become a new
+//! start that sends days again. A successor that an operator has requested states which checkpoint
+//! it succeeds, so that it is accepted. Nothing here changes a file of a checkpoint that is not
+//! accepted. Start reading at [`check`] and [`Checkpoint::check_in_place`]. See decision 0075.
+
+use std::{collections::HashMap, os::unix::fs::MetadataExt, path::Path};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
+
+use super::{
+    Checkpoint, CheckpointError, CursorFile, DATABASE, DatabaseLoss, SavedCursor, columns,
+    configure, connect, cursor_file, directory::prepare, lock::Lock, migrate, running_polls,
+};
+use crate::files::{FileAccess, NewFileMode, OwnedDirectory};
+
+/// The row of `meta` with the ID of the checkpoint that this one has replaced, until the second
+/// cursor file contains the cursors of this one.
+const PREDECESSOR: &str = "predecessor";
+const ID: &str = "checkpoint_id";
+
+/// The files that a connection has opened, by which it notices that its path leads to other ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenedFiles {
+    database: FileIdentity,
+    /// `None` if the file did not exist when the checkpoint was opened.
+    write_ahead_log: Option<FileIdentity>,
+}
+
+/// The device and the inode of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    is_empty: bool,
+}
+
+impl OpenedFiles {
+    /// The files at the paths of a checkpoint; `None` if they cannot be found.
+    pub(super) fn of(directory: &Path) -> Option<Self> {
+        let write_ahead_log = FileIdentity::of(directory, "-wal").ok();
+        Some(Self { database: FileIdentity::of(directory, "").ok()?, write_ahead_log })
+    }
+}
+
+impl FileIdentity {
+    /// Does not open the file: closing it would release the locks of SQLite.
+    fn of(directory: &Path, part: &str) -> std::io::Result<Self> {
+        let found = fs_err::metadata(directory.join(format!("{DATABASE}{part}")))?;
+        Ok(Self { device: found.dev(), inode: found.ino(), is_empty: found.len() == 0 })
+    }
+
+    /// Whether a path still leads to this file. An error that does not show the opposite is
+    /// reported by the next read or write.
+    fn is_at(self, directory: &Path, part: &str) -> bool {
+        match Self::of(directory, part) {
+            Ok(found) => {
+                (found.device, found.inode) == (self.device, self.inode)
+                    && (self.is_empty || !found.is_empty)
+            }
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Checks that the files that this process writes are still those at their paths: otherwise,
+    /// everything that is written would be lost at the end of the process.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::DatabaseLost`]. Always succeeds for a checkpoint that is open
+    /// for reading only.
+    pub fn check_in_place(&self) -> Result<(), CheckpointError> {
+        let Some(opened) = &self.opened else { return Ok(()) };
+        // The write-ahead log is empty after each complete transfer to the database.
+        let log = opened.write_ahead_log.map(|log| FileIdentity { is_empty: true, ..log });
+        let is_in_place = opened.database.is_at(&self.directory, "")
+            && log.is_none_or(|log| log.is_at(&self.directory, "-wal"));
+        if is_in_place {
+            return Ok(());
+        }
+
+        // Closing the connection must not write the rest of the log into an emptied file.
+        let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        let _ = self.connection().set_db_config(setting, true);
+        let path = self.directory.join(DATABASE);
+        Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Gone))
+    }
+
+    /// Continues with a database that is not the one that the second cursor file remembers: gives
+    /// it a new ID, and makes its sinks begin at the positions of that file. Creates an empty
+    /// database if there is none. Returns the number of cursors that are taken from the file.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Locked`] if another process holds the checkpoint, and if the
+    /// database is damaged or cannot be written.
+    pub fn adopt(directory: &Path) -> Result<usize, CheckpointError> {
+        let directory = prepare(directory)?;
+        let _lock = Lock::acquire(&directory)?;
+        let mut connection = create(&directory)?;
+
+        let transaction = connection.transaction()?;
+        let newer = take_over(&transaction, read_saved(&directory).as_ref())?;
+        transaction.commit()?;
+
+        directory.sync()?;
+        Ok(newer.cursors)
+    }
+}
+
+/// What [`take_over`] has changed.
+pub(super) struct TakenOver {
+    /// The new ID of the checkpoint.
+    pub checkpoint_id: String,
+    /// The number of cursors that will be created again from the second cursor file.
+    pub cursors: usize,
+}
+
+/// Fails with [`CheckpointError::DatabaseLost`] if the second cursor file exists, and the database
+/// does not, or is an empty file.
+pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+    let loss = match directory.inspect(DATABASE)? {
+        None => DatabaseLoss::Absent,
+        Some(found) if found.len() == 0 => DatabaseLoss::Empty,
+        Some(_) => return Ok(()),
+    };
+    match directory.inspect(cursor_file::FILE)? {
+        Some(_) => Err(CheckpointError::DatabaseLost(directory.path_of(DATABASE), loss)),
+        None => Ok(()),
+    }
+}
+
+/// Fails with [`CheckpointError::DatabaseLost`] if a database is not the one whose cursors the
+/// second cursor file contains, or is older than that file. Only reads. The caller holds the lock,
+/// so that the file does not change.
+pub(super) fn check(
+    connection: &Connection,
+    directory: &OwnedDirectory,
+) -> Result<(), CheckpointError> {
+    let lost = |loss| Err(CheckpointError::DatabaseLost(directory.path_of(DATABASE), loss));
+    let version: i32 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
+    if version == 0 {
+        let is_remembered = directory.inspect(cursor_file::FILE)?.is_some();
+        return if is_remembered { lost(DatabaseLoss::Empty) } else { Ok(()) };
+    }
+
+    // A file that cannot be used is reported when it is read for its cursors.
+    let Some(saved) = read_saved(directory) else { return Ok(()) };
+    let (id, predecessor) = (value(connection, ID)?, value(connection, PREDECESSOR)?);
+    if Some(&saved.checkpoint_id) == id.as_ref() {
+        let is_outdated = is_outdated(connection, &saved)?;
+        return if is_outdated { lost(DatabaseLoss::Outdated) } else { Ok(()) };
+    }
+    if Some(saved.checkpoint_id) == predecessor { Ok(()) } else { lost(DatabaseLoss::Replaced) }
+}
+
+/// Whether a cursor of the second cursor file is ahead of the same cursor in the database, or of
+/// its log. The file is written after the transactions that moved its cursors, and cursors only
+/// move forward, so the database must contain all these moves.
+fn is_outdated(connection: &Connection, saved: &CursorFile) -> Result<bool, CheckpointError> {
+    let mut statement = connection.prepare(
+        "SELECT s.name, t.guid, min(c.seq, t.next_seq) AS seq
+         FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant",
+    )?;
+    let stored: HashMap<(String, String), u64> = statement
+        .query_map([], |row| {
+            Ok(((row.get("name")?, row.get("guid")?), columns::unsigned(row, "seq")?))
+        })?
+        .collect::<Result<_, _>>()?;
+
+    // A cursor without a row belongs to a sink or a tenant that was deleted, and the file was not
+    // written since.
+    let is_ahead = |cursor: &SavedCursor| {
+        let key = (cursor.sink.clone(), cursor.tenant.clone());
+        stored.get(&key).is_some_and(|seq| cursor.seq > *seq)
+    };
+    Ok(saved.cursors.iter().any(is_ahead))
+}
+
+/// Opens the database of a directory for a change by an operator, and creates it if it does not
+/// exist.
+pub(super) fn create(directory: &OwnedDirectory) -> Result<Connection, CheckpointError> {
+    if directory.inspect(DATABASE)?.is_none() {
+        directory.open_file(DATABASE, FileAccess::CreateNew(NewFileMode::State))?;
+    }
+    let mut connection = connect(directory, DATABASE, OpenFlags::default())?;
+    configure(&mut connection)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Gives a checkpoint that succeeds another one a new ID, because its log continues differently.
+/// `saved` contains the cursors of the other one.
+pub(super) fn assign_new_id(
+    connection: &Connection,
+    saved: Option<&CursorFile>,
+) -> Result<String, CheckpointError> {
+    let checkpoint_id = uuid::Uuid::new_v4().to_string();
+    connection.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [ID, PREDECESSOR])?;
+    let insert = "INSERT INTO meta VALUES (?1, ?2)";
+    connection.execute(insert, [ID, &checkpoint_id])?;
+    if let Some(saved) = saved {
+        connection.execute(insert, [PREDECESSOR, &saved.checkpoint_id])?;
+    }
+    Ok(checkpoint_id)
+}
+
+/// Turns an older or foreign copy into the successor of the checkpoint that the second cursor file
+/// remembers. Its cursors are deleted if the file has them, so that they are created again from the
+/// file when their sinks are registered.
+pub(super) fn take_over(
+    connection: &Connection,
+    saved: Option<&CursorFile>,
+) -> Result<TakenOver, CheckpointError> {
+    let checkpoint_id = assign_new_id(connection, saved)?;
+    // Receivers have newer data than the copy.
+    connection.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
+    // The replays of the copy are finished or obsolete, and so are the polls during which it was
+    // made.
+    connection.execute("DELETE FROM replay", [])?;
+    running_polls::forget_all(connection)?;
+
+    let mut cursors = 0;
+    for cursor in saved.into_iter().flat_map(|file| file.lost_cursors(&checkpoint_id)) {
+        cursors += connection.execute(
+            "DELETE FROM cursor WHERE sink = (SELECT id FROM sink WHERE name = ?1)
+               AND tenant = (SELECT id FROM tenant WHERE guid = ?2)",
+            params![cursor.sink, cursor.tenant],
+        )?;
+    }
+    Ok(TakenOver { checkpoint_id, cursors })
+}
+
+/// The second cursor file; `None` if it does not exist or cannot be used.
+pub(super) fn read_saved(directory: &OwnedDirectory) -> Option<CursorFile> {
+    CursorFile::read(directory.path()).ok().flatten()
+}
+
+/// The value of a key of `meta`.
+fn value(connection: &Connection, key: &str) -> Result<Option<String>, CheckpointError> {
+    let sql = "SELECT value FROM meta WHERE key = ?1";
+    Ok(connection.query_row(sql, [key], |row| row.get("value")).optional()?)
+}
