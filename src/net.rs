@@ -2,33 +2,50 @@
 //! credential over plain HTTP to another host. Every HTTP client must start from `builder`, and
 //! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
 //! reqwest that have no limits. See decision 0048. `tls_config` builds the TLS configuration of
-//! every client, `resolver` resolves host names, `connect` opens connections without HTTP, `tls`
-//! explains why TLS failed, and `failures` why a server cannot be reached. `credentials` decides to
-//! which addresses a credential may be sent.
+//! every client from files that `pem` reads, `resolver` resolves host names, `connect` opens
+//! connections without HTTP to addresses that `address` parses, `urls` parses URLs, `tls` explains
+//! why TLS failed, `proxy_fault` explains faults of a proxy, and `failures` why a server cannot be
+//! reached. `credentials` decides to which addresses a credential may be sent, and
+//! `request_secrets` collects those of a request.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod address;
 mod connect;
 mod credentials;
 mod failures;
+mod pem;
+mod proxy_fault;
+mod request_secrets;
 mod resolver;
 mod tls;
 mod tls_config;
 mod tls_probe;
+mod urls;
 
 use std::{borrow::Cow, io::Read, path::Path, time::Duration};
 
+pub use address::{AddressFault, HostPort};
 pub(crate) use connect::open_tcp;
 pub use connect::{ByteStream, ConnectError, TlsSettings, connect_tcp, connect_tls};
 pub use credentials::{CredentialChannel, is_platform_url, is_safe_platform_url, is_safe_url};
 pub use failures::{UnreachableCause, may_expect_tls};
+pub use pem::{PemFault, PemFile, in_order};
+pub use proxy_fault::{ProxyAccess, ProxyFault};
+#[cfg(feature = "object_store")]
+pub(crate) use request_secrets::parts_secrets;
+pub(crate) use request_secrets::request_secrets;
 use reqwest::header::HeaderMap;
 pub(crate) use resolver::resolve;
 pub use tls::TlsFault;
-pub use tls_config::{ClientCertificate, install_crypto_provider, tls_config};
+pub use tls_config::{
+    ClientCertificate, check_authorities, check_client_certificate, install_crypto_provider,
+    tls_config,
+};
 #[cfg(test)]
 pub(crate) use tls_probe::tests::silent_tls_server;
 pub use tls_probe::{TlsSupport, address_to_probe, tls_support};
+pub use urls::{parse_base_url, parse_url};
 
 use crate::{error::Hint, files::FileError, text::with_separators};
 
@@ -43,8 +60,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The slowest accepted body, in bytes per second, averaged over [`RATE_WINDOW`].
 const MIN_BYTES_PER_SECOND: usize = 1 << 10;
-const MIN_BYTES_PER_WINDOW: usize = 30 * MIN_BYTES_PER_SECOND;
-const RATE_WINDOW: Duration = Duration::from_secs(30);
+const RATE_WINDOW: Duration = Duration::from_secs(RATE_WINDOW_SECONDS as u64);
+const RATE_WINDOW_SECONDS: usize = 30;
 
 /// The highest accepted ratio of uncompressed to compressed size. Genuine responses stay far
 /// below it; see [`RATIO_ALLOWANCE_BYTES`].
@@ -72,16 +89,15 @@ const CONNECTION_WINDOW_BYTES: u32 = 5 << 20;
 pub enum ClientError {
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("cannot read the certificates in `{0}`")]
-    Certificates(String, #[source] rustls::pki_types::pem::Error),
-    #[error("`{0}` contains no certificate")]
-    NoCertificate(String),
+    /// The path of a file with certificates or a private key.
+    #[error("cannot use `{0}`")]
+    Pem(String, #[source] PemFault),
     #[error("cannot use the certificate authorities in `{0}`")]
     Authorities(String, #[source] rustls::Error),
+    #[error("cannot verify certificates with the authorities in `{0}`")]
+    Verifier(String, #[source] rustls::client::VerifierBuilderError),
     #[error("cannot use the certificate authorities of the system")]
     SystemAuthorities(#[source] rustls::Error),
-    #[error("cannot read the private key in `{0}`")]
-    PrivateKey(String, #[source] rustls::pki_types::pem::Error),
     #[error("cannot use the client certificate in `{0}` with its private key")]
     ClientCertificate(String, #[source] rustls::Error),
     #[error("cannot set up the HTTP client")]
@@ -92,7 +108,14 @@ impl Hint for ClientError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::File(error) => error.hint(),
-            _ => None,
+            Self::Pem(_, fault) => fault.hint(),
+            Self::Authorities(..) | Self::Verifier(..) => {
+                Some("set a file that contains only certificates of authorities".into())
+            }
+            Self::SystemAuthorities(_) => {
+                Some("install the package `ca-certificates`, or set `ca_file`".into())
+            }
+            Self::ClientCertificate(..) | Self::Build(_) => None,
         }
     }
 }
@@ -103,8 +126,13 @@ pub enum BodyError {
     /// The limit in bytes.
     #[error("the body is larger than {} bytes", with_separators(*.0))]
     TooLarge(usize),
-    #[error("the body arrives at less than {MIN_BYTES_PER_SECOND} bytes per second")]
-    TooSlow,
+    /// The slowest accepted rate in bytes per second.
+    #[error("the body arrives at less than {} bytes per second", with_separators(*.0))]
+    TooSlow(usize),
+    /// The memory budget has no space for the body. The caller waits for space and repeats the
+    /// request, so that no connection waits.
+    #[error("the body is too large to be read at the same time as others")]
+    Postponed,
     #[error("the body expands to more than {MAX_RATIO} times its compressed size")]
     DecompressionBomb,
     #[error("the connection failed before the end of the body")]
@@ -177,13 +205,25 @@ pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Vec<
 
 /// A memory budget from which a growing body reserves its bytes.
 pub(crate) trait Grow: Send {
-    /// Reserves memory for a body of `bytes` bytes in total, and waits until it is available.
-    fn grow(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
+    /// Reserves memory for a body of `bytes` bytes in total. Never waits, because the time limits
+    /// of the request are running.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`BodyError::Postponed`] if the memory is not available.
+    fn grow(&mut self, bytes: usize) -> Result<(), BodyError>;
+
+    /// The slowest rate in bytes per second at which a body may arrive that has this memory.
+    fn min_bytes_per_second(&self) -> usize {
+        MIN_BYTES_PER_SECOND
+    }
 }
 
 /// No budget; the size limit of the body is the only limit.
 impl Grow for () {
-    async fn grow(&mut self, _: usize) {}
+    fn grow(&mut self, _: usize) -> Result<(), BodyError> {
+        Ok(())
+    }
 }
 
 /// Like [`read_body`], but reserves memory from `budget` before each chunk is stored. Fails in the
@@ -203,12 +243,12 @@ pub(crate) async fn read_growing(
     while let Some(chunk) =
         response.chunk().await.map_err(|error| BodyError::Interrupted(error.without_url()))?
     {
-        rate.count(chunk.len())?;
+        rate.count(chunk.len(), budget.min_bytes_per_second())?;
         let length = body.len().saturating_add(chunk.len());
         if length > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        budget.grow(length).await;
+        budget.grow(length)?;
         body.extend_from_slice(&chunk);
     }
     Ok(body)
@@ -228,14 +268,14 @@ impl Default for ReadRate {
 }
 
 impl ReadRate {
-    fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
+    fn count(&mut self, bytes: usize, min_per_second: usize) -> Result<(), BodyError> {
         self.bytes = self.bytes.saturating_add(bytes);
         if self.window_start.elapsed() < RATE_WINDOW {
             return Ok(());
         }
 
-        if self.bytes < MIN_BYTES_PER_WINDOW {
-            return Err(BodyError::TooSlow);
+        if self.bytes < min_per_second.saturating_mul(RATE_WINDOW_SECONDS) {
+            return Err(BodyError::TooSlow(min_per_second));
         }
         *self = Self::default();
         Ok(())
@@ -263,7 +303,7 @@ pub(crate) fn off_worker<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
 ///
 /// Fails for another encoding, for invalid gzip data, and if the result is too large, absolutely
 /// or in relation to the compressed size.
-pub(crate) async fn inflate(
+pub(crate) fn inflate(
     headers: &HeaderMap,
     body: Vec<u8>,
     limit: usize,
@@ -295,7 +335,7 @@ pub(crate) async fn inflate(
         if read == 0 {
             return Ok(plain);
         }
-        budget.grow(body.len().saturating_add(plain.len())).await;
+        budget.grow(body.len().saturating_add(plain.len()))?;
     }
 }
 
@@ -328,19 +368,19 @@ mod tests {
         let packed = encoder.finish().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("Content-Encoding", "gzip".parse().unwrap());
-        let bomb = inflate(&headers, packed.clone(), 64 << 20, &mut ()).await;
+        let bomb = inflate(&headers, packed.clone(), 64 << 20, &mut ());
         assert!(matches!(bomb, Err(BodyError::DecompressionBomb)));
-        let large = inflate(&headers, packed, 1_000, &mut ()).await;
+        let large = inflate(&headers, packed, 1_000, &mut ());
         assert!(matches!(large, Err(BodyError::TooLarge(1_000))));
 
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(b"a genuine response").unwrap();
         let packed = encoder.finish().unwrap();
-        let plain = inflate(&headers, packed, 1_000, &mut ()).await.unwrap();
+        let plain = inflate(&headers, packed, 1_000, &mut ()).unwrap();
         assert_eq!(plain, b"a genuine response");
 
         headers.insert("Content-Encoding", "br".parse().unwrap());
-        let other = inflate(&headers, vec![], 1_000, &mut ()).await;
+        let other = inflate(&headers, vec![], 1_000, &mut ());
         assert!(matches!(other, Err(BodyError::Encoding(_))));
     }
 
@@ -349,16 +389,18 @@ mod tests {
         let mut rate = ReadRate::default();
         for _ in 0..29 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            rate.count(100).unwrap();
+            rate.count(100, MIN_BYTES_PER_SECOND).unwrap();
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(matches!(rate.count(100), Err(BodyError::TooSlow)));
+        assert!(matches!(rate.count(100, MIN_BYTES_PER_SECOND), Err(BodyError::TooSlow(_))));
 
         let mut rate = ReadRate::default();
         for _ in 0..100 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            rate.count(1_024).unwrap();
+            rate.count(1_024, MIN_BYTES_PER_SECOND).unwrap();
         }
+        tokio::time::advance(RATE_WINDOW).await;
+        assert!(matches!(rate.count(1_024, 32 << 10), Err(BodyError::TooSlow(_))));
     }
 
     #[test]

@@ -4,19 +4,24 @@
 //! Such text can contain characters that control a terminal, hide or reorder other text, or are
 //! markup, a mention or a formula. Code that shows it must not escape it itself: it wraps the text
 //! in a [`ForeignText`], and calls the method of its medium. A medium for operators shows hidden
-//! characters as escapes such as `\u{1b}`, and a document shows U+FFFD in their place. Records in
-//! JSON keep the value of every text. See decision 0065.
+//! characters as escapes such as `\u{1b}`, and a document shows U+FFFD in their place; records in
+//! JSON keep the value of every text. Before anything else, [`SentSecrets`] removes secrets from
+//! the replies of a peer. See decisions 0065 and 0086.
 
 mod characters;
 mod csv;
+mod echo;
+mod echo_patterns;
 mod escape;
 mod markup;
+mod sent_secrets;
 
 use std::borrow::Cow;
 
 pub use self::{
     characters::{is_hidden, is_joiner, replacement},
     escape::push_json_escape,
+    sent_secrets::SentSecrets,
 };
 use crate::text::cut;
 

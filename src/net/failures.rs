@@ -46,6 +46,15 @@ impl UnreachableCause {
         found.map(|(_, cause)| *cause)
     }
 
+    /// The cause as the end of a sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Refused => "the connection was refused",
+            Self::NoRoute => "the server cannot be reached",
+            Self::UnknownName => "the name of the server cannot be resolved",
+        }
+    }
+
     /// What an operator can do about it, as an imperative.
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -105,7 +114,9 @@ fn is_close(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The error and its causes, in order.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |current| cause(*current))
 }
 

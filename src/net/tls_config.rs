@@ -12,13 +12,17 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
 use x509_parser::{
     certificate::X509Certificate, extensions::ParsedExtension, parse_x509_certificate,
 };
 
-use super::ClientError;
+use super::{
+    ClientError,
+    pem::{PemFault, PemFile, in_order},
+};
 use crate::{files, foreign_text::ForeignText};
 
 /// The maximum number of characters of a name of a certificate in a message.
@@ -75,30 +79,79 @@ pub fn tls_config(
 
     let verifier: Arc<dyn ServerCertVerifier> = match ca_file {
         Some(path) => {
-            let invalid = |error| ClientError::Authorities(path.display().to_string(), error);
             let roots = Arc::new(read_authorities(path)?);
-            WebPkiServerVerifier::builder_with_provider(roots, provider)
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
                 .build()
-                .map_err(|error| invalid(rustls::Error::General(error.to_string())))?
+                .map_err(|error| ClientError::Verifier(path.display().to_string(), error))?
         }
         None => Arc::new(
-            rustls_platform_verifier::Verifier::new(provider)
-                .map_err(ClientError::SystemAuthorities)?,
+            rustls_platform_verifier::Verifier::new(Arc::clone(&provider))
+                .map_err(system_authorities_error)?,
         ),
     };
     let verifier = Arc::new(ExplainingVerifier(verifier));
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
 
-    let Some(ClientCertificate { certificate, key }) = client else {
+    let Some(client) = client else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = read_certificates(certificate)?;
-    let pem = files::read_secret(key, MAX_PEM_BYTES)?;
-    let key = PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|error| ClientError::PrivateKey(key.display().to_string(), error))?;
+    let (chain, key) = read_client(client, &provider)?;
+    let name = client.certificate.display().to_string();
     builder
         .with_client_auth_cert(chain, key)
-        .map_err(|error| ClientError::ClientCertificate(certificate.display().to_string(), error))
+        .map_err(|error| ClientError::ClientCertificate(name, error))
+}
+
+/// The error of the library does not state why no file could be read.
+fn system_authorities_error(error: rustls::Error) -> ClientError {
+    match files::require_descriptor() {
+        Err(cause) => cause.into(),
+        Ok(()) => ClientError::SystemAuthorities(error),
+    }
+}
+
+/// Checks the file of the certificate authorities without a connection.
+///
+/// # Errors
+///
+/// Fails as [`tls_config`] does.
+pub fn check_authorities(path: &Path) -> Result<(), ClientError> {
+    read_authorities(path).map(drop)
+}
+
+/// Checks the files of a client certificate without a connection. Returns its position in its file,
+/// counted from 0.
+///
+/// # Errors
+///
+/// Fails as [`tls_config`] does.
+pub fn check_client_certificate(client: ClientCertificate<'_>) -> Result<usize, ClientError> {
+    install_crypto_provider();
+    let builder = ClientConfig::builder();
+    let (chain, _) = read_client(client, builder.crypto_provider())?;
+    let in_file = read_certificates(client.certificate)?;
+    let position = in_file.iter().position(|certificate| Some(certificate) == chain.first());
+    Ok(position.unwrap_or_default())
+}
+
+/// Reads a client certificate with its chain, in the order of TLS, and its private key.
+fn read_client(
+    client: ClientCertificate<'_>,
+    provider: &CryptoProvider,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ClientError> {
+    let ClientCertificate { certificate, key: key_file } = client;
+    let certificates = read_certificates(certificate)?;
+    let pem = files::read_secret(key_file, MAX_PEM_BYTES)?;
+    let invalid = |fault| ClientError::Pem(key_file.display().to_string(), fault);
+    let key = PemFile::parse(pem).and_then(PemFile::require_key).map_err(invalid)?;
+
+    let signing = provider.key_provider.load_private_key(key.clone_key());
+    let signing = signing.map_err(|error| invalid(PemFault::Key(error)))?;
+    // A key of the library always has a public key; that of another provider is not compared.
+    let Some(public_key) = signing.public_key() else { return Ok((certificates, key)) };
+    let chain = in_order(&certificates, &public_key);
+    let mismatch = || invalid(PemFault::Mismatch(certificate.display().to_string()));
+    Ok((chain.ok_or_else(mismatch)?, key))
 }
 
 fn read_authorities(path: &Path) -> Result<RootCertStore, ClientError> {
@@ -113,11 +166,9 @@ fn read_authorities(path: &Path) -> Result<RootCertStore, ClientError> {
 
 /// Reads the certificates of a PEM file. Fails if the file cannot be read or contains none.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let name = path.display().to_string();
     let pem = files::read_limited(path, MAX_PEM_BYTES)?;
-    let read = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let certificates = read.map_err(|error| ClientError::Certificates(name.clone(), error))?;
-    if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
+    let read = PemFile::parse(pem).and_then(PemFile::require_certificates);
+    read.map_err(|fault| ClientError::Pem(path.display().to_string(), fault))
 }
 
 impl ServerCertVerifier for ExplainingVerifier {

@@ -2,12 +2,12 @@
 //! deliverer owns the buffer. A sink appends to it in `encode` and reads it in `deliver`, and never
 //! changes records that are already in it. Start reading at [`Batch::push`].
 
-use std::ops::Range;
+use std::{borrow::Borrow, collections::HashSet, fmt, ops::Range, sync::Arc};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::Progress;
-use crate::model::{EventId, Record};
+use crate::model::{EventId, Kind, Record, TenantId, hex};
 
 /// Records that are sent to a receiver together.
 #[derive(Debug, Default)]
@@ -17,6 +17,17 @@ pub struct Batch {
     truncated: u64,
     progress: Vec<Progress>,
     attachment: Option<Attachment>,
+    origin: BatchOrigin,
+}
+
+/// Where the records of a batch are from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchOrigin {
+    /// The log.
+    #[default]
+    Log,
+    /// Dead letters, which the receiver has rejected before.
+    DeadLetters,
 }
 
 /// A file that is sent together with the records of a batch.
@@ -27,11 +38,24 @@ pub struct Attachment {
     pub content: String,
 }
 
-/// One encoded record of a batch.
+/// The name of the place at a receiver to which a record is sent, such as a topic, an index or a
+/// folder. A clone shares its memory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetName(Arc<str>);
+
+/// One encoded record of a batch, and what its routing depends on.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// The event ID of the record.
     pub event_id: EventId,
+    /// The tenant of the record.
+    pub tenant: TenantId,
+    /// The kind of the record.
+    pub kind: Kind,
+    /// The entry of the tenant's log that the record was derived from.
+    pub seq: u64,
+    /// The place at the receiver; `None` if all records of the sink are sent to the same one.
+    pub target: Option<TargetName>,
     /// The record's index in the batch that it was first added to; parts of that batch keep it.
     pub index: usize,
     /// The record's key is in `start..split` of the buffer and its payload in `split..end`.
@@ -48,9 +72,31 @@ pub(super) fn hash_of_ids(items: &[Item]) -> String {
         context.update(item.event_id.as_bytes());
     }
 
-    let hash = context.finish();
-    let hex: Vec<String> = hash.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
-    hex.concat()
+    hex(&context.finish().as_ref()[..16])
+}
+
+impl TargetName {
+    /// The target with this name.
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as the receiver knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for TargetName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TargetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 impl Batch {
@@ -65,17 +111,36 @@ impl Batch {
         record: &Record<'_>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
     ) -> Result<(), E> {
+        self.push_to(record, None, write)
+    }
+
+    /// Like [`Self::push`], for a record with its own place at the receiver.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of `write`.
+    pub fn push_to<E>(
+        &mut self,
+        record: &Record<'_>,
+        target: Option<&str>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let start = self.bytes.len();
+
         match write(&mut self.bytes) {
             Ok(split) => {
-                let index = self.items.len();
-                self.items.push(Item {
+                let item = Item {
                     event_id: record.event_id,
-                    index,
+                    tenant: record.tenant.id,
+                    kind: record.kind(),
+                    seq: record.snapshot.seq,
+                    target: target.map(|name| self.target(name)),
+                    index: self.items.len(),
                     start,
                     split,
                     end: self.bytes.len(),
-                });
+                };
+                self.items.push(item);
                 Ok(())
             }
             Err(error) => {
@@ -83,6 +148,12 @@ impl Batch {
                 Err(error)
             }
         }
+    }
+
+    /// The target with this name. Adjacent records with the same target share the name.
+    fn target(&self, name: &str) -> TargetName {
+        let last = self.items.last().and_then(|item| item.target.as_ref());
+        last.filter(|last| last.as_str() == name).cloned().unwrap_or_else(|| TargetName::new(name))
     }
 
     /// Counts the last record as truncated.
@@ -111,6 +182,16 @@ impl Batch {
         self.attachment = attachment;
     }
 
+    /// Where the records are from.
+    pub fn origin(&self) -> BatchOrigin {
+        self.origin
+    }
+
+    /// Replaces what [`Self::origin`] returns.
+    pub fn set_origin(&mut self, origin: BatchOrigin) {
+        self.origin = origin;
+    }
+
     /// The number of records that were truncated.
     pub fn truncated(&self) -> u64 {
         self.truncated
@@ -130,7 +211,20 @@ impl Batch {
         let split = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         let (index, end) = (self.items.len(), self.bytes.len());
-        self.items.push(Item { event_id, index, start, split, end });
+        let (tenant, kind, seq, target) = (TenantId::TEST, Kind::Control, 0, None);
+        self.items.push(Item { event_id, tenant, kind, seq, target, index, start, split, end });
+    }
+
+    /// Appends a record of a tenant with its own place at the receiver.
+    #[cfg(test)]
+    pub(crate) fn push_encoded_to(&mut self, tenant: TenantId, target: &str, bytes: &[u8]) {
+        let number = u8::try_from(self.items.len() % 256).unwrap_or_default();
+        let target = self.target(target);
+        self.push_encoded(EventId::from_bytes([number; 20]), bytes);
+        if let Some(item) = self.items.last_mut() {
+            item.tenant = tenant;
+            item.target = Some(target);
+        }
     }
 
     /// The records in the order in which they were added.
@@ -175,6 +269,7 @@ impl Batch {
         self.truncated = 0;
         self.progress.clear();
         self.attachment = None;
+        self.origin = BatchOrigin::Log;
     }
 
     /// A batch with the records in a range of positions.
@@ -194,22 +289,26 @@ impl Batch {
     /// A copy of this batch without the records whose positions `is_omitted` selects.
     #[must_use]
     pub fn without(&self, is_omitted: impl Fn(usize) -> bool) -> Self {
-        let mut part = Self { progress: self.progress.clone(), ..Self::default() };
+        let progress = self.progress.clone();
+        let mut part = Self { progress, origin: self.origin, ..Self::default() };
 
         let items = self.items.iter().enumerate();
         for (_, item) in items.filter(|(position, _)| !is_omitted(*position)) {
             let start = part.bytes.len();
             part.bytes.extend_from_slice(&self.bytes[item.start..item.end]);
             let split = start + (item.split - item.start);
-            part.items.push(Item {
-                event_id: item.event_id,
-                index: item.index,
-                start,
-                split,
-                end: part.bytes.len(),
-            });
+            let end = part.bytes.len();
+            part.items.push(Item { start, split, end, ..item.clone() });
         }
 
+        part
+    }
+
+    /// A copy of this batch without the records, and without the progress, of these tenants.
+    #[must_use]
+    pub fn without_tenants(&self, tenants: &HashSet<TenantId>) -> Self {
+        let mut part = self.without(|position| tenants.contains(&self.items[position].tenant));
+        part.progress.retain(|progress| !tenants.contains(&progress.tenant));
         part
     }
 }

@@ -26,7 +26,10 @@ mod notification;
 #[cfg(feature = "object_store")]
 mod object_store;
 mod otlp;
+mod outgoing_request;
 mod progress;
+mod refusal;
+mod reply;
 mod reply_json;
 mod secret_url;
 mod sentinel;
@@ -36,18 +39,20 @@ mod stdout;
 mod syslog;
 mod template;
 mod web;
+mod whole_rejection;
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-pub use batch::{Attachment, Batch, Item};
+pub use batch::{Attachment, Batch, BatchOrigin, Item, TargetName};
 pub use common_keys::{COMMON_KEYS, INHERITED_KEYS as INHERITED_COMMON_KEYS};
 pub use destination::{Destination, DestinationError, TenantDestinations};
-pub use failure::Failure;
+pub use failure::{Failure, FailurePlace};
 pub use kind::{Guarantee, SinkKind};
 pub use notification::DIGEST;
 pub use progress::{Progress, SentDays};
+pub use refusal::{Refusal, RefusedTarget};
 use secrecy::SecretString;
-pub use shared_keys::INHERITED_KEYS;
+pub use shared_keys::{CLIENT_CERTIFICATE_NAME, CLIENT_KEY_NAME, INHERITED_KEYS};
 
 use crate::{
     error::chain,
@@ -181,10 +186,20 @@ pub trait Plan: Send + Sync + fmt::Debug {
     /// permits without sending a record. The check leaves no record at the receiver. Returns what
     /// was verified, as a sentence without a period.
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
+    /// Checks what can be checked on this host alone, without changing anything: that this process
+    /// may write to the file of the sink.
+    fn check_host(&self) -> Result<(), Failure> {
+        Ok(())
+    }
     /// The longest time that the delivery of a batch can take within the time limits of the sink.
     /// A batch that takes longer is considered stuck.
     fn timeout(&self) -> Duration {
         Duration::from_mins(15)
+    }
+    /// Where the causes of failures are. A sink that writes to a disk of this host is tried again
+    /// sooner, because that costs no other system anything.
+    fn failure_place(&self) -> FailurePlace {
+        FailurePlace::Receiver
     }
     /// A resource that no other sink may use, such as the path of a file.
     fn exclusive_resource(&self) -> Option<String> {

@@ -3,8 +3,8 @@
 //!
 //! A reply must never be parsed without a limit, for example into `serde_json::Value`, because it
 //! can expand to many times its size. Members that are not needed are skipped and not stored; a
-//! nested value that is read later remains text until then (`RawValue`). Start reading at [`list`].
-//! See decision 0068.
+//! nested value that is read later remains text until then (`RawValue`). Every object is read as a
+//! [`ReplyObject`]. Start reading at [`list`]. See decision 0068.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -12,7 +12,7 @@ use std::{cell::Cell, fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    de::{Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
 
@@ -24,6 +24,11 @@ pub(super) struct LimitedText<const MAX: usize>(String);
 
 /// The name of a member of an object that has numbers as names. The longest number has 20 digits.
 pub(super) type MemberName = LimitedText<20>;
+
+/// A JSON object. A type with derived `Deserialize` also accepts an array that contains its members
+/// in order, so that `[]` would be a reply without members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ReplyObject<T>(pub T);
 
 /// Why a part of a reply cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +87,26 @@ impl<const MAX: usize> Visitor<'_> for TextVisitor<MAX> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
         Ok(LimitedText(cut(text, MAX).into_owned()))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ReplyObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = ReplyObject<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(ReplyObject)
     }
 }
 
@@ -217,6 +242,32 @@ mod tests {
             assert_eq!(text.as_str(), expected, "{json}");
         }
         assert!(serde_json::from_str::<LimitedText<3>>("7").is_err());
+    }
+
+    /// Regression: an array was read as an object without members, or with its elements as members.
+    #[test]
+    fn an_array_is_not_an_object() {
+        #[derive(Debug, Deserialize)]
+        struct Reply<'a> {
+            #[serde(borrow)]
+            code: Option<&'a RawValue>,
+        }
+
+        let code = |json: &str| {
+            let reply: Result<ReplyObject<Reply<'_>>, _> = serde_json::from_str(json);
+            reply.map(|ReplyObject(reply)| reply.code.map(|code| code.get().to_owned())).ok()
+        };
+        for (json, expected) in [
+            ("{}", Some(None)),
+            ("{\"other\": [1]}", Some(None)),
+            ("{\"code\": 0}", Some(Some("0".to_owned()))),
+            ("[]", None),
+            ("[0]", None),
+            ("null", None),
+            ("{} x", None),
+        ] {
+            assert_eq!(code(json), expected, "{json}");
+        }
     }
 
     #[test]

@@ -79,6 +79,10 @@ pub(super) const FORMATS: &[&str] = match LINE_FORMATS.split_last() {
 
 const LINE_FORMATS: &[&str] = names!(FormatName);
 
+/// The names of the keys of a client certificate, in every sink.
+pub const CLIENT_CERTIFICATE_NAME: &str = CLIENT_CERTIFICATE.name();
+pub const CLIENT_KEY_NAME: &str = CLIENT_KEY.name();
+
 /// The files for TLS, from [`TLS_KEYS`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct TlsFiles {

@@ -7,7 +7,7 @@ use secure_score_forwarder::clock;
 use serde_json::json;
 
 use crate::support::{
-    Workspace,
+    OTHER, TENANT, Workspace,
     broker::{Broker, broker},
     counts,
     endpoint::{Endpoint, Request, entra_token},
@@ -87,6 +87,65 @@ fn a_missing_topic_parks_the_sink() {
 
     broker().create_topic("nowhere", 1 << 20);
     workspace.run_ok(&["once"]);
+}
+
+/// Regression: a missing topic of one tenant parked the sink for all, and the records for the other
+/// topics were produced again with every attempt.
+#[test]
+fn a_missing_topic_parks_only_its_tenants() {
+    for (mode, exactly_once) in [("exactly", ""), ("atleast", "\nexactly_once = false")] {
+        let topic_of = |tenant: &str| format!("{mode}-{tenant}");
+        broker().create_topic(&topic_of("contoso"), 1 << 20);
+        let mut workspace = Workspace::new();
+        workspace.tenants = vec![("fabrikam", OTHER), ("contoso", TENANT)];
+        workspace.extra = "initial_backfill_days = 2".to_owned();
+        workspace.sink("lake", &(section(&topic_of("{tenant.name}")) + exactly_once));
+        let file = workspace.file_sink("local");
+
+        let received = |tenant: &str| broker().consume(&topic_of(tenant)).len();
+        let expected = |id: &str| {
+            let records = records(&file);
+            records.iter().filter(|record| record["tenant"]["id"] == id).count()
+        };
+        for _ in 0..2 {
+            let run = workspace.run(&["once"]);
+            assert_eq!(run.code, 1, "{}", run.stderr);
+            let message = format!("topic `{mode}-fabrikam` does not exist");
+            assert!(run.stderr.contains(&message), "{}", run.stderr);
+            assert_eq!(received("contoso"), expected(TENANT), "{mode}");
+        }
+
+        broker().create_topic(&topic_of("fabrikam"), 1 << 20);
+        workspace.run_ok(&["once"]);
+        assert_eq!(received("fabrikam"), expected(OTHER), "{mode}");
+        assert_eq!(received("contoso"), expected(TENANT), "{mode}");
+    }
+}
+
+/// A probe adds a partition to a transaction, and a test commits one, while a daemon is running.
+#[test]
+fn tests_use_a_transaction_of_their_own() {
+    broker().create_topic("tested", 1 << 20);
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.sink("lake", &section("tested"));
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the daemon has delivered", || {
+        !records(&file).is_empty() && workspace.is_delivered()
+    });
+
+    let run = workspace.run_ok(&["check", "--online"]);
+    assert!(run.stdout.contains("the brokers support transactions"), "{}", run.stdout);
+    assert_eq!(broker().consume("tested").len(), records(&file).len());
+    let run = workspace.run_ok(&["test-sink", "lake"]);
+    assert!(run.stdout.contains("the cluster committed the transaction"), "{}", run.stdout);
+    assert_eq!(broker().consume("tested").len(), records(&file).len() + 1);
+
+    daemon.signal("TERM");
+    let run = daemon.end();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(!run.stderr.contains("another instance"), "{}", run.stderr);
 }
 
 /// `message.max.bytes` shows that properties take effect: most records are larger.

@@ -1,5 +1,13 @@
 //! The syslog sink, against a real rsyslog and a real syslog-ng.
 
+use std::{
+    io::Read,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
 use crate::support::{
     Workspace, eventually,
     faults::{Fault, FaultyApi},
@@ -359,4 +367,73 @@ fn replays_unread_records_after_a_receiver_crash() {
     let distinct: std::collections::HashSet<&String> = received.iter().collect();
     let missing = ids(&expected).filter(|id| !distinct.contains(&(*id).to_owned())).count();
     assert_eq!(missing, 0);
+}
+
+/// A receiver that reads everything, and closes a connection in good order when it has been idle.
+struct ClosingReceiver {
+    port: u16,
+    received: Arc<Mutex<Vec<u8>>>,
+    /// The number of connections that it has closed.
+    closed: Arc<AtomicUsize>,
+}
+
+impl ClosingReceiver {
+    fn new() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let received = Arc::<Mutex<Vec<u8>>>::default();
+        let closed = Arc::<AtomicUsize>::default();
+
+        let (stored, count) = (Arc::clone(&received), Arc::clone(&closed));
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                stream.set_read_timeout(Some(std::time::Duration::from_millis(700))).unwrap();
+                let mut buffer = vec![0; 64 << 10];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    stored.lock().unwrap().extend_from_slice(&buffer[..length]);
+                }
+                drop(stream);
+                count.fetch_add(1, SeqCst);
+            }
+        });
+        Self { port, received, closed }
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let received = self.received.lock().unwrap();
+        let text = String::from_utf8_lossy(&received).into_owned();
+        let ids = text.split("\"event_id\":\"").skip(1);
+        ids.filter_map(|rest| rest.get(..40)).map(str::to_owned).collect()
+    }
+}
+
+/// Regression: the last confirmed records were sent again, with a warning, after a receiver or a
+/// load balancer had closed an idle connection.
+#[test]
+fn an_idle_connection_that_ends_repeats_nothing() {
+    let receiver = ClosingReceiver::new();
+    let address = format!("tcp://127.0.0.1:{}", receiver.port);
+    let mut workspace = workspace(&format!("address = \"{address}\"\nformat = \"json\""));
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    for (closed, days) in [(1, 3), (2, 5), (3, 7)] {
+        if days > 3 {
+            let days = days.to_string();
+            eventually("the backfill has finished", || {
+                workspace.run(&["backfill", "--days", &days]).code == 0
+            });
+        }
+        eventually("the days are delivered", || {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            text.matches("\"kind\":\"summary\"").count() == days && workspace.is_delivered()
+        });
+        eventually("the idle connection is closed", || receiver.closed.load(SeqCst) == closed);
+    }
+
+    daemon.signal("TERM");
+    let run = daemon.end();
+    assert_eq!(run.code, 0);
+    assert!(!run.stderr.contains("WARN"), "{}", run.stderr);
+    assert_eq!(receiver.ids(), ids(&records(&file)).collect::<Vec<_>>());
 }

@@ -3,22 +3,16 @@
 
 use std::time::Duration;
 
-use super::{
-    json_template::JsonTemplate,
-    service::{open, probe},
-};
+use super::json_template::JsonTemplate;
 use crate::{
     error::Explanation,
-    format::FormatName,
-    model::Kind,
     settings::{
         ExampleSection, Key, OneOf, Secret, Section, TEXT, Text, Timespan, checked_secret, choices,
         duration, keys, one_of, optional, required,
     },
     sink::{
-        BoxFuture, Context, Failure, History, Limits, Plan, Sink,
         common_keys::CHANGES,
-        notification::{DIGEST_KEYS, Mode, RECORDS},
+        notification::{DIGEST_KEYS, Mode},
         shared_keys::{TLS_KEYS, TlsFiles},
         web::{HttpReceiverOptions, ReceiverUrl, check_secret_url},
     },
@@ -102,10 +96,6 @@ choices! {
 const MAX_INTERVAL: Duration = Duration::from_hours(24);
 /// The maximum number of parts of a message, so that a message remains readable.
 pub(super) const MAX_PARTS: usize = 20;
-/// The maximum number of records in a message. Many records can share a part.
-const RECORDS_PER_MESSAGE: usize = 1_000;
-/// The maximum number of records in a batch for a template, each of which is one request.
-const REQUESTS_PER_BATCH: usize = 50;
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -130,20 +120,20 @@ pub(super) enum Service {
 }
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<ChatPlan> {
     let mode = Mode::read(section);
     let url = section.get(&URL).map(ReceiverUrl::Secret);
     let service = read_service(section, mode);
     let web = HttpReceiverOptions { tls: TlsFiles::read(section), gzip: false };
 
     let service = service?;
-    Some(Box::new(ChatPlan {
+    Some(ChatPlan {
         interval: section.get(&INTERVAL).unwrap_or(service.interval()),
         service,
         url: url?,
         mode,
         web,
-    }))
+    })
 }
 
 fn read_service(section: &Section<'_>, mode: Mode) -> Option<Service> {
@@ -193,60 +183,10 @@ impl Service {
     }
 }
 
-impl Plan for ChatPlan {
-    /// Messages have no format. This one is used only to estimate sizes.
-    fn format(&self) -> FormatName {
-        FormatName::Json
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        match self.service {
-            Service::Teams => "the workflow accepted the message",
-            Service::Slack => "Slack returned a success status",
-            Service::Template(_) => "the endpoint returned a success status",
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        let records = match self.service {
-            Service::Teams | Service::Slack => RECORDS_PER_MESSAGE,
-            Service::Template(_) => REQUESTS_PER_BATCH,
-        };
-        self.mode.limits(Limits { records, bytes: 1 << 20, in_flight: 1 })
-    }
-
-    fn default_records(&self) -> &'static [Kind] {
-        RECORDS
-    }
-
-    fn history(&self) -> History {
-        History::Skipped
-    }
-
-    fn required_labels(&self) -> Vec<String> {
-        match &self.service {
-            Service::Template(template) => template.labels(),
-            Service::Teams | Service::Slack => Vec::new(),
-        }
-    }
-
-    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::with_section;
+    use crate::{settings::with_section, sink::Plan};
 
     /// The faults of a section, without its required `url`.
     fn faults(keys: &str) -> Vec<String> {

@@ -1,24 +1,23 @@
-//! Sends messages as POST requests, at most one per interval. Only a status from 200 to 299 is an
-//! acknowledgement. The URL is a secret and never appears in a message. Start reading at [`open`].
+//! Sends messages as POST requests, at most one per interval. What acknowledges a message depends
+//! on the service; `response` interprets the replies. The URL is a secret and never appears in a
+//! message. Start reading at [`open`].
 
 use tokio::time::Instant;
 
 use super::{
     config::{ChatPlan, MAX_PARTS, Service},
     json_template::JsonTemplate,
-    slack, teams,
+    response, slack, teams,
 };
 use crate::{
     model::Record,
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink,
         notification::{self, Message, Mode},
-        web::HttpResponse,
+        reply::MAX_MESSAGE_BYTES,
+        web::send,
     },
 };
-
-/// Only the beginning of a response is used, in error messages.
-const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
 struct Chat {
     plan: ChatPlan,
@@ -46,14 +45,12 @@ pub(super) fn open(plan: &ChatPlan, context: &Context) -> Result<Box<dyn Sink>, 
 /// 404, 405 or 501 is not a failure, because a webhook need not implement HEAD. A status of 401,
 /// 407, 410 or any other 5xx is a failure.
 pub(super) async fn probe(plan: &ChatPlan) -> Result<String, Failure> {
-    let url = plan.url.get()?;
-    let request = plan.web.client()?.head(url.clone());
-    let mut response = plan.web.send(request).await?;
-    plan.url.redact(&url, &mut response);
-
     let name = plan.service.name();
+    let request = plan.url.get()?.head(&plan.web.client()?);
+    let response = send(request, name).await?;
+
     match response.status {
-        401 | 407 | 410 | 500 | 502..=599 => Err(failure(name, &response)),
+        401 | 407 | 410 | 500 | 502..=599 => Err(response::failure(&response)),
         status => Ok(format!("{name} returned HTTP {status} for a HEAD request")),
     }
 }
@@ -114,10 +111,11 @@ impl Chat {
         let url = self.plan.url.get()?;
         self.wait_for_interval().await;
 
-        let request = self.client.post(url.clone()).header("Content-Type", "application/json");
-        let mut response = self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
-        self.plan.url.redact(&url, &mut response);
-        interpret(&self.plan, &response)
+        let request = url.post(&self.client);
+        let request = request.map(|request| request.header("Content-Type", "application/json"));
+        let name = self.plan.service.name();
+        let response = self.plan.web.post(request, body, name, MAX_MESSAGE_BYTES).await?;
+        response::read(&response, &self.plan.service, self.plan.mode)
     }
 
     /// Waits until the next request may be sent. The intervals are counted from the beginning of a
@@ -159,47 +157,13 @@ fn digest_body(template: &JsonTemplate, message: &Message) -> Result<Vec<u8>, Fa
     template.of_digest(message).map_err(Failure::misconfigured)
 }
 
-/// Interprets a response. If the body of single messages is rejected as invalid, the batch is
-/// halved until one record remains, because the response does not identify the invalid record. A
-/// digest has no record that could be invalid.
-fn interpret(plan: &ChatPlan, response: &HttpResponse) -> Result<(), Failure> {
-    match (response.status, plan.mode) {
-        (200..=299, _) => Ok(()),
-        (400 | 413 | 422, Mode::Messages) => Err(Failure::TooLarge {
-            reason: response.outcome(plan.service.name()),
-            arrived: Vec::new(),
-        }),
-        (400 | 413 | 422, Mode::Digest) => {
-            Err(Failure::misconfigured(response.outcome(plan.service.name())))
-        }
-        _ => Err(failure(plan.service.name(), response)),
-    }
-}
-
-/// The failure for any other status. A webhook that does not exist, or that was revoked, needs a
-/// new URL.
-fn failure(name: &str, response: &HttpResponse) -> Failure {
-    match response.failure(name) {
-        Failure::Misconfigured { reason, hint: None }
-            if matches!(response.status, 401 | 403 | 404 | 410) =>
-        {
-            let hint = "create a new webhook, and store its URL in the secret of `url`";
-            Failure::Misconfigured { reason, hint: Some(hint.into()) }
-        }
-        failure => failure,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use reqwest::header::{HeaderMap, HeaderValue};
-
     use super::*;
     use crate::{
         conditions::tests::fleet::TENANTS,
-        error::Hint,
         model::EventId,
         net,
         settings::SecretRef,
@@ -287,35 +251,6 @@ mod tests {
                 assert!(text.matches("\"id\":").count() <= MAX_PARTS, "{text}");
                 assert!(text.contains("rejected record"), "{text}");
             }
-        }
-    }
-
-    #[test]
-    fn a_status_decides_what_happens_to_a_batch() {
-        let outcome = |status: u16, mode: Mode| {
-            let mut headers = HeaderMap::new();
-            headers.insert("Retry-After", HeaderValue::from_static("17"));
-            let response = HttpResponse { status, headers, body: Ok(b"invalid_blocks".to_vec()) };
-            interpret(&plan(Service::Slack, mode), &response)
-        };
-
-        for status in [200, 202, 204] {
-            assert!(outcome(status, Mode::Messages).is_ok(), "{status}");
-        }
-        for status in [400, 413, 422] {
-            let failure = outcome(status, Mode::Messages).unwrap_err();
-            assert!(matches!(failure, Failure::TooLarge { .. }), "{status}");
-            let failure = outcome(status, Mode::Digest).unwrap_err();
-            assert!(matches!(failure, Failure::Misconfigured { .. }), "{status}");
-        }
-        for status in [401, 403, 404, 410] {
-            let failure = outcome(status, Mode::Messages).unwrap_err();
-            assert!(failure.hint().unwrap().contains("create a new webhook"), "{status}");
-        }
-        for status in [429, 500, 503] {
-            let failure = outcome(status, Mode::Digest).unwrap_err();
-            let after = Some(Duration::from_secs(17));
-            assert!(matches!(failure, Failure::Retry { after: a, .. } if a == after), "{status}");
         }
     }
 

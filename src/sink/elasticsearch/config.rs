@@ -1,7 +1,6 @@
 //! The configuration of a sink with `type = "elasticsearch"`. Reading a section opens no connection
 //! and reads no secret; faults are added to the section.
 
-use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
@@ -9,7 +8,7 @@ use crate::{
         Size, TEXT, Text, defaulted, keys, one_of, optional, required, size,
     },
     sink::{
-        BoxFuture, Context, Destination, Failure, Limits, Plan, Sink,
+        Destination,
         destination::NameRule,
         shared_keys::{GZIP_KEYS, TLS_KEYS},
         web::{HttpReceiverOptions, read_url},
@@ -98,7 +97,8 @@ pub(super) struct ElasticPlan {
     pub login: Login,
     /// How the cluster is reached.
     pub web: HttpReceiverOptions,
-    batch_bytes: usize,
+    /// The size of the records of a request, before compression.
+    pub batch_bytes: usize,
 }
 
 /// How requests are authenticated.
@@ -113,7 +113,7 @@ pub(super) enum Login {
 }
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<ElasticPlan> {
     let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
     let index = Destination::read(section, &INDEX, INDEX_NAME);
     let (user, password) = (section.get(&USERNAME), section.get(&PASSWORD));
@@ -131,45 +131,21 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     };
 
     let mut url = url?;
+    // The URL of the cluster, with or without the path of the bulk API.
     if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push("_bulk");
+        path.pop_if_empty();
     }
-    Some(Box::new(ElasticPlan {
+    if !url.path().ends_with("/_bulk")
+        && let Ok(mut path) = url.path_segments_mut()
+    {
+        path.push("_bulk");
+    }
+    Some(ElasticPlan {
         url,
         index: index?,
         format: section.get(&FORMAT),
         login,
         web: HttpReceiverOptions::read(section),
         batch_bytes: section.get(&BATCH_SIZE),
-    }))
-}
-
-impl Plan for ElasticPlan {
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        "the cluster stored the document"
-    }
-
-    fn limits(&self) -> Limits {
-        Limits { records: 2_000, bytes: self.batch_bytes, in_flight: 1 }
-    }
-
-    fn destination(&self) -> Option<&Destination> {
-        Some(&self.index)
-    }
-
-    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self, context))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
-    }
+    })
 }

@@ -14,9 +14,11 @@ mod config;
 mod response;
 mod service;
 
-pub(super) use config::{EXAMPLES, KEYS, read};
+use config::ElasticPlan;
+pub(super) use config::{EXAMPLES, KEYS};
 
-use super::Guarantee;
+use super::{BoxFuture, Context, Destination, Failure, Guarantee, Limits, Plan, Sink};
+use crate::{format::FormatName, settings::Section};
 
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
@@ -25,3 +27,38 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     may_be_lost: "nothing",
     may_be_repeated: "nothing within one backing index; one batch after a rollover",
 }];
+
+/// Reads a section. Returns `None` if it is not valid.
+pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    Some(Box::new(config::read(section)?))
+}
+
+impl Plan for ElasticPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn acknowledgement(&self) -> &'static str {
+        "the cluster stored the document"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records: 2_000, bytes: self.batch_bytes, in_flight: 1 }
+    }
+
+    fn destination(&self) -> Option<&Destination> {
+        Some(&self.index)
+    }
+
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(service::probe(self, context))
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(service::open(self, context)))
+    }
+}

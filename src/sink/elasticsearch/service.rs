@@ -16,9 +16,12 @@ use crate::{
     net,
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
-        web::secret_header,
+        web::{secret_header, send},
     },
 };
+
+/// The name of the server in messages.
+const CLUSTER: &str = "the cluster";
 
 /// An item of a response is a few hundred bytes long, and a batch has up to 2,000 records.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
@@ -45,14 +48,18 @@ pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink
 pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<String, Failure> {
     let request = Elastic::new(plan, context)?.request()?;
     // Some proxies reject a POST request without a length.
-    let response = plan.web.send(request.header("Content-Length", "0")).await?;
+    let response = send(request.header("Content-Length", "0"), CLUSTER).await?;
 
     // A proxy may also reject the request, but its response does not contain an error type.
-    let is_from_cluster = || response.body.as_deref().is_ok_and(response::is_error_of_cluster);
-    if response.status == 200 || response.status == 400 && is_from_cluster() {
+    let is_accepted = match response.status {
+        200 => response::read(&response, &[]).is_ok(),
+        400 => response::is_error_of_cluster(&response),
+        _ => false,
+    };
+    if is_accepted {
         return Ok("the cluster accepts bulk requests".to_owned());
     }
-    Err(response.failure("the cluster"))
+    Err(response.failure())
 }
 
 impl Sink for Elastic {
@@ -64,7 +71,8 @@ impl Sink for Elastic {
 
         self.document.clear();
         self.formatter.write(record, &mut self.document);
-        batch.push(record, |out| {
+        let target = Some(index.as_str()).filter(|_| self.plan.index.fixed().is_none());
+        batch.push_to(record, target, |out| {
             let start = out.len();
             out.extend_from_slice(b"{\"create\":{\"_index\":\"");
             out.extend_from_slice(index.as_bytes());
@@ -89,13 +97,13 @@ impl Sink for Elastic {
         Box::pin(async move {
             let request = self.request()?;
             let body = batch.bytes().to_vec();
-            let response = self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
+            let web = &self.plan.web;
+            let response = web.post(request, body, CLUSTER, MAX_RESPONSE_BYTES).await?;
             if response.status != 200 {
-                return Err(response.failure("the cluster"));
+                return Err(response.failure());
             }
-            let body = response.content("the cluster")?;
-            let read = net::off_worker(body.len(), || response::read(body, batch.len()));
-            read.map(|()| Acknowledgement::received())
+            let read = || response::read(&response, batch.items());
+            net::off_worker(response.body.len(), read).map(|()| Acknowledgement::received())
         })
     }
 }

@@ -5,19 +5,15 @@ use std::path::PathBuf;
 
 use lettre::message::Mailbox;
 
-use super::service::{open, probe};
 use crate::{
-    format::FormatName,
-    model::Kind,
-    net::CredentialChannel,
+    net::{CredentialChannel, HostPort},
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, OneOf, SECRET, Secret, SecretRef,
         Section, TEXT, TEXTS, Text, Texts, choices, defaulted, keys, one_of, optional, required,
     },
     sink::{
-        BoxFuture, Context, Failure, History, Limits, Plan, Sink,
         address::has_no_user,
-        notification::{DIGEST_KEYS, Mode, RECORDS},
+        notification::{DIGEST_KEYS, Mode},
         shared_keys::{AUTHORITY_KEYS, CA_FILE, SERVER_NAME, SERVER_NAME_KEYS},
     },
 };
@@ -89,8 +85,6 @@ choices! {
 
 /// The maximum number of parts of a message.
 pub(super) const MAX_PARTS: usize = 100;
-/// The maximum number of records in a message. Many records can share a part.
-const RECORDS_PER_MESSAGE: usize = 1_000;
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -121,7 +115,7 @@ pub(super) struct Server {
 }
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<EmailPlan> {
     let mode = Mode::read(section);
     let encryption = section.get(&TLS);
     let server = read_server(section, encryption);
@@ -138,7 +132,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
 
     let server = server?;
     let server_name = section.get(&SERVER_NAME).unwrap_or(&server.host).to_owned();
-    Some(Box::new(EmailPlan {
+    Some(EmailPlan {
         server,
         encryption,
         server_name,
@@ -148,7 +142,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         credentials,
         mode,
         attach_report: section.get(&ATTACH_REPORT),
-    }))
+    })
 }
 
 fn read_server(section: &Section<'_>, encryption: Encryption) -> Option<Server> {
@@ -157,7 +151,9 @@ fn read_server(section: &Section<'_>, encryption: Encryption) -> Option<Server> 
         return None;
     }
     let Some(server) = Server::parse(text, encryption) else {
-        section.fault(&SERVER, "`server` must be HOST or HOST:PORT");
+        let cause = HostPort::parse(text).err().map(|fault| format!(": {fault}"));
+        let cause = cause.unwrap_or_default();
+        section.fault(&SERVER, format!("`server` must be HOST or HOST:PORT{cause}"));
         return None;
     };
     // The password, but also the messages, would be readable on the network.
@@ -233,45 +229,6 @@ impl Server {
     pub(super) fn address(&self) -> String {
         let Self { host, port } = self;
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-    }
-}
-
-impl Plan for EmailPlan {
-    /// Messages have no format. This one is used only to estimate sizes.
-    fn format(&self) -> FormatName {
-        FormatName::Json
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        "the mail server accepted the message"
-    }
-
-    fn limits(&self) -> Limits {
-        self.mode.limits(Limits { records: RECORDS_PER_MESSAGE, bytes: 1 << 20, in_flight: 1 })
-    }
-
-    fn default_records(&self) -> &'static [Kind] {
-        RECORDS
-    }
-
-    fn history(&self) -> History {
-        History::Skipped
-    }
-
-    fn attaches_report(&self) -> bool {
-        self.mode == Mode::Digest && self.attach_report
-    }
-
-    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self, context))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
     }
 }
 

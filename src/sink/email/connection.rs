@@ -1,7 +1,8 @@
 //! The connection to a mail server: TCP, STARTTLS, TLS, and the commands and replies of SMTP.
 //!
-//! The size of a reply is limited, and its texts are untrusted. Start reading at [`connect`]; the
-//! session in `session` sends the commands.
+//! The size of a reply is limited, and its texts are untrusted. The secrets of the connection are
+//! removed from every reply; see decision 0086. Start reading at [`connect`]; the session in
+//! `session` sends the commands.
 
 use std::io;
 
@@ -14,8 +15,8 @@ use tokio_rustls::client::TlsStream;
 
 use super::config::{EmailPlan, Encryption};
 use crate::{
-    foreign_text::ForeignText,
-    net::{self, ByteStream, TlsSettings},
+    foreign_text::{ForeignText, SentSecrets},
+    net::{self, ByteStream, TlsFault, TlsSettings},
     sink::Failure,
 };
 
@@ -28,7 +29,11 @@ const MAX_MESSAGE_CHARS: usize = 300;
 const NOT_GREETED: &str = "the mail server rejected the connection";
 
 /// A connection on which commands can be sent.
-pub(super) struct SmtpConnection(Box<dyn ByteStream>);
+pub(super) struct SmtpConnection {
+    stream: Box<dyn ByteStream>,
+    /// What this client sends and the server may repeat in a message.
+    secrets: SentSecrets,
+}
 
 /// A reply of the mail server (RFC 5321, section 4.2).
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +73,9 @@ pub(super) async fn connect(
         }
         Encryption::Implicit => {
             let mut connection = SmtpConnection::over(handshake(plan, tcp).await?);
-            greeting(&mut connection.0).await?.require(ExpectedReply::Completion, NOT_GREETED)?;
+            greeting(&mut connection.stream)
+                .await?
+                .require(ExpectedReply::Completion, NOT_GREETED)?;
             connection
         }
         Encryption::StartTls => {
@@ -95,7 +102,8 @@ async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStre
 /// Requests TLS after the greeting (RFC 3207). Only the handshake may follow: if the server, or an
 /// attacker on the network, sends anything else in clear text, the handshake fails.
 async fn request_tls(stream: &mut impl ByteStream, hello: &str) -> Result<(), Failure> {
-    let extensions = exchange(stream, &format!("EHLO {hello}")).await?;
+    let secrets = SentSecrets::default();
+    let extensions = exchange(stream, &format!("EHLO {hello}"), &secrets).await?;
     let is_offered = extensions.lines.iter().any(|line| line.eq_ignore_ascii_case("STARTTLS"));
     if !is_offered {
         let hint =
@@ -106,7 +114,7 @@ async fn request_tls(stream: &mut impl ByteStream, hello: &str) -> Result<(), Fa
         });
     }
 
-    let reply = exchange(stream, "STARTTLS").await?;
+    let reply = exchange(stream, "STARTTLS", &secrets).await?;
     let what = "the mail server rejected STARTTLS";
     reply.require(ExpectedReply::Completion, what).map(drop)
 }
@@ -124,7 +132,7 @@ async fn plain_greeting(plan: &EmailPlan, stream: &mut TcpStream) -> Result<(), 
 
 /// Reads the first reply of a server. A server that expects TLS sends none.
 async fn greeting(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
-    match timeout(net::READ_TIMEOUT, read_reply(stream)).await {
+    match timeout(net::READ_TIMEOUT, read_reply(stream, &SentSecrets::default())).await {
         Ok(reply) => reply,
         Err(_) => Err(Failure::Retry {
             reason: "the mail server did not send a greeting".to_owned(),
@@ -134,9 +142,13 @@ async fn greeting(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
     }
 }
 
-async fn exchange(stream: &mut impl ByteStream, command: &str) -> Result<Reply, Failure> {
+async fn exchange(
+    stream: &mut impl ByteStream,
+    command: &str,
+    secrets: &SentSecrets,
+) -> Result<Reply, Failure> {
     write(stream, format!("{command}\r\n").as_bytes()).await?;
-    read_reply(stream).await
+    read_reply(stream, secrets).await
 }
 
 async fn write(stream: &mut impl ByteStream, bytes: &[u8]) -> Result<(), Failure> {
@@ -147,9 +159,9 @@ async fn write(stream: &mut impl ByteStream, bytes: &[u8]) -> Result<(), Failure
     written.await.map_err(|error| lost(&error))
 }
 
-/// Reads a reply, which may have several lines. Reads single bytes, because the bytes after the
-/// reply to STARTTLS belong to TLS.
-async fn read_reply(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
+/// Reads a reply, which may have several lines, and removes the secrets. Reads single bytes,
+/// because the bytes after the reply to STARTTLS belong to TLS.
+async fn read_reply(stream: &mut impl ByteStream, secrets: &SentSecrets) -> Result<Reply, Failure> {
     let mut bytes = Vec::new();
     while !is_complete(&bytes) {
         if bytes.len() == MAX_REPLY_BYTES {
@@ -159,7 +171,7 @@ async fn read_reply(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
         }
         bytes.push(stream.read_u8().await.map_err(|error| lost(&error))?);
     }
-    Reply::parse(&String::from_utf8_lossy(&bytes))
+    Reply::parse(&String::from_utf8_lossy(&bytes), secrets)
 }
 
 /// Whether the last line is complete: a `-` after the code continues the reply.
@@ -169,25 +181,37 @@ fn is_complete(reply: &[u8]) -> bool {
     last.get(3) != Some(&b'-')
 }
 
+/// The failure of a connection that ended. With TLS 1.3, a server rejects the client certificate
+/// only after the handshake.
 fn lost(error: &io::Error) -> Failure {
-    Failure::retry(format!("the connection to the mail server was lost: {error}"))
+    match TlsFault::of(error) {
+        Some(fault) => {
+            Failure::tls_without_client_certificate("TLS with the mail server failed", &fault)
+        }
+        None => Failure::retry(format!("the connection to the mail server was lost: {error}")),
+    }
 }
 
 impl SmtpConnection {
     pub(super) fn over(stream: impl ByteStream + 'static) -> Self {
-        Self(Box::new(stream))
+        Self { stream: Box::new(stream), secrets: SentSecrets::default() }
+    }
+
+    /// Adds a secret that a later command contains.
+    pub(super) fn protect(&mut self, secret: &str) {
+        self.secrets.add(secret);
     }
 
     /// Sends a command, without its line break, and reads the reply.
     pub(super) async fn command(&mut self, command: &str) -> Result<Reply, Failure> {
-        exchange(&mut self.0, command).await
+        exchange(&mut self.stream, command, &self.secrets).await
     }
 
     /// Sends the bytes of a message and its end, and reads the reply. The lines of the message end
     /// in CRLF.
     pub(super) async fn message(&mut self, message: &[u8]) -> Result<Reply, Failure> {
-        write(&mut self.0, &transparent(message)).await?;
-        read_reply(&mut self.0).await
+        write(&mut self.stream, &transparent(message)).await?;
+        read_reply(&mut self.stream, &self.secrets).await
     }
 
     /// Introduces this host, and returns the extensions of the server.
@@ -215,15 +239,16 @@ fn transparent(message: &[u8]) -> Vec<u8> {
 }
 
 impl Reply {
-    /// Parses complete lines. Fails if the last one does not begin with a code.
-    fn parse(text: &str) -> Result<Self, Failure> {
+    /// Parses complete lines, and removes the secrets from their texts. Fails if the last line does
+    /// not begin with a code.
+    fn parse(text: &str, secrets: &SentSecrets) -> Result<Self, Failure> {
         let code = text.lines().next_back().and_then(|line| line.get(..3)?.parse().ok());
-        let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim().to_owned());
+        let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim());
         let Some(code @ 200..=599) = code else {
-            let text = ForeignText::new(text).for_message(MAX_MESSAGE_CHARS);
+            let text = ForeignText::new(&secrets.redact(text)).for_message(MAX_MESSAGE_CHARS);
             return Err(Failure::retry(format!("the mail server sent an invalid reply: {text}")));
         };
-        Ok(Self { code, lines: lines.collect() })
+        Ok(Self { code, lines: lines.map(|line| secrets.redact(line).into_owned()).collect() })
     }
 
     /// The reply if it is the expected one. Otherwise fails as [`Self::failure`] does.
@@ -262,6 +287,11 @@ mod tests {
     use tokio::io::DuplexStream;
 
     use super::*;
+    use crate::error::Hint;
+
+    fn parse(text: &str) -> Result<Reply, Failure> {
+        Reply::parse(text, &SentSecrets::default())
+    }
 
     /// A client, and the server's end with this text already sent.
     async fn server(text: &str) -> (DuplexStream, DuplexStream) {
@@ -273,12 +303,12 @@ mod tests {
     #[tokio::test]
     async fn reads_replies_of_several_lines_and_no_more() {
         let (mut client, server) = server("220-one\r\n220-two\r\n220 three\r\n\x16rest").await;
-        let reply = read_reply(&mut client).await.unwrap();
+        let reply = read_reply(&mut client, &SentSecrets::default()).await.unwrap();
         assert_eq!((reply.code, reply.lines.join(",").as_str()), (220, "one,two,three"));
         assert_eq!(client.read_u8().await.unwrap(), 0x16);
 
         drop(server);
-        let failure = read_reply(&mut client).await.unwrap_err();
+        let failure = read_reply(&mut client, &SentSecrets::default()).await.unwrap_err();
         assert!(
             failure.to_string().contains("connection to the mail server was lost"),
             "{failure}"
@@ -288,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn the_size_of_a_reply_is_limited() {
         let (mut client, _server) = server(&"x".repeat(20 << 10)).await;
-        let failure = read_reply(&mut client).await.unwrap_err();
+        let failure = read_reply(&mut client, &SentSecrets::default()).await.unwrap_err();
         assert_eq!(failure.to_string(), "the mail server sent a reply of more than 16 KiB");
     }
 
@@ -322,13 +352,13 @@ mod tests {
             "2é0 x\n",
             "250 fine\nno code\n",
         ] {
-            assert!(Reply::parse(text).is_err(), "{text:?}");
+            assert!(parse(text).is_err(), "{text:?}");
         }
-        let reply = Reply::parse("550-5.1.1 no\r\n550 \u{1b}[31msuch user\r\n").unwrap();
+        let reply = parse("550-5.1.1 no\r\n550 \u{1b}[31msuch user\r\n").unwrap();
         let failure = reply.failure("cannot send to `a@b`");
         assert_eq!(failure.to_string(), "cannot send to `a@b`: 550 5.1.1 no \u{fffd}[31msuch user");
         assert!(matches!(failure, Failure::Misconfigured { .. }));
-        assert!(matches!(Reply::parse("450 later\n").unwrap().failure("x"), Failure::Retry { .. }));
+        assert!(matches!(parse("450 later\n").unwrap().failure("x"), Failure::Retry { .. }));
     }
 
     /// Regression: any reply below 400 was a success, such as 354 after a message.
@@ -354,10 +384,37 @@ mod tests {
             }
         }
 
-        let reply = Reply::parse("354 continue\n").unwrap();
+        let reply = parse("354 continue\n").unwrap();
         let failure = reply.require(Completion, "x").unwrap_err();
         assert_eq!(failure.to_string(), "x: unexpected reply 354 continue");
         assert!(matches!(failure, Failure::Retry { .. }));
+    }
+
+    /// Regression: a server that repeated the password wrote it to the log.
+    #[tokio::test]
+    async fn replies_never_contain_the_password() {
+        let (client, _server) =
+            server("535 wrong: canary+pass\r\n535 x Y2FuYXJ5K3Bhc3M=\r\n").await;
+        let mut connection = SmtpConnection::over(client);
+        connection.protect("canary+pass");
+        for expected in ["x: 535 wrong: [redacted]", "x: 535 x [redacted]"] {
+            let reply = connection.command("AUTH PLAIN").await.unwrap();
+            assert_eq!(reply.failure("x").to_string().trim_end_matches("M="), expected);
+        }
+    }
+
+    /// Regression: an alert after the handshake was a lost connection, without a hint.
+    #[test]
+    fn alerts_after_the_handshake_name_the_cause() {
+        let required = rustls::AlertDescription::CertificateRequired;
+        let error = io::Error::other(rustls::Error::AlertReceived(required));
+        let failure = lost(&error);
+        assert!(matches!(&failure, Failure::Misconfigured { hint: Some(_), .. }), "{failure}");
+        assert!(failure.to_string().contains("requires a client certificate"), "{failure}");
+        assert!(failure.hint().unwrap().contains("requires no client certificate"), "{failure}");
+
+        let ended = lost(&io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(matches!(&ended, Failure::Retry { .. }), "{ended}");
     }
 
     #[test]
@@ -375,7 +432,7 @@ mod tests {
         #[test]
         fn no_reply_causes_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = is_complete(&bytes);
-            let _ = Reply::parse(&String::from_utf8_lossy(&bytes));
+            let _ = parse(&String::from_utf8_lossy(&bytes));
         }
     }
 }

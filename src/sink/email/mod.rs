@@ -14,9 +14,14 @@ mod html;
 mod service;
 mod session;
 
-pub(super) use config::{EXAMPLES, KEYS, read};
+use config::EmailPlan;
+pub(super) use config::{EXAMPLES, KEYS};
 
-use super::Guarantee;
+use super::{
+    BoxFuture, Context, Failure, Guarantee, History, Limits, Plan, Sink,
+    notification::{Mode, RECORDS},
+};
+use crate::{format::FormatName, model::Kind, settings::Section};
 
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
@@ -25,3 +30,50 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     may_be_lost: "messages that a later mail server rejects or discards",
     may_be_repeated: "one message, with the same `Message-ID` if its records are the same",
 }];
+
+/// The maximum number of records in a message. Many records can share a part.
+const RECORDS_PER_MESSAGE: usize = 1_000;
+
+/// Reads a section. Returns `None` if it is not valid.
+pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    Some(Box::new(config::read(section)?))
+}
+
+impl Plan for EmailPlan {
+    /// Messages have no format. This one is used only to estimate sizes.
+    fn format(&self) -> FormatName {
+        FormatName::Json
+    }
+
+    fn acknowledgement(&self) -> &'static str {
+        "the mail server accepted the message"
+    }
+
+    fn limits(&self) -> Limits {
+        self.mode.limits(Limits { records: RECORDS_PER_MESSAGE, bytes: 1 << 20, in_flight: 1 })
+    }
+
+    fn default_records(&self) -> &'static [Kind] {
+        RECORDS
+    }
+
+    fn history(&self) -> History {
+        History::Skipped
+    }
+
+    fn attaches_report(&self) -> bool {
+        self.mode == Mode::Digest && self.attach_report
+    }
+
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(service::probe(self, context))
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(service::open(self, context)))
+    }
+}

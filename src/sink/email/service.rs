@@ -114,8 +114,9 @@ impl Email {
         attachment: Option<&Attachment>,
     ) -> Result<(), Failure> {
         let metadata = MailMetadata { id, time: clock::now(), host: &self.host, attachment };
-        let mail = compose(&self.plan, message, &metadata)
-            .map_err(|error| Failure::misconfigured(chain(&error)))?;
+        let mail = compose(&self.plan, message, &metadata).map_err(|error| {
+            Failure::misconfigured(format!("cannot compose the email: {}", chain(&error)))
+        })?;
 
         let session = in_time(async {
             let mut session = SmtpSession::open(&self.plan, &self.host).await?;

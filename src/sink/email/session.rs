@@ -33,6 +33,7 @@ impl SmtpSession {
         let mut session = Self(connection);
         if let Some((user, password)) = &plan.credentials {
             let password = password.read().map_err(|error| Failure::misconfigured_by(&error))?;
+            session.0.protect(password.expose_secret());
             session.authenticate(user, &password, &extensions).await?;
         }
         Ok(session)

@@ -22,19 +22,19 @@ use self::{
     rotation::Rotation,
 };
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, Limits, Plan,
-    Receipt, Sink, chain, formatter,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, FailurePlace, Guarantee,
+    Limits, Plan, Receipt, Sink, chain, formatter,
     shared_keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
 };
 use crate::{
     clock,
-    error::Hint,
-    files::FileError,
+    error::{Explanation, Hint},
+    files::{FileError, HostFault},
     format::{FormatName, Formatter},
     model::{Day, Record},
     settings::{
         ExampleSection, FLAG, Flag, Integer, Key, KeyWithDefault, Section, Size, TEXT, Text,
-        defaulted, integer, keys, optional, required, size,
+        defaulted, integer, keys, optional, require_absolute, required, size,
     },
 };
 
@@ -140,9 +140,8 @@ impl Mark {
 /// Reads a section. Returns `None` if it is not valid.
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let path = PathBuf::from(section.get(&PATH)?);
-    if !path.is_absolute() {
-        let message = "`path` must be absolute: the service runs in a different working directory";
-        section.fault(&PATH, message);
+    if let Err(Explanation { message, hint }) = require_absolute(PATH.name(), &path) {
+        section.fault_with(&PATH, message, hint);
         return None;
     }
 
@@ -172,6 +171,17 @@ impl Plan for FilePlan {
         // `rotate_size`.
         let share = self.rotation.size.and_then(|size| usize::try_from(size / 8).ok());
         Limits { records: 5_000, bytes: share.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
+    }
+
+    fn failure_place(&self) -> FailurePlace {
+        FailurePlace::Host
+    }
+
+    fn check_host(&self) -> Result<(), Failure> {
+        match may_write(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|error| io_failure(&self.path, &error)),
+        }
     }
 
     fn exclusive_resource(&self) -> Option<String> {
@@ -233,29 +243,21 @@ impl Sink for FileSink {
         &'a mut self,
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
-        match tokio::task::block_in_place(|| self.rotate(batch.bytes().len() as u64)) {
-            Ok(false) => {}
-            Ok(true) => return Box::pin(std::future::ready(Err(Failure::Reopen))),
-            Err(error) => {
-                let failure = io_failure(&self.path, &error);
-                return Box::pin(std::future::ready(Err(failure)));
-            }
-        }
-
-        let appended = tokio::task::block_in_place(|| self.append(batch.bytes()));
-        let path = self.path.clone();
-        Box::pin(std::future::ready(appended.map(Acknowledgement::Received).map_err(|error| {
-            match io_failure(&path, &error) {
-                // After a failed write or sync, the content on disk is unknown. Opening the file
-                // again truncates it to the confirmed length.
-                Failure::Retry { reason, .. } => Failure::Broken { reason },
-                other => other,
-            }
-        })))
+        let delivered = tokio::task::block_in_place(|| self.rotate_or_append(batch));
+        Box::pin(std::future::ready(delivered.map(Acknowledgement::Received)))
     }
 }
 
 impl FileSink {
+    /// Appends a batch, unless the file was rotated and must be opened again first.
+    fn rotate_or_append(&mut self, batch: &Batch) -> Result<Receipt, Failure> {
+        let rotated = self.rotate(batch.bytes().len() as u64);
+        if rotated.map_err(|error| delivery_failure(&self.path, &error))? {
+            return Err(Failure::Reopen);
+        }
+        self.append(batch.bytes()).map_err(|error| delivery_failure(&self.path, &error))
+    }
+
     /// Rotates the file if that is due before `more` bytes are appended. Returns whether it was
     /// rotated.
     fn rotate(&self, more: u64) -> std::io::Result<bool> {
@@ -275,7 +277,13 @@ impl FileSink {
         // If another program has changed the file, this fails and the sink is reopened, so that
         // the mark of the current file is stored before anything is written to it.
         let current = locate(&self.path).and_then(|(directory, name)| directory.inspect(name));
-        let current = current.ok().flatten();
+        let current = match current {
+            // A lack of descriptors, for example, does not show that the file has changed.
+            Err(error @ FileError::Io { .. }) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error.into());
+            }
+            current => current.ok().flatten(),
+        };
         match current.map(|current| (FileIdentity::of(&current), current.len())) {
             Some((identity, length)) if identity == self.identity && length == self.length => {}
             Some((identity, _)) if identity == self.identity => {
@@ -293,6 +301,16 @@ impl FileSink {
         self.length += bytes.len() as u64;
         self.day = Day::of(clock::now());
         Ok(Receipt { mark: Some(Mark { identity: self.identity, length: self.length }.write()) })
+    }
+}
+
+/// The failure of a delivery, after which the sink must always be opened again: it is not known
+/// whether the file was renamed, and what is on disk. Opening it truncates the file to the
+/// confirmed length.
+fn delivery_failure(path: &Path, error: &std::io::Error) -> Failure {
+    match io_failure(path, error) {
+        Failure::Retry { reason, .. } | Failure::Host { reason, .. } => Failure::Broken { reason },
+        other => other,
     }
 }
 
@@ -316,7 +334,12 @@ fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
         Kind::ReadOnlyFilesystem => {
             "set `path` to a file under `/var/log/secure-score`, or add the directory to `ReadWritePaths=` in a drop-in of the systemd unit"
         }
-        _ => return Failure::retry(reason),
+        _ => {
+            return match HostFault::of(error) {
+                Some(fault) => Failure::Host { reason, fault },
+                None => Failure::retry(reason),
+            };
+        }
     };
 
     Failure::Misconfigured { reason, hint: Some(hint.into()) }

@@ -3,10 +3,7 @@
 
 use reqwest::header::HeaderName;
 
-use super::{
-    service::{open, probe},
-    signature::check_secret,
-};
+use super::signature::check_secret;
 use crate::{
     format::FormatName,
     settings::{
@@ -15,7 +12,7 @@ use crate::{
         optional, required, size, text_or_secret,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        Limits,
         shared_keys::{GZIP_KEYS, LINE_FORMAT, LINE_FORMAT_KEYS, TLS_KEYS},
         web::{HttpReceiverOptions, ReceiverUrl, check_secret_url},
     },
@@ -102,11 +99,11 @@ pub(super) struct HttpPlan {
     pub signing_secrets: Vec<SecretRef>,
     /// How the endpoint is reached.
     pub web: HttpReceiverOptions,
-    limits: Limits,
+    pub limits: Limits,
 }
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<HttpPlan> {
     let url = ReceiverUrl::read(section, &URL);
     let format = section.get(&LINE_FORMAT);
     let default_body = if format.is_json() { BodyForm::Array } else { BodyForm::Lines };
@@ -128,7 +125,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         section.fault(&OLD_SIGNING_SECRET, "`old_signing_secret` requires `signing_secret`");
     }
 
-    Some(Box::new(HttpPlan {
+    Some(HttpPlan {
         url: url?,
         format,
         body,
@@ -140,7 +137,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
             bytes: section.get(&BATCH_SIZE),
             in_flight: 1,
         },
-    }))
+    })
 }
 
 /// Whether the sink sets the header itself.
@@ -162,31 +159,5 @@ impl HttpPlan {
             (format, BodyForm::Lines) if format.is_json() => "application/x-ndjson",
             _ => "text/plain; charset=utf-8",
         }
-    }
-}
-
-impl Plan for HttpPlan {
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        "the endpoint returned a success status"
-    }
-
-    fn limits(&self) -> Limits {
-        self.limits
-    }
-
-    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
     }
 }

@@ -1,6 +1,7 @@
 //! Sends batches as POST requests, which are signed if a secret is configured. Signatures follow
-//! the specification of Standard Webhooks; see `signature`. Only a status from 200 to 299 is an
-//! acknowledgement. Start reading at [`open`].
+//! the specification of Standard Webhooks; see `signature`. Only a complete response with a status
+//! from 200 to 299 is an acknowledgement, unless it is a page for a browser, which a proxy returns.
+//! Start reading at [`open`].
 
 use std::borrow::Cow;
 
@@ -18,12 +19,18 @@ use crate::{
     settings::SecretRef,
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
-        web::{HttpResponse, secret_headers},
+        reply::HttpResponse,
+        web::{secret_headers, send},
+        whole_rejection::{BatchFailure, BatchSender, RejectionCause, deliver_batch},
     },
 };
 
-/// Only the beginning of a response is used, in error messages.
-const MAX_RESPONSE_BYTES: usize = 16 << 10;
+/// Only the beginning of a response is used, in messages, but some endpoints repeat what they have
+/// received.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
+
+/// The name of the server in messages.
+const ENDPOINT: &str = "the endpoint";
 
 struct Http {
     plan: HttpPlan,
@@ -31,6 +38,7 @@ struct Http {
     /// The header line, if the format has one.
     header_line: Option<String>,
     formatter: Formatter,
+    rejection_cause: RejectionCause,
 }
 
 /// Opens the sink without a request. Fails with `Misconfigured` if a certificate or a secret cannot
@@ -40,6 +48,7 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
         client: plan.web.client()?,
         header_line: plan.format.header_line(),
         formatter: formatter(plan.format, context),
+        rejection_cause: RejectionCause::default(),
         plan: plan.clone(),
     };
     // The secrets are read here so that a missing one parks the sink before the first batch.
@@ -54,12 +63,11 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
 /// 407, 410 or any other 5xx is a failure.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
-    let url = plan.url.get()?;
-    let request = plan.web.client()?.head(url.clone()).headers(secret_headers(&plan.headers)?);
-    let mut response = plan.web.send(request).await?;
-    plan.url.redact(&url, &mut response);
+    let headers = secret_headers(&plan.headers)?;
+    let request = plan.url.get()?.head(&plan.web.client()?);
+    let response = send(request.map(|request| request.headers(headers)), ENDPOINT).await?;
     match response.status {
-        401 | 407 | 410 | 500 | 502..=599 => Err(response.failure("the endpoint")),
+        401 | 407 | 410 | 500 | 502..=599 => Err(response.failure()),
         status => Ok(format!("the endpoint returned HTTP {status} for a HEAD request")),
     }
 }
@@ -79,29 +87,38 @@ impl Sink for Http {
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
-            let body = self.body(batch);
-            let url = self.plan.url.get()?;
-            let mut request = self
-                .client
-                .post(url.clone())
-                .header("Content-Type", self.plan.content_type())
-                .headers(secret_headers(&self.plan.headers)?);
+            let (result, cause) = deliver_batch(&*self, batch, self.rejection_cause).await;
+            self.rejection_cause = cause;
+            result.map(|()| Acknowledgement::received())
+        })
+    }
+}
 
+impl BatchSender for Http {
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), BatchFailure>> {
+        Box::pin(async move {
+            let body = self.body(batch);
+            let headers = secret_headers(&self.plan.headers)?;
+            let request = self.plan.url.get()?.post(&self.client);
             let secrets = read_signing_secrets(&self.plan)?;
             let id = signature::id(batch);
             let time = clock::now();
-            request = request
-                .header("webhook-id", &id)
-                .header("webhook-timestamp", time.as_second().to_string());
-            if !secrets.is_empty() {
+            let request = request.map(|request| {
+                let request = request
+                    .header("Content-Type", self.plan.content_type())
+                    .headers(headers)
+                    .header("webhook-id", &id)
+                    .header("webhook-timestamp", time.as_second().to_string());
+                if secrets.is_empty() {
+                    return request;
+                }
                 // The signature covers the uncompressed body.
-                let signature = signature::sign(&secrets, &id, time, &body);
-                request = request.header("webhook-signature", signature);
-            }
+                request.header("webhook-signature", signature::sign(&secrets, &id, time, &body))
+            });
 
-            let mut response = self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
-            self.plan.url.redact(&url, &mut response);
-            interpret(&response)
+            let web = &self.plan.web;
+            let response = web.post(request, body, ENDPOINT, MAX_RESPONSE_BYTES).await?;
+            BatchFailure::of(response.status, interpret(&response))
         })
     }
 }
@@ -147,17 +164,40 @@ fn read_signing_secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
 }
 
 /// Interprets a response. If the body is rejected as invalid, the batch is halved until one record
-/// remains, because the response does not identify the invalid record.
-fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
+/// remains, because the response does not identify the invalid record, unless the endpoint rejects
+/// every record; see `whole_rejection`.
+fn interpret(response: &HttpResponse) -> Result<(), Failure> {
     match response.status {
-        200..=299 => Ok(Acknowledgement::received()),
-        400 | 422 => {
-            let reason = response.outcome("the endpoint");
-            Err(Failure::TooLarge { reason, arrived: Vec::new() })
-        }
+        200..=299 if response.is_page() => Err(response.unexpected()),
+        200..=299 => Ok(()),
+        400 | 422 => Err(Failure::TooLarge { reason: response.outcome(), arrived: Vec::new() }),
         410 => Err(Failure::misconfigured(
             "the endpoint returned HTTP 410: it was removed permanently",
         )),
-        _ => Err(response.failure("the endpoint")),
+        _ => Err(response.failure()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_success_but_a_page_is_an_acknowledgement() {
+        let outcome = |status: u16, body: &str| {
+            let response = HttpResponse::of(ENDPOINT, status, body.as_bytes());
+            interpret(&response.labeled("text/html; charset=utf-8"))
+        };
+        for (status, body) in
+            [(200, ""), (200, "ok"), (200, "{\"any\":1}"), (201, "x"), (202, ""), (204, "")]
+        {
+            assert_eq!(outcome(status, body), Ok(()), "{status} {body}");
+        }
+
+        for page in ["<!DOCTYPE html><title>Sign in</title>", "\n<html>"] {
+            let failure = outcome(200, page).unwrap_err();
+            assert!(matches!(failure, Failure::Retry { .. }), "{failure}");
+            assert!(failure.to_string().contains("without an acknowledgement"), "{failure}");
+        }
     }
 }

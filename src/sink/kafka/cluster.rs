@@ -67,9 +67,10 @@ fn error_of_topic(
     tokens: &TokenContext,
     topic: Option<&str>,
 ) -> Result<Option<Code>, Failure> {
-    let client: BaseProducer<Reports> = config
-        .create_with_context(Reports::new(tokens.clone()))
-        .map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let client: BaseProducer<Reports> =
+        config.create_with_context(Reports::new(tokens.clone())).map_err(|error| {
+            Failure::misconfigured(format!("cannot set up the client of Kafka: {}", chain(&error)))
+        })?;
     // librdkafka requests a token only while the client is polled.
     client.poll(Duration::ZERO);
 

@@ -10,24 +10,27 @@ use super::{
     plain_text::refuse_plain_text,
     properties::Properties,
     sasl::{MECHANISM, RESOURCE, SASL_KEYS, Sasl},
-    service::{open, probe},
 };
 use crate::{
     files::{self, FileError},
     format::FormatName,
+    net::{AddressFault, HostPort},
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, Section, SubSection,
         TEXT, TEXTS, Text, Texts, Timespan, choices, defaulted, duration, keys, one_of, optional,
         required, section,
     },
     sink::{
-        BoxFuture, Context, Destination, Failure, Limits, Plan, Sink,
+        Destination, Failure,
         address::has_no_user,
         common_keys::{CREDENTIAL, ENTRA_TENANT, NAME},
         destination::NameRule,
         shared_keys::{FORMAT, FORMAT_KEYS, TLS_KEYS, TlsFiles},
     },
 };
+
+/// The end of the transactional ID of `test-sink` and `check --online`.
+const TEST_SUFFIX: &str = ".test";
 
 /// The maximum size of a PEM file in bytes.
 const MAX_PEM_BYTES: u64 = 4 << 20;
@@ -151,8 +154,9 @@ pub(super) struct KafkaPlan {
     pub properties: Properties,
     /// Shared by all producers of the sink.
     pub fencing: Arc<Fencing>,
+    /// How the sink authenticates; `None` means without a credential.
+    pub sasl: Option<Sasl>,
     tls: Option<TlsFiles>,
-    sasl: Option<Sasl>,
 }
 
 /// How batches are written.
@@ -171,27 +175,30 @@ pub(super) enum DeliveryMode {
     },
 }
 
-/// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    Some(Box::new(KafkaPlan::read(section)?))
-}
-
 fn read_brokers(section: &Section<'_>) -> Option<String> {
     let brokers = section.get(&BROKERS)?;
-    let has_port = |broker: &&str| {
-        broker
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-    };
-
     if !brokers.iter().all(|broker| has_no_user(section, &BROKERS, broker)) {
         return None;
     }
-    if brokers.is_empty()
-        || !brokers.iter().all(has_port)
-        || brokers.iter().any(|b| b.contains(','))
+    if brokers.is_empty() {
+        section.fault(&BROKERS, "`brokers` must be a list of `host:port`: it is empty");
+        return None;
+    }
+
+    let fault = |broker: &&str| HostPort::parse(broker).err();
+    if let Some((broker, fault)) = brokers.iter().find_map(|broker| Some((broker, fault(broker)?)))
     {
-        section.fault(&BROKERS, "`brokers` must be a list of `host:port`");
+        let message =
+            format!("`brokers` must be a list of `host:port`, and `{broker}` is not one: {fault}");
+        let hint = match fault {
+            AddressFault::NoPort => {
+                Some(format!("add the port, such as `{}:9092`", broker.trim_end_matches(':')))
+            }
+            AddressFault::Several => Some("write each broker as a string of its own".to_owned()),
+            AddressFault::Scheme => Some("remove the scheme, and set `tls` for TLS".to_owned()),
+            _ => None,
+        };
+        section.fault_with(&BROKERS, message, hint);
         return None;
     }
     Some(brokers.join(","))
@@ -235,7 +242,7 @@ fn is_topic_name(name: &str) -> bool {
 }
 
 impl KafkaPlan {
-    /// See [`read`].
+    /// Reads a section. Returns `None` if it is not valid.
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let brokers = read_brokers(section);
         let delivery = read_delivery(section);
@@ -243,7 +250,7 @@ impl KafkaPlan {
             DeliveryMode::ExactlyOnce { progress_topic, .. } => topic.other_than(progress_topic),
             DeliveryMode::AtLeastOnce => topic,
         });
-        let properties = Properties::read(section);
+        let properties = Properties::read(section, &PROPERTIES);
         let tls = section.get(&TLS).map(|tls| TlsFiles::read(&tls));
         let brokers = brokers?;
         let first = brokers.split([':', ',']).next().unwrap_or_default();
@@ -263,6 +270,22 @@ impl KafkaPlan {
             brokers,
             fencing: Arc::default(),
         })
+    }
+
+    /// The same plan for a test while a daemon may be running: with a transactional ID of its own,
+    /// so that the producer of the daemon is not fenced.
+    pub(super) fn for_test(&self) -> Self {
+        let delivery = match &self.delivery {
+            DeliveryMode::AtLeastOnce => DeliveryMode::AtLeastOnce,
+            DeliveryMode::ExactlyOnce { transactional_id, progress_topic, timeout } => {
+                DeliveryMode::ExactlyOnce {
+                    transactional_id: format!("{transactional_id}{TEST_SUFFIX}"),
+                    progress_topic: progress_topic.clone(),
+                    timeout: *timeout,
+                }
+            }
+        };
+        Self { delivery, ..self.clone() }
     }
 
     /// The first broker, as `host:port`, if it is reached in plain text.
@@ -330,82 +353,4 @@ fn check_files(tls: &TlsFiles) -> Result<(), FileError> {
         files::read_secret(key, MAX_PEM_BYTES)?;
     }
     Ok(())
-}
-
-impl Plan for KafkaPlan {
-    fn timeout(&self) -> Duration {
-        let transaction = match &self.delivery {
-            DeliveryMode::ExactlyOnce { timeout, .. } => *timeout,
-            DeliveryMode::AtLeastOnce => Duration::ZERO,
-        };
-        transaction + Duration::from_mins(15)
-    }
-
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        match self.delivery {
-            DeliveryMode::ExactlyOnce { .. } => "the cluster committed the transaction",
-            DeliveryMode::AtLeastOnce => "all in-sync replicas stored the record",
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        match self.delivery {
-            // A transaction requires several round trips, regardless of its number of records.
-            DeliveryMode::ExactlyOnce { .. } => {
-                Limits { records: 10_000, bytes: 12 << 20, in_flight: 1 }
-            }
-            DeliveryMode::AtLeastOnce => Limits { records: 5_000, bytes: 4 << 20, in_flight: 1 },
-        }
-    }
-
-    fn stores_progress(&self) -> bool {
-        matches!(self.delivery, DeliveryMode::ExactlyOnce { .. })
-    }
-
-    fn exclusive_resource(&self) -> Option<String> {
-        match &self.delivery {
-            DeliveryMode::ExactlyOnce { transactional_id, .. } => {
-                Some(format!("the transactional ID `{transactional_id}`"))
-            }
-            DeliveryMode::AtLeastOnce => None,
-        }
-    }
-
-    fn token_resource(&self) -> Option<&str> {
-        match &self.sasl {
-            Some(Sasl::Entra(resource)) => Some(resource),
-            _ => None,
-        }
-    }
-
-    fn destination(&self) -> Option<&Destination> {
-        Some(&self.topic)
-    }
-
-    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self, context))
-    }
-
-    /// Opens the sink without transactions, because they would fence a running daemon.
-    fn open_for_test<'a>(
-        &'a self,
-        context: &'a Context,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(async move {
-            let plan = Self { delivery: DeliveryMode::AtLeastOnce, ..self.clone() };
-            open(&plan, context).await
-        })
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(open(self, context))
-    }
 }

@@ -26,7 +26,10 @@ pub(super) struct Fencing(Mutex<VecDeque<Instant>>);
 impl Fencing {
     /// What an error means for the sink after which the producer must be replaced.
     pub(super) fn failure(&self, error: &KafkaError) -> Failure {
-        if is_fenced(error) { self.fenced(error) } else { Failure::Broken { reason: chain(error) } }
+        if is_fenced(error) {
+            return self.fenced(error);
+        }
+        Failure::Broken { reason: format!("the producer failed: {}", chain(error)) }
     }
 
     /// What it means that the producer was fenced.

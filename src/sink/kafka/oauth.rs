@@ -2,44 +2,76 @@
 //!
 //! librdkafka requests a token through a callback of the client, and only while the client is
 //! polled. Its administration client has no such callback, so with `oauthbearer` no topic can be
-//! created.
+//! created. Texts of librdkafka can quote a broker, so [`TokenContext::redact`] removes the secrets
+//! of the client from them; see decision 0086.
 //!
 //! Sources: learn.microsoft.com, "Authenticate an application with Microsoft Entra ID to access
 //! Event Hubs"; RFC 7628.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
-    ClientContext, client::OAuthToken, config::RDKafkaLogLevel, consumer::ConsumerContext,
+    ClientConfig, ClientContext, client::OAuthToken, config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
 };
 use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
 use crate::{
     clock,
+    foreign_text::SentSecrets,
     model::UnixMillis,
     sink::{Context, Failure, Tokens},
 };
 
-/// A client context that supplies Entra tokens, if the sink has a credential for them.
+/// A client context that supplies Entra tokens, if the sink has a credential for them, and that
+/// knows the secrets of the client.
 #[derive(Clone)]
 pub(super) struct TokenContext {
     tokens: Option<Arc<dyn Tokens>>,
     runtime: Handle,
+    /// The passwords in the configuration of the client.
+    passwords: SentSecrets,
+    /// The passwords and the last token.
+    secrets: Arc<Mutex<SentSecrets>>,
 }
+
+/// The properties of librdkafka that contain a secret.
+const SECRET_PROPERTIES: [&str; 4] =
+    ["sasl.password", "ssl.key.password", "ssl.keystore.password", "ssl.key.pem"];
 
 /// The lifetime of a token as reported to librdkafka. Every token is valid for at least this long.
 /// After that, librdkafka requests a token again and may receive the same one.
 const LIFETIME: Duration = Duration::from_mins(5);
 
 impl TokenContext {
-    /// A context with the tokens of the sink, if it has any. Fails if the sink has a credential and
-    /// no token can be obtained with it.
-    pub(super) async fn new(context: &Context) -> Result<Self, Failure> {
+    /// A context with the tokens of the sink, if it has any, and with the secrets of the client's
+    /// configuration. Fails if the sink has a credential and no token can be obtained with it.
+    pub(super) async fn new(context: &Context, config: &ClientConfig) -> Result<Self, Failure> {
         if let Some(tokens) = &context.tokens {
             tokens.token().await?;
         }
-        Ok(Self { tokens: context.tokens.clone(), runtime: Handle::current() })
+
+        let mut passwords = SentSecrets::default();
+        for name in SECRET_PROPERTIES {
+            passwords.add(config.get(name).unwrap_or_default());
+        }
+        Ok(Self {
+            tokens: context.tokens.clone(),
+            runtime: Handle::current(),
+            secrets: Arc::new(Mutex::new(passwords.clone())),
+            passwords,
+        })
+    }
+
+    /// A text of librdkafka, which can quote a broker, without the secrets of the client.
+    pub(super) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).redact(text)
     }
 
     /// Whether the sink authenticates with Entra tokens.
@@ -52,6 +84,9 @@ impl TokenContext {
     pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let tokens = self.tokens.as_ref().ok_or("this sink has no `credential`")?;
         let token = self.runtime.block_on(tokens.token()).map_err(|failure| failure.to_string())?;
+        let mut secrets = self.passwords.clone();
+        secrets.add(token.expose_secret());
+        *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
 
         let until = UnixMillis::from(clock::now()).saturating_add(LIFETIME);
         Ok(OAuthToken {
@@ -67,7 +102,8 @@ impl ClientContext for TokenContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(severity = ?level, facility, detail = message, "librdkafka");
+        let detail = self.redact(message);
+        tracing::debug!(severity = ?level, facility, detail = %detail, "librdkafka");
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

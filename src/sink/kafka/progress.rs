@@ -8,7 +8,7 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
-use std::{collections::HashMap, fmt::Write as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::oauth::TokenContext;
 use crate::{
-    model::{Day, EventId, TenantId},
+    model::{Day, TenantId, hex, parse_hex},
     sink::{Failure, Progress, SentDays, chain},
     text::count,
 };
@@ -87,8 +87,9 @@ pub(super) fn value(progress: &Progress) -> Vec<u8> {
 /// Creates the topic if it does not exist. Fails with `Misconfigured` if it does not exist and
 /// cannot be created, and with `Retry` if the cluster does not respond.
 pub(super) async fn ensure_topic(config: &ClientConfig, topic: &str) -> Result<(), Failure> {
-    let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| {
+        Failure::misconfigured(format!("cannot set up the client of Kafka: {}", chain(&error)))
+    })?;
     let new_topic =
         NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
     let options = AdminOptions::new()
@@ -262,7 +263,7 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
     }
 
     let newest = match &value.newest {
-        Some(newest) => Some((Day::parse(&newest.day)?, parse_hash(&newest.digest)?)),
+        Some(newest) => Some((Day::parse(&newest.day)?, parse_hex(&newest.digest)?)),
         None => None,
     };
     Some(Progress {
@@ -271,26 +272,6 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
         seq: value.seq,
         sent: SentDays::new(SentDays::parse_ranges(&value.days)?, newest),
     })
-}
-
-fn hex(hash: &[u8]) -> String {
-    let mut text = String::with_capacity(hash.len().saturating_mul(2));
-    for byte in hash {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-fn parse_hash(hex: &str) -> Option<[u8; 32]> {
-    // `EventId` parses 20 bytes of hex, so the 32 bytes are parsed as two overlapping parts.
-    let (front, back) = (hex.get(..40)?, hex.get(24..64).filter(|_| hex.len() == 64)?);
-    let (front, back) = (EventId::parse(front)?, EventId::parse(back)?);
-
-    let mut hash = [0; 32];
-    hash[..20].copy_from_slice(front.as_bytes());
-    hash[12..].copy_from_slice(back.as_bytes());
-    Some(hash)
 }
 
 fn exists(config: &ClientConfig, topic: &str) -> bool {

@@ -1,27 +1,21 @@
-//! The properties of librdkafka: those that the sink sets, and those that the operator adds with
-//! the key `properties`.
+//! The properties of librdkafka that the operator adds with the key `properties`.
 //!
-//! `refused_properties` lists those that the operator cannot set. librdkafka itself checks all
-//! other names and values, for which it needs neither a client nor a connection. Start reading at
-//! [`Properties::read`].
+//! `producer_config` adds those that the sink sets, and `refused_properties` lists those that the
+//! operator cannot set. librdkafka itself checks all other names and values, for which it needs
+//! neither a client nor a connection. Start reading at [`Properties::read`].
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    time::Duration,
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use rdkafka::{
     ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaConfRes as ConfigResult,
 };
 
-use super::{
-    config::{DeliveryMode, KafkaPlan, PROPERTIES},
-    refused_properties::refusal_of,
+use super::refused_properties::refusal_of;
+use crate::{
+    error::Explanation,
+    settings::{Key, Map, Section},
+    sink::chain,
 };
-use crate::{error::Explanation, settings::Section, sink::chain};
-
-/// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
-pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The properties that the operator has added, by their usual names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +23,7 @@ pub(super) struct Properties(BTreeMap<String, String>);
 
 /// The name of the time for which librdkafka waits for more records, and its maximum. A record must
 /// be sent within the time limit of its batch and of a transaction.
-const LINGER: &str = "linger.ms";
+pub(super) const LINGER: &str = "linger.ms";
 const MAX_LINGER_MS: u64 = 1_000;
 
 /// The limit of a response of a broker, for which librdkafka allocates the memory at once: its
@@ -38,15 +32,6 @@ const RESPONSE_LIMIT: &str = "receive.message.max.bytes";
 const MAX_RESPONSE_BYTES: u64 = 16 << 20;
 /// The bytes by which librdkafka requires that limit to be above that of the records it requests.
 const FRAMING_BYTES: u64 = 512;
-/// The largest value of `message.max.bytes` that librdkafka accepts.
-const MAX_MESSAGE_BYTES: u32 = 1_000_000_000;
-
-/// Properties that the sink sets, and that the operator may replace.
-const DEFAULTS: &[(&str, &str)] = &[
-    (LINGER, "5"),
-    ("topic.metadata.propagation.max.ms", "5000"),
-    ("socket.keepalive.enable", "true"),
-];
 
 /// Aliases of permitted properties. If both names are set, librdkafka does not define which one
 /// applies.
@@ -56,12 +41,12 @@ const ALIASES: &[(&str, &str)] =
 impl Properties {
     /// Reads the key `properties` of a section. The faults of single properties are added to the
     /// section, at the key.
-    pub(super) fn read(section: &Section<'_>) -> Self {
+    pub(super) fn read(section: &Section<'_>, key: &Key<Map>) -> Self {
         let mut properties = BTreeMap::new();
 
-        for (written, value) in section.get(&PROPERTIES).unwrap_or_default() {
+        for (written, value) in section.get(key).unwrap_or_default() {
             if let Err(Explanation { message, hint }) = check(&written, &value) {
-                section.fault_with(&PROPERTIES, message, hint);
+                section.fault_with(key, message, hint);
                 continue;
             }
             match properties.entry(usual_name(&written).to_owned()) {
@@ -72,7 +57,7 @@ impl Properties {
                     let message =
                         format!("`properties` contains `{}` under two names", entry.key());
                     let hint = Some("remove one of them".to_owned());
-                    section.fault_with(&PROPERTIES, message, hint);
+                    section.fault_with(key, message, hint);
                 }
             }
         }
@@ -103,42 +88,6 @@ impl Properties {
         let required = requested.unwrap_or(0).saturating_add(FRAMING_BYTES);
         config.set(RESPONSE_LIMIT, MAX_RESPONSE_BYTES.max(required).to_string());
     }
-}
-
-/// The properties of the producer: those that all clients have in common, and those on which the
-/// guarantees of the sink depend. `max_message_bytes` is the limit of the topic, if it is known.
-pub(super) fn producer_config(
-    plan: &KafkaPlan,
-    common: &ClientConfig,
-    max_message_bytes: Option<u32>,
-) -> ClientConfig {
-    let mut config = common.clone();
-    for (name, value) in DEFAULTS {
-        config.set(*name, *value);
-    }
-    config
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("compression.type", plan.compression.choice().name)
-        .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
-        // The partitioner of the Java clients, so that both choose the same partition for a key.
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.kbytes", "65536");
-
-    if let Some(max) = max_message_bytes {
-        // librdkafka then rejects an oversized record immediately, not at the end of a transaction.
-        config.set("message.max.bytes", max.clamp(1_000, MAX_MESSAGE_BYTES).to_string());
-    }
-    if let DeliveryMode::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
-        config
-            .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", timeout.as_millis().to_string())
-            .set("message.timeout.ms", MESSAGE_TIMEOUT.min(*timeout).as_millis().to_string());
-    }
-
-    plan.properties.apply(&mut config);
-    config.set_log_level(plan.properties.log_level());
-    config
 }
 
 /// Why a property cannot be set to a value.
@@ -185,7 +134,14 @@ mod tests {
     use super::*;
     use crate::{
         settings::{KeyDefinition, with_section},
-        sink::{common_keys::NAME, kafka::KEYS},
+        sink::{
+            common_keys::NAME,
+            kafka::{
+                KEYS,
+                config::KafkaPlan,
+                producer_config::{DEFAULTS, producer_config},
+            },
+        },
     };
 
     /// The plan of a sink with these additional keys, and the messages of the faults.
@@ -226,6 +182,7 @@ mod tests {
         let common = plan.client_config("lake").unwrap();
         let producer = producer_config(&plan, &common, None);
         assert!(matches!(producer.log_level, RDKafkaLogLevel::Debug));
+        assert_eq!(producer.get("debug"), Some("broker,eos"));
         assert!(matches!(Properties::default().log_level(), RDKafkaLogLevel::Warning));
     }
 
@@ -365,7 +322,7 @@ mod tests {
         let config = producer_config(&plan, &common, Some(1_000_000));
 
         let is_default = |name: &str| {
-            ["client.id", "message.max.bytes", RESPONSE_LIMIT].contains(&name)
+            ["client.id", "message.max.bytes", "debug", RESPONSE_LIMIT].contains(&name)
                 || DEFAULTS.iter().any(|(default, _)| *default == name)
         };
         let map = config.config_map();

@@ -4,7 +4,7 @@
 //! add names. Start reading at [`refusal_of`].
 
 /// A group of properties that the operator cannot set.
-pub(super) struct Refusal {
+pub(super) struct RefusedProperties {
     /// The names. A `*` at the beginning or at the end represents any text.
     names: &'static [&'static str],
     /// Why the properties are refused, as a clause.
@@ -16,38 +16,38 @@ pub(super) struct Refusal {
 const REMOVE: &str = "remove this property";
 
 /// The names are those of `CONFIGURATION.md` of librdkafka 2.12, and hidden ones of its source.
-const REFUSED: &[Refusal] = &[
-    Refusal {
+const REFUSED: &[RefusedProperties] = &[
+    RefusedProperties {
         names: &["bootstrap.servers", "metadata.broker.list"],
         reason: "the sink sets it from `brokers`",
         hint: "set `brokers` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["transactional.id"],
         reason: "the sink sets it from `transactional_id`",
         hint: "set `transactional_id` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["transaction.timeout.ms"],
         reason: "the sink sets it from `transaction_timeout`",
         hint: "set `transaction_timeout` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["compression.codec", "compression.type"],
         reason: "the sink sets it from `compression`",
         hint: "set `compression` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["security.protocol"],
         reason: "the sink sets it from `tls` and `sasl`",
         hint: "set `tls` or `sasl` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["ssl.ca.location", "ssl.ca.pem", "ssl_ca"],
         reason: "`tls` decides which certificate authorities are trusted",
         hint: "set `ca_file` in `tls` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &[
             "ssl.certificate.location",
             "ssl.certificate.pem",
@@ -62,17 +62,17 @@ const REFUSED: &[Refusal] = &[
         reason: "`tls` decides which client certificate is presented, and secrets must be in files",
         hint: "set `client_certificate` and `client_key` in `tls` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm"],
         reason: "the certificates and the names of the brokers are always verified",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &["sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password"],
         reason: "the sink sets it from `sasl`, in which passwords are references to secrets",
         hint: "set `sasl` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &[
             "sasl.oauthbearer.config",
             "sasl.oauthbearer.method",
@@ -89,12 +89,12 @@ const REFUSED: &[Refusal] = &[
         reason: "the sink itself requests the tokens, with `credential`",
         hint: "set `sasl` and `credential` instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["acks", "request.required.acks", "delivery.report.only.error"],
         reason: "a record counts as delivered only if all in-sync replicas confirm it",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &[
             "enable.idempotence",
             "enable.gapless.guarantee",
@@ -108,12 +108,12 @@ const REFUSED: &[Refusal] = &[
         reason: "the sink requires an idempotent producer, which sends each record once and in order",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &["message.timeout.ms", "delivery.timeout.ms"],
         reason: "the sink itself limits the time of a batch and sends it again",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &[
             "queue.buffering.max.messages",
             "queue.buffering.max.kbytes",
@@ -122,12 +122,12 @@ const REFUSED: &[Refusal] = &[
         reason: "the sink itself limits the memory of the queue to a few batches",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &["partitioner"],
         reason: "all records of a control must be in one partition, and Java clients must choose the same one for the key",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &[
             "isolation.level",
             "group.*",
@@ -142,7 +142,7 @@ const REFUSED: &[Refusal] = &[
         reason: "the sink itself decides how it reads its progress topic",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &[
             "*_cb",
             "opaque",
@@ -156,17 +156,17 @@ const REFUSED: &[Refusal] = &[
         reason: "the sink itself handles the events of the client",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &["log_level"],
         reason: "messages of the client are part of the log of this program",
         hint: "run the command with `--log debug`, and set the property `debug`, instead",
     },
-    Refusal {
+    RefusedProperties {
         names: &["plugin.library.paths", "ssl.engine.location", "sasl.kerberos.kinit.cmd"],
         reason: "it loads or starts other programs",
         hint: REMOVE,
     },
-    Refusal {
+    RefusedProperties {
         names: &["test.*", "ut_*"],
         reason: "it is only for tests of librdkafka, and records could be lost",
         hint: REMOVE,
@@ -174,7 +174,7 @@ const REFUSED: &[Refusal] = &[
 ];
 
 /// Why a property is refused, by its usual name; `None` if the operator may set it.
-pub(super) fn refusal_of(name: &str) -> Option<&'static Refusal> {
+pub(super) fn refusal_of(name: &str) -> Option<&'static RefusedProperties> {
     REFUSED.iter().find(|refusal| refusal.names.iter().any(|pattern| matches(pattern, name)))
 }
 

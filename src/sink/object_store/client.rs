@@ -4,10 +4,11 @@
 //! The library of the stores reads a response to its end and allocates as much memory as the server
 //! announces, so it must never use a client of its own. Of a response, this sink uses the status, a
 //! few headers and, if the request failed, a message; a metadata service returns a token. Plain
-//! text is sent only to this host and to services of its platform. Start reading at
-//! [`LimitedConnector`]. See decisions 0048, 0066 and 0068.
+//! text is sent only to this host and to services of its platform, and the secrets of a request are
+//! removed from its response. Start reading at [`LimitedConnector`]. See decisions 0048, 0066, 0068
+//! and 0086.
 
-use std::{path::Path, time::Duration};
+use std::{borrow::Cow, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -19,7 +20,12 @@ use object_store::{
     },
 };
 
-use crate::net::{self, BodyError, ClientError};
+use crate::{
+    error::chain,
+    foreign_text::SentSecrets,
+    net::{self, BodyError, ClientError},
+    sink::reply::is_page,
+};
 
 /// The maximum size of a response in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
@@ -31,6 +37,16 @@ const PLAIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 #[error("a credential would be sent in plain text to `{0}`")]
 struct PlainTextError(String);
+
+/// Why a success is not that of a store: a proxy has returned a page for a browser.
+#[derive(Debug, thiserror::Error)]
+#[error("the response is an HTML page, which a store never returns")]
+struct PageError;
+
+/// An error that quoted a secret of the request. The text does not contain it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct QuotingError(String);
 
 /// Provides the library with clients.
 #[derive(Debug)]
@@ -73,8 +89,8 @@ impl HttpConnector for LimitedConnector {
 #[async_trait]
 impl HttpService for LimitedClient {
     /// Reads the whole response. Fails before anything is sent if the address is not one to which a
-    /// credential may be sent. Fails if the response to a successful request is too large; that to
-    /// another one is a message, which is cut.
+    /// credential may be sent. Fails if the response to a successful request is too large, or a
+    /// page; that to another one is a message, which is cut.
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let url = url::Url::parse(&request.uri().to_string());
         if !url.is_ok_and(|url| net::is_safe_platform_url(&url)) {
@@ -82,11 +98,15 @@ impl HttpService for LimitedClient {
             return Err(HttpError::new(HttpErrorKind::Unknown, PlainTextError(host)));
         }
 
-        let (parts, body) = self.0.execute(request).await?.into_parts();
+        let sent = request.body().as_bytes().cloned();
+        let secrets = net::parts_secrets(request.headers(), request.uri().query(), sent.as_deref());
+        let response = self.0.execute(request).await;
+        let (parts, body) = response.map_err(|error| redacted(error, &secrets))?.into_parts();
+
         let mut chunks = body.bytes_stream();
         let mut received = Vec::new();
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk?;
+            let chunk = chunk.map_err(|error| redacted(error, &secrets))?;
             let left = MAX_RESPONSE_BYTES.saturating_sub(received.len());
             received.extend_from_slice(&chunk[..chunk.len().min(left)]);
             if chunk.len() <= left {
@@ -99,6 +119,11 @@ impl HttpService for LimitedClient {
             break;
         }
 
+        if parts.status.is_success() && is_page(&parts.headers, &received) {
+            return Err(HttpError::new(HttpErrorKind::Decode, PageError));
+        }
+
+        let received = secrets.redact_body(received);
         // The library rejects a message that is not valid UTF-8, such as one that was cut.
         let body: HttpResponseBody = if parts.status.is_success() {
             received.into()
@@ -109,10 +134,17 @@ impl HttpService for LimitedClient {
     }
 }
 
+/// An error without the secrets of the request, which the server may have repeated.
+fn redacted(error: HttpError, secrets: &SentSecrets) -> HttpError {
+    match secrets.redact(&chain(&error)) {
+        Cow::Borrowed(_) => error,
+        Cow::Owned(text) => HttpError::new(error.kind(), QuotingError(text)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
 
     /// Regression: with an address from the environment, the token of a container was sent in plain
     /// text to any host.

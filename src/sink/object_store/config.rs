@@ -5,10 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{
-    environment::check_addresses,
-    service::{open, probe},
-};
+use super::environment::{AddressSource, check_addresses};
 use crate::{
     error::Explanation,
     format::FormatName,
@@ -19,7 +16,6 @@ use crate::{
         optional, required, section,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
         address::{is_without_user, reject_user},
         common_keys::{CREDENTIAL, ENTRA_TENANT},
         shared_keys::{AUTHORITY_KEYS, CA_FILE, LINE_FORMAT, LINE_FORMAT_KEYS},
@@ -242,15 +238,27 @@ struct ServiceAccountKey {
     gcs_base_url: Option<String>,
 }
 
-/// The resource that tokens for Azure Blob Storage are requested for.
-const AZURE_STORAGE: &str = "https://storage.azure.com";
 /// The region of a bucket if neither the configuration nor the environment names one.
 pub(super) const DEFAULT_REGION: &str = "us-east-1";
 
+impl Store {
+    /// The library whose environment variables apply: that of the store, if the configuration has
+    /// no key for it.
+    const fn address_source(&self) -> Option<AddressSource> {
+        match self {
+            Self::S3 { key: None, .. } => Some(AddressSource::Aws),
+            Self::Google { service_account: None, .. } => Some(AddressSource::Google),
+            _ => None,
+        }
+    }
+}
+
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<ObjectPlan> {
     let text = section.get(&URL)?;
-    let url = url::Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
+    let url = url::Url::parse(text)
+        .ok()
+        .filter(|url| url.has_host() && url.query().is_none() && url.fragment().is_none());
     let Some(url) = url else {
         section.fault(&URL, "`url` must be s3://…, az://… or gs://…, with a bucket or container");
         return None;
@@ -259,6 +267,11 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     if !is_without_user(&url) {
         reject_user(section, &URL);
         return None;
+    }
+
+    if url.path().trim_matches('/').contains("//") {
+        let message = "the prefix in `url` has a folder without a name (`//`)".to_owned();
+        section.fault_with(&URL, message, Some("remove the additional slashes".to_owned()));
     }
 
     check_keys(section, url.scheme());
@@ -273,7 +286,9 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         }
     };
 
-    check_addresses(section, &store);
+    if let Some(source) = store.address_source() {
+        check_addresses(section, &URL, source);
+    }
     let endpoint = section.get(&ENDPOINT).map(|text| read_url(section, &ENDPOINT, text));
     let layout = read_layout(section, &store);
     let (format, encoding) = match layout {
@@ -284,7 +299,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         }
     };
 
-    Some(Box::new(ObjectPlan {
+    Some(ObjectPlan {
         store,
         prefix: url.path().trim_matches('/').to_owned(),
         format,
@@ -295,7 +310,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
             Some(read) => Some(read?),
         },
         ca_file: section.get(&CA_FILE),
-    }))
+    })
 }
 
 /// Adds a fault for each key that `security_lake` excludes.
@@ -397,52 +412,6 @@ fn read_layout(section: &Section<'_>, store: &Store) -> Layout {
     };
 
     Layout::SecurityLake { source: source.to_owned(), region, account: account.to_owned() }
-}
-
-impl Plan for ObjectPlan {
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        "the store has the object"
-    }
-
-    fn limits(&self) -> Limits {
-        Limits { records: 10_000, bytes: 16 << 20, in_flight: 1 }
-    }
-
-    fn whole_entries(&self) -> bool {
-        true
-    }
-
-    fn exclusive_resource(&self) -> Option<String> {
-        let bucket = match &self.store {
-            Store::S3 { bucket, .. } => format!("`s3://{bucket}`"),
-            Store::Azure { account, container, .. } => {
-                format!("`az://{container}` of account `{account}`")
-            }
-            Store::Google { bucket, .. } => format!("`gs://{bucket}`"),
-        };
-        let endpoint = self.endpoint.as_ref().map(|url| format!(" at `{url}`")).unwrap_or_default();
-        Some(format!("`{}` in {bucket}{endpoint}", self.prefix))
-    }
-
-    fn token_resource(&self) -> Option<&str> {
-        matches!(self.store, Store::Azure { key: None, .. }).then_some(AZURE_STORAGE)
-    }
-
-    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self, context))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
-    }
 }
 
 #[cfg(test)]

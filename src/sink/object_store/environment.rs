@@ -5,11 +5,17 @@
 
 use url::Url;
 
-use super::config::{Store, URL};
 use crate::{
     net::{is_safe_platform_url, is_safe_url},
-    settings::Section,
+    settings::{Named, Section},
 };
+
+/// The library that takes its addresses from the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AddressSource {
+    Aws,
+    Google,
+}
 
 /// A variable that contains an address.
 struct AddressVariable {
@@ -48,16 +54,15 @@ const GOOGLE: &[AddressVariable] = &[
     AddressVariable { name: "GCE_METADATA_IP", prefix: "http://", peer: Peer::Platform },
 ];
 
-/// Adds a fault to the section for each variable with an address to which a credential must not be
+/// Adds a fault at the key for each variable with an address to which a credential must not be
 /// sent.
-pub(super) fn check_addresses(section: &Section<'_>, store: &Store) {
-    let variables = match store {
-        Store::S3 { key: None, .. } => AWS,
-        Store::Google { service_account: None, .. } => GOOGLE,
-        _ => return,
+pub(super) fn check_addresses(section: &Section<'_>, key: &impl Named, source: AddressSource) {
+    let variables = match source {
+        AddressSource::Aws => AWS,
+        AddressSource::Google => GOOGLE,
     };
     for problem in problems(variables, |name| std::env::var(name).ok()) {
-        section.fault(&URL, problem);
+        section.fault(key, problem);
     }
 }
 

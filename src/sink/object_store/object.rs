@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     model::Record,
-    sink::{Batch, Item, batch::hash_of_ids, web::compress},
+    sink::{Batch, Item, TargetName, batch::hash_of_ids, web::compress},
 };
 
 /// The default level of Zstandard. A higher level takes more time and saves little storage.
@@ -20,28 +20,26 @@ pub(super) struct Object<'a> {
     items: &'a [Item],
 }
 
-/// Writes the private part of an item: the folder of the object, a NUL byte, and the tenant and
-/// `seq` of the entry. Records with the same private part belong to the same object.
-pub(super) fn write_private(plan: &ObjectPlan, record: &Record<'_>, out: &mut Vec<u8>) {
-    let (tenant, at) = (record.tenant.id, record.snapshot);
-    let folder = match &plan.layout {
-        Layout::Days => format!("tenant={tenant}/day={}", at.day),
+/// The folder of the object with a record, below the prefix.
+pub(super) fn folder(plan: &ObjectPlan, record: &Record<'_>) -> String {
+    match &plan.layout {
+        Layout::Days => {
+            format!("tenant={}/day={}", record.tenant.id, record.snapshot.day)
+        }
         Layout::SecurityLake { source, region, account } => {
             // OCSF's `time` is the time of the poll, and Security Lake partitions by it.
             let day = record.observed_at.day().to_string().replace('-', "");
             format!("ext/{source}/region={region}/accountId={account}/eventDay={day}")
         }
-    };
-
-    out.extend_from_slice(folder.as_bytes());
-    out.extend_from_slice(format!("\0{tenant}/{}", at.seq).as_bytes());
+    }
 }
 
 /// The objects of a batch, in the order of its records.
 pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
     let mut end: usize = 0;
-    let same = |a: &Item, b: &Item| batch.key(a) == batch.key(b);
-    let groups = batch.items().chunk_by(same);
+    let is_same_entry =
+        |a: &Item, b: &Item| (a.tenant, a.seq, &a.target) == (b.tenant, b.seq, &b.target);
+    let groups = batch.items().chunk_by(is_same_entry);
     groups
         .map(|items| {
             end = end.saturating_add(items.len());
@@ -53,9 +51,9 @@ pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
 impl Object<'_> {
     /// The prefix, the folder, and a hash of the event IDs. The same records always have the same
     /// name.
-    pub(super) fn name(&self, plan: &ObjectPlan, batch: &Batch) -> String {
-        let private = self.items.first().map_or(&b""[..], |first| batch.key(first));
-        let folder = private.split(|b| *b == 0).next().unwrap_or_default();
+    pub(super) fn name(&self, plan: &ObjectPlan) -> String {
+        let folder = self.items.first().and_then(|first| first.target.as_ref());
+        let folder = folder.map(TargetName::as_str).unwrap_or_default();
         let hash = hash_of_ids(self.items);
 
         let format = plan.format.extension();
@@ -67,7 +65,7 @@ impl Object<'_> {
         };
 
         let slash = if plan.prefix.is_empty() { "" } else { "/" };
-        format!("{}{slash}{}/{hash}.{extension}", plan.prefix, String::from_utf8_lossy(folder))
+        format!("{}{slash}{folder}/{hash}.{extension}", plan.prefix)
     }
 
     /// The encoded records. Fails with the reason if they cannot be encoded.

@@ -9,7 +9,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path
 
 use super::{
     config::ObjectPlan,
-    object::{Object, objects, write_private},
+    object::{Object, folder, objects},
     parquet::Rows,
     store,
 };
@@ -59,11 +59,11 @@ pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String
 
 impl Sink for Objects {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
-        batch.push(record, |out| {
-            write_private(&self.plan, record, out);
-            let split = out.len();
+        let folder = folder(&self.plan, record);
+        batch.push_to(record, Some(&folder), |out| {
+            let start = out.len();
             self.formatter.write(record, out);
-            Ok(split)
+            Ok(start)
         })
     }
 
@@ -82,10 +82,7 @@ impl Sink for Objects {
             while let Some(put) = puts.next().await {
                 match put {
                     Ok(end) => arrived = end,
-                    Err(failure) if arrived == 0 => return Err(failure),
-                    Err(failure) => {
-                        return Err(Failure::Partial { arrived, failure: Box::new(failure) });
-                    }
+                    Err(failure) => return Err(Failure::partial(arrived, failure)),
                 }
             }
             Ok(Acknowledgement::received())
@@ -97,12 +94,13 @@ impl Objects {
     /// Writes an object. Returns the number of records, from the first of the batch, that have
     /// arrived when this object and all before it are written.
     async fn put(&self, object: Object<'_>, batch: &Batch) -> Result<usize, Failure> {
-        let name = object.name(&self.plan, batch);
+        let name = object.name(&self.plan);
         let body = object.body(&self.plan, batch, &self.rows).map_err(|reason| {
             Failure::misconfigured(format!("cannot encode object `{name}`: {reason}"))
         })?;
-        let location =
-            Path::parse(&name).map_err(|error| Failure::misconfigured(error.to_string()))?;
+        let location = Path::parse(&name).map_err(|error| {
+            Failure::misconfigured(format!("`{name}` is not a name of an object: {error}"))
+        })?;
 
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&location, body.into(), options).await {

@@ -105,7 +105,10 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
         }
     };
 
-    built.map_err(|error| Failure::misconfigured(chain(&error)))
+    built.map_err(|error| {
+        let cause = summary(&chain(&error));
+        Failure::misconfigured(format!("cannot set up the client of the store: {cause}"))
+    })
 }
 
 fn client(plan: &ObjectPlan) -> Result<(LimitedConnector, ClientOptions), Failure> {
@@ -176,7 +179,8 @@ pub(super) async fn explained(plan: &ObjectPlan, error: &Error, failure: Failure
 /// The failure for an object that could not be written.
 pub(super) fn failure(name: &str, error: &Error) -> Failure {
     if let Some(fault) = TlsFault::of(error) {
-        return Failure::tls(&format!("cannot write object `{name}`"), &fault);
+        let what = format!("cannot write object `{name}`");
+        return Failure::tls_without_client_certificate(&what, &fault);
     }
 
     let message = summary(&chain(error));
@@ -188,12 +192,18 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
             hint: Some("allow the credential to create objects under the prefix".into()),
         },
         Error::JoinError { .. } => Failure::retry(reason),
+        Error::Generic { .. } if message.contains(NO_METADATA) => {
+            not_a_store(&format!("cannot write object `{name}`"))
+        }
         Error::Generic { .. } if !is_rejection(&message) => Failure::unreachable(reason, error),
         _ => Failure::Misconfigured { reason, hint: redirect_hint(&message) },
     }
 }
 
 const CHECK_URL: &str = "create the bucket or container that `url` names, or correct `url`";
+
+/// The message of the clients about a response without the headers that describe an object.
+const NO_METADATA: &str = "Unable to extract metadata";
 
 /// Error codes of S3, Azure and Google for a missing object in an existing bucket or container.
 const MISSING_OBJECT: [&str; 3] = ["NoSuchKey", "BlobNotFound", "No such object"];
@@ -204,7 +214,8 @@ const READ_DENIED: [&str; 2] = ["AccessDenied", "AuthorizationPermissionMismatch
 /// The result of a probe whose request for a missing object failed with this error.
 pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
     if let Some(fault) = TlsFault::of(error) {
-        return Err(Failure::tls("cannot connect to the store", &fault));
+        let what = "cannot connect to the store";
+        return Err(Failure::tls_without_client_certificate(what, &fault));
     }
 
     let message = summary(&chain(error));
@@ -212,20 +223,35 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
     match error {
         Error::NotFound { .. } if has_code(&MISSING_OBJECT) => Ok(ACCEPTED.to_owned()),
         Error::NotFound { .. } => {
-            Err(Failure::Misconfigured { reason: message, hint: Some(CHECK_URL.into()) })
+            let reason = format!("the store has no such bucket or container: {message}");
+            Err(Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) })
         }
         Error::PermissionDenied { .. } if has_code(&READ_DENIED) => {
             Ok("the credential is valid but is not allowed to read objects, so the permission to \
              write is unknown (`test-sink` verifies it)"
                 .to_owned())
         }
+        Error::Generic { .. } if message.contains(NO_METADATA) => {
+            Err(not_a_store("cannot read from the store"))
+        }
         Error::Generic { .. } if !is_rejection(&message) => {
-            Err(Failure::unreachable(message, error))
+            Err(Failure::unreachable(format!("no response from the store: {message}"), error))
         }
         _ => {
             let hint = redirect_hint(&message);
-            Err(Failure::Misconfigured { reason: message, hint })
+            let reason = format!("the store rejects the request: {message}");
+            Err(Failure::Misconfigured { reason, hint })
         }
+    }
+}
+
+/// The failure of a request whose response has none of the headers of an object. A proxy in front
+/// of the store can respond like this for a while.
+fn not_a_store(what: &str) -> Failure {
+    Failure::Retry {
+        reason: format!("{what}: the response has no headers of an object"),
+        after: None,
+        hint: Some("check that `endpoint` is the address of the API of the store".into()),
     }
 }
 
@@ -313,6 +339,17 @@ mod tests {
                 Err(_) => "config",
             };
             assert_eq!(found, expected, "{status} {code}");
+        }
+    }
+
+    /// Regression: the error of the client was the whole message, without a hint.
+    #[test]
+    fn responses_without_an_object_have_a_hint() {
+        let source = "Unable to extract metadata from headers: ETag Header missing from response";
+        let error = Error::Generic { store: "S3", source: source.into() };
+        for failure in [failure("a/b", &error), probe_result(&error).unwrap_err()] {
+            assert!(matches!(&failure, Failure::Retry { hint: Some(_), .. }), "{failure}");
+            assert!(failure.to_string().ends_with(": the response has no headers of an object"));
         }
     }
 

@@ -3,7 +3,6 @@
 
 use reqwest::header::HeaderName;
 
-use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
@@ -11,7 +10,6 @@ use crate::{
         required,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
         shared_keys::{FORMAT, FORMAT_KEYS, GZIP_KEYS, TLS_KEYS},
         web::{HttpReceiverOptions, read_url},
     },
@@ -59,7 +57,7 @@ pub(super) struct OtlpPlan {
 }
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<OtlpPlan> {
     let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
 
     let mut headers = Vec::new();
@@ -75,36 +73,10 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         url.set_path("/v1/logs");
     }
 
-    Some(Box::new(OtlpPlan {
+    Some(OtlpPlan {
         url,
         format: section.get(&FORMAT),
         headers,
         web: HttpReceiverOptions::read(section),
-    }))
-}
-
-impl Plan for OtlpPlan {
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        "the receiver accepted every record"
-    }
-
-    fn limits(&self) -> Limits {
-        Limits { records: 1_000, bytes: 1 << 20, in_flight: 1 }
-    }
-
-    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
-    }
+    })
 }

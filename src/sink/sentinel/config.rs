@@ -1,7 +1,6 @@
 //! The configuration of a sink with `type = "sentinel"`. Reading a section opens no connection and
 //! reads no secret; faults are added to the section.
 
-use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{
@@ -9,7 +8,6 @@ use crate::{
         required,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
         common_keys::{CREDENTIAL, ENTRA_TENANT, LOGIN_URL},
         shared_keys::{AUTHORITY_KEYS, GZIP_KEYS, JSON},
         web::{HttpReceiverOptions, read_url},
@@ -61,7 +59,7 @@ pub(super) struct SentinelPlan {
     /// How the endpoint is reached.
     pub web: HttpReceiverOptions,
     /// The resource that tokens are requested for, a URL.
-    resource: &'static str,
+    pub resource: &'static str,
 }
 
 /// The resource of the Logs Ingestion API in each cloud, by the suffix of the host names.
@@ -72,7 +70,7 @@ const RESOURCES: [(&str, &str); 3] = [
 ];
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<SentinelPlan> {
     let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
     let (rule, stream) = (section.get(&RULE_ID)?, section.get(&STREAM)?);
 
@@ -88,46 +86,21 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     }
 
     let mut url = url?;
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        let message = "`url` must not have a path; the path of the stream is added";
+        let hint = "remove everything after the host";
+        section.fault_with(&URL, message.to_owned(), Some(hint.to_owned()));
+        return None;
+    }
     let host = url.host_str().unwrap_or_default().to_owned();
     let resource = RESOURCES.iter().find(|(suffix, _)| host.ends_with(suffix))?.1;
     url.set_path(&format!("/dataCollectionRules/{rule}/streams/{stream}"));
     url.set_query(Some("api-version=2023-01-01"));
 
-    Some(Box::new(SentinelPlan {
+    Some(SentinelPlan {
         url,
         format: section.get(&FORMAT),
         web: HttpReceiverOptions::without_client_certificate(section),
         resource,
-    }))
-}
-
-impl Plan for SentinelPlan {
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        "the ingestion API accepted the records"
-    }
-
-    fn limits(&self) -> Limits {
-        // The API limits a request to 1 MB. A batch may exceed `bytes` by its last record.
-        Limits { records: 1_000, bytes: 800_000, in_flight: 1 }
-    }
-
-    fn token_resource(&self) -> Option<&str> {
-        Some(self.resource)
-    }
-
-    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self, context))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
-    }
+    })
 }

@@ -1,11 +1,12 @@
 //! Sends batches as requests to the Logs Ingestion API. Each request has a token that Entra issued
 //! for the API. A token that the API rejects is discarded, and the batch is sent again with another
-//! one. Start reading at [`open`].
+//! one. Only HTTP 204 is an acknowledgement. Start reading at [`open`].
 
 use std::sync::Arc;
 
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 
 use super::config::SentinelPlan;
 use crate::{
@@ -13,12 +14,41 @@ use crate::{
     model::Record,
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, Tokens, formatter,
-        web::HttpResponse,
+        reply::{HttpResponse, MAX_MESSAGE_BYTES},
+        reply_json::{LimitedText, ReplyObject},
     },
 };
 
-/// Only the beginning of a response is used, in error messages.
-const MAX_RESPONSE_BYTES: usize = 16 << 10;
+/// The name of the server in messages.
+const API: &str = "the ingestion API";
+
+/// The maximum number of characters of an error code that are read.
+const MAX_CODE_CHARS: usize = 100;
+
+/// Parts of the error codes with which the API rejects every record: the stream, the rule or the
+/// endpoint does not exist. All other codes are about the records.
+const CONFIGURATION_CODES: &[&str] = &[
+    "apiversion",
+    "datacollection",
+    "dcr",
+    "endpoint",
+    "immutableid",
+    "rule",
+    "stream",
+    "table",
+    "workspace",
+];
+
+/// The body of a response that rejects a request.
+#[derive(Debug, Deserialize)]
+struct IngestionError {
+    error: ReplyObject<ErrorCode>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorCode {
+    code: LimitedText<MAX_CODE_CHARS>,
+}
 
 struct Sentinel {
     plan: SentinelPlan,
@@ -35,18 +65,14 @@ pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sin
     Ok(Box::new(Sentinel::new(plan, context)?))
 }
 
-/// Sends an empty array, which the API validates only after it has accepted the token and the rule.
-/// An unknown stream has a separate error code.
+/// Sends an empty array, which the API validates only after it has accepted the token, the rule and
+/// the stream.
 pub(super) async fn probe(plan: &SentinelPlan, context: &Context) -> Result<String, Failure> {
     let sentinel = Sentinel::new(plan, context)?;
     let token = sentinel.tokens.token().await?;
     let response = sentinel.post(&token, b"[]".to_vec()).await?;
     match interpret(&response) {
-        Ok(_) => Ok("Entra issued a token, and the ingestion API accepts it".to_owned()),
-        // No record could be delivered to an unknown stream.
-        Err(Failure::TooLarge { reason, .. }) if response.message().contains("InvalidStream") => {
-            Err(Failure::Misconfigured { reason, hint: Some("check `stream`".into()) })
-        }
+        Ok(()) => Ok("Entra issued a token, and the ingestion API accepts it".to_owned()),
         Err(Failure::TooLarge { .. }) => Ok(format!(
             "Entra issued a token, and the ingestion API accepts it; response to an empty request: {}",
             response.message()
@@ -91,7 +117,7 @@ impl Sink for Sentinel {
                 let token = self.tokens.token().await?;
                 response = self.post(&token, body).await?;
             }
-            interpret(&response)
+            interpret(&response).map(|()| Acknowledgement::received())
         })
     }
 }
@@ -121,27 +147,95 @@ impl Sentinel {
             .header("Authorization", authorization)
             .header("Content-Type", "application/json")
             .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
-        self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await
+        self.plan.web.post(request, body, API, MAX_MESSAGE_BYTES).await
     }
 }
 
-fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
-    let reason = response.outcome("the ingestion API");
-    match response.status {
-        200 | 204 => Ok(Acknowledgement::received()),
-        400 => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
-        403 => Err(Failure::Misconfigured {
-            reason,
-            hint: Some(
-                "assign the role Monitoring Metrics Publisher on the data collection rule to this \
-                 application; the assignment can take up to half an hour to take effect"
-                    .into(),
-            ),
-        }),
-        404 => Err(Failure::Misconfigured {
-            reason,
-            hint: Some("check `url`, `rule_id` and `stream`".into()),
-        }),
-        _ => Err(response.failure("the ingestion API")),
+/// Interprets a response. A fault of the configuration applies to every record, so it parks the
+/// sink; another rejected body is halved until one record remains.
+fn interpret(response: &HttpResponse) -> Result<(), Failure> {
+    let (reason, hint) = match response.status {
+        204 => return Ok(()),
+        400 if has_configuration_code(response) => {
+            (response.outcome(), "check `stream` and `rule_id`, and the streams of the rule")
+        }
+        400 => {
+            let reason = response.outcome();
+            return Err(Failure::TooLarge { reason, arrived: Vec::new() });
+        }
+        403 => (
+            response.outcome(),
+            "assign the role Monitoring Metrics Publisher on the data collection rule to this \
+             application; the assignment can take up to half an hour to take effect",
+        ),
+        404 => (response.outcome(), "check `url`, `rule_id` and `stream`"),
+        _ => return Err(response.failure()),
+    };
+    Err(Failure::Misconfigured { reason, hint: Some(hint.into()) })
+}
+
+/// Whether the error code of a response is about the configuration instead of the records.
+fn has_configuration_code(response: &HttpResponse) -> bool {
+    let reply: Option<IngestionError> = response.json();
+    reply.is_some_and(|reply| {
+        let code = reply.error.0.code.as_str().to_ascii_lowercase();
+        CONFIGURATION_CODES.iter().any(|part| code.contains(part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(status: u16, body: &str) -> &'static str {
+        match interpret(&HttpResponse::of(API, status, body.as_bytes())) {
+            Ok(()) => "delivered",
+            Err(Failure::Retry { .. }) => "retry",
+            Err(Failure::Misconfigured { .. }) => "config",
+            Err(Failure::TooLarge { .. }) => "halve",
+            Err(_) => "other",
+        }
+    }
+
+    /// Regression: with a stream that the rule does not declare, record after record became a dead
+    /// letter.
+    #[test]
+    fn faults_of_the_configuration_park_the_sink() {
+        for (code, expected) in [
+            ("InvalidStream", "config"),
+            ("InvalidDcrImmutableId", "config"),
+            ("DataCollectionRuleNotFound", "config"),
+            ("UnsupportedApiVersion", "config"),
+            ("InvalidPayload", "halve"),
+            ("InvalidJson", "halve"),
+            ("", "halve"),
+        ] {
+            let body = serde_json::json!({ "error": { "code": code, "message": "no" } });
+            assert_eq!(outcome(400, &body.to_string()), expected, "{code}");
+        }
+        for body in ["", "InvalidStream", "{\"error\":\"InvalidStream\"}", "[[\"InvalidStream\"]]"]
+        {
+            assert_eq!(outcome(400, body), "halve", "{body}");
+        }
+    }
+
+    /// Regression: HTTP 200, for example of a proxy, was an acknowledgement.
+    #[test]
+    fn only_204_is_an_acknowledgement() {
+        for (status, body, expected) in [
+            (204, "", "delivered"),
+            (200, "", "retry"),
+            (200, "<html>Sign in</html>", "retry"),
+            (200, "{}", "retry"),
+            (202, "", "retry"),
+            (302, "", "config"),
+            (403, "", "config"),
+            (404, "", "config"),
+            (413, "", "halve"),
+            (429, "", "retry"),
+            (503, "", "retry"),
+        ] {
+            assert_eq!(outcome(status, body), expected, "{status} {body}");
+        }
     }
 }

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use super::service::{open, probe};
 use crate::{
-    format::FormatName,
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, SECRET, Secret, SecretRef, Section,
         TEXT, TEXTS, Text, Texts, Timespan, defaulted, duration, keys, optional, required,
     },
     sink::{
-        BoxFuture, Context, Destination, Failure, Limits, Plan, Sink,
+        Destination,
         destination::NameRule,
         shared_keys::{AUTHORITY_KEYS, GZIP_KEYS},
         web::{HttpReceiverOptions, read_url},
@@ -125,7 +123,7 @@ pub(super) enum AcknowledgementMode {
 }
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<HecPlan> {
     let urls = read_urls(section);
     let acknowledgement = match section.get(&ACKNOWLEDGEMENT) {
         Some(true) => AcknowledgementMode::Required,
@@ -133,7 +131,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         None => AcknowledgementMode::Auto,
     };
 
-    Some(Box::new(HecPlan {
+    Some(HecPlan {
         urls: urls?,
         token: section.get(&TOKEN)?,
         index: Destination::read(section, &INDEX, INDEX_NAME),
@@ -142,7 +140,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         web: HttpReceiverOptions::without_client_certificate(section),
         acknowledgement,
         acknowledgement_timeout: section.get(&ACKNOWLEDGEMENT_TIMEOUT),
-    }))
+    })
 }
 
 fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
@@ -162,60 +160,13 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
 /// Reads a URL without a path, because every collector has the same paths.
 fn read_root(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url::Url> {
     let url = read_url(section, key, text)?;
-    if !matches!(url.path(), "" | "/") {
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
         let name = key.definition().name;
-        section.fault(
-            key,
-            format!("`{name}` must not have a path; the paths of the collector are added"),
-        );
+        let message =
+            format!("`{name}` must not have a path; the paths of the collector are added");
+        let hint = "remove everything after the host and the port";
+        section.fault_with(key, message, Some(hint.to_owned()));
         return None;
     }
     Some(url)
-}
-
-impl Plan for HecPlan {
-    fn timeout(&self) -> Duration {
-        self.acknowledgement_timeout.saturating_add(Duration::from_mins(15))
-    }
-
-    fn format(&self) -> FormatName {
-        FormatName::Json
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        match self.acknowledgement {
-            AcknowledgementMode::Required => "the indexer acknowledged the record",
-            AcknowledgementMode::Auto => {
-                "the indexer acknowledged the record or, if the token has no indexer acknowledgement, the collector accepted it"
-            }
-            AcknowledgementMode::Off => "the collector accepted the record",
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        // Splunk Cloud documents 1 MB before compression as the limit of a request.
-        Limits {
-            records: 1_000,
-            bytes: 512 << 10,
-            // Without indexer acknowledgement the response is the acknowledgement, so no batch
-            // remains in flight.
-            in_flight: if self.acknowledgement == AcknowledgementMode::Off { 1 } else { 16 },
-        }
-    }
-
-    fn destination(&self) -> Option<&Destination> {
-        self.index.as_ref()
-    }
-
-    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(open(self, context))
-    }
 }

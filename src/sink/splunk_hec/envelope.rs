@@ -46,13 +46,15 @@ impl HecEnvelope {
             Some(index) => Some(index.of_record(record)?),
             None => None,
         };
+        let is_fixed = self.index.as_ref().is_some_and(|index| index.fixed().is_some());
+        let target = index.as_deref().filter(|_| !is_fixed);
 
-        batch.push(record, |out| {
+        batch.push_to(record, target, |out| {
             let start = out.len();
             write_time(record.time, out);
             out.extend_from_slice(&self.metadata);
-            if let Some(index) = index {
-                write_member("index", &index, out);
+            if let Some(index) = &index {
+                write_member("index", index, out);
             }
 
             out.extend_from_slice(b"\"source\":");

@@ -8,18 +8,17 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::Bytes;
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 
 use super::{
-    acks::Channel,
+    channel::Channel,
     config::{AcknowledgementMode, HecPlan},
+    requests::EventRequest,
     response,
 };
 use crate::{
     error::Hint,
-    net,
     settings::SecretRef,
     sink::{Failure, web::exchange},
 };
@@ -75,18 +74,18 @@ impl Collectors {
 
     /// Sends events. If a collector cannot accept them, the next one is used, until each has been
     /// tried once. Fails with the failure of the last collector.
-    pub(super) async fn send(&self, body: &Bytes, events: usize) -> Result<Accepted, Failure> {
+    pub(super) async fn send(&self, request: &EventRequest) -> Result<Accepted, Failure> {
         let mut attempts: usize = 0;
         loop {
             let at = self.index_in_use();
-            let sent = self.send_to(&self.targets[at], body, events).await;
+            let sent = self.send_to(&self.targets[at], request).await;
             attempts = attempts.saturating_add(1);
 
             match sent {
-                // The certificate or the token can be invalid for a single collector.
-                Err(Failure::Retry { .. } | Failure::Misconfigured { .. })
-                    if attempts < self.targets.len() =>
-                {
+                // The certificate, the token or the index can be invalid for a single collector.
+                Err(
+                    Failure::Retry { .. } | Failure::Misconfigured { .. } | Failure::Refused(_),
+                ) if attempts < self.targets.len() => {
                     self.current.store(at.wrapping_add(1), Ordering::Relaxed);
                 }
                 sent => return sent,
@@ -103,10 +102,8 @@ impl Collectors {
     ) -> Result<Vec<u64>, Failure> {
         let body = serde_json::json!({ "acks": ack_ids }).to_string();
         let request = self.request(&channel.url, "ack", channel)?.body(body);
-        let response = exchange(request, MAX_RESPONSE_BYTES).await?;
-
-        let (body, after) = (response.content(COLLECTOR)?, net::retry_after(&response.headers));
-        let acknowledged = response::read_acks(response.status, body, after, ack_ids.len())?;
+        let response = exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
+        let acknowledged = response::read_acks(&response, ack_ids.len())?;
         channel.store_cookies(&response.headers);
         Ok(acknowledged)
     }
@@ -157,19 +154,23 @@ impl Collectors {
     async fn send_to(
         &self,
         target: &CollectorTarget,
-        body: &Bytes,
-        events: usize,
+        events: &EventRequest,
     ) -> Result<Accepted, Failure> {
         let channel = target.channel();
-        let mut request = self.request(&target.url, "event", &channel)?.body(body.clone());
+        let mut request = self.request(&target.url, "event", &channel)?.body(events.body.clone());
         if self.gzip {
             request = request.header("Content-Encoding", "gzip");
         }
-        let response = exchange(request, MAX_RESPONSE_BYTES).await?;
-
-        let (body, after) = (response.content(COLLECTOR)?, net::retry_after(&response.headers));
-        let ack_id = response::read(response.status, body, after, events)?;
+        let response = exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
+        let read = response::read(&response, events.len());
+        let ack_id = match read {
+            Err(failure) if response::refuses_index(&response) => {
+                return Err(events.refused(failure));
+            }
+            read => read?,
+        };
         channel.store_cookies(&response.headers);
+
         match (ack_id, self.acknowledgement) {
             (_, AcknowledgementMode::Off) | (None, AcknowledgementMode::Auto) => {
                 Ok(Accepted { channel, ack_id: None })
@@ -188,10 +189,8 @@ impl Collectors {
     async fn check_token_at(&self, target: &CollectorTarget) -> Result<(), Failure> {
         let request = self.request(&target.url, "event", &target.channel())?;
         let request = request.header("Content-Length", "0");
-        let response = exchange(request, MAX_RESPONSE_BYTES).await?;
-
-        let (body, after) = (response.content(COLLECTOR)?, net::retry_after(&response.headers));
-        match response::read(response.status, body, after, 0) {
+        let response = exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
+        match response::read(&response, 0) {
             Ok(_) | Err(Failure::TooLarge { .. }) => Ok(()),
             Err(failure) => Err(failure),
         }

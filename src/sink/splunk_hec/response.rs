@@ -1,16 +1,19 @@
-//! Interprets a collector's response, according to Splunk's published table of HEC status codes. An
-//! unknown code never counts as an acknowledgement. No more acknowledgement states are read than
-//! were requested. Source: Splunk, "Troubleshoot HTTP Event Collector".
+//! Interprets a collector's response, according to Splunk's published table of HEC status codes.
+//! Only an object with a text and a code is a response of a collector, and an unknown code never
+//! counts as an acknowledgement. No more acknowledgement states are read than were requested.
+//! Source: Splunk, "Troubleshoot HTTP Event Collector".
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
     foreign_text::ForeignText,
+    net,
     sink::{
         Failure,
+        reply::HttpResponse,
         reply_json::{LimitedText, ReplyFault, members},
     },
 };
@@ -18,14 +21,20 @@ use crate::{
 /// The maximum number of characters of the collector's text in a message.
 const MAX_MESSAGE_CHARS: usize = 200;
 
+/// The code for an index that does not exist or that the token does not permit.
+const INCORRECT_INDEX: u32 = 7;
+
+/// The hint for a status other than success without a code.
+const NOT_COLLECTOR: &str =
+    "check that the URL belongs to a collector, and that no proxy responds instead";
+
 /// The body of a response from the event endpoint.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct HecReply {
+    text: LimitedText<MAX_MESSAGE_CHARS>,
+    code: u32,
     #[serde(rename = "ackId")]
     ack_id: Option<u64>,
-    code: Option<u32>,
-    #[serde(default)]
-    text: LimitedText<MAX_MESSAGE_CHARS>,
     #[serde(rename = "invalid-event-number")]
     invalid_event: Option<usize>,
 }
@@ -45,58 +54,58 @@ struct AckReply<'a> {
 /// |---|---|
 /// | 0; 24, 25 ("approaching capacity") | delivered |
 /// | 8, 9, 18 to 20, 23, 26, 27; 408, 429, 5xx | retried, not before `Retry-After` |
+/// | 2xx without a text and a code, such as the page of a proxy | retried: the outcome is unknown |
 /// | 1 to 4, 7, 10, 11, 14, 16, 21, 22; 401, 403, 404, 415 | parked: needs an operator |
 /// | 5, 6, 12, 13, 15 with `invalid-event-number` | that event becomes a dead letter |
 /// | 5, 6, 12, 13, 15 without | the batch is halved until one event remains |
 /// | 413 | the batch is halved |
-pub(super) fn read(
-    status: u16,
-    body: &[u8],
-    retry_after: Option<Duration>,
-    events: usize,
-) -> Result<Option<u64>, Failure> {
-    let reply: HecReply = serde_json::from_slice(body).unwrap_or_default();
-    let reason = describe(status, &reply);
+pub(super) fn read(response: &HttpResponse, events: usize) -> Result<Option<u64>, Failure> {
+    let status = response.status;
+    let Some(reply) = response.json::<HecReply>() else {
+        return Err(without_code(response));
+    };
+    let reason = describe(&reply);
 
     match (status, reply.code) {
-        (200, Some(0 | 24 | 25)) => Ok(reply.ack_id),
-        (_, Some(8 | 9 | 18 | 19 | 20 | 23 | 26 | 27)) | (408 | 429 | 500..=599, _) => {
-            Err(Failure::Retry { reason, after: retry_after, hint: None })
+        (200, 0 | 24 | 25) => Ok(reply.ack_id),
+        (200..=299, 0 | 24 | 25) => Err(response.unexpected()),
+        (_, 8 | 9 | 18 | 19 | 20 | 23 | 26 | 27) | (408 | 429 | 500..=599, _) => {
+            Err(Failure::Retry { reason, after: net::retry_after(&response.headers), hint: None })
         }
         (413, _) => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
-        (_, Some(5 | 6 | 12 | 13 | 15)) => Err(invalid_event(&reply, reason, events)),
-        // Everything else, such as the page of a proxy or an undocumented code, is not an
-        // acknowledgement and needs an operator.
-        _ => Err(Failure::Misconfigured { reason, hint: hint(reply.code) }),
+        (_, 5 | 6 | 12 | 13 | 15) => Err(invalid_event(&reply, reason, events)),
+        // Everything else, such as an undocumented code, is not an acknowledgement and needs an
+        // operator.
+        (_, code) => Err(Failure::Misconfigured { reason, hint: hint(code) }),
     }
+}
+
+/// Whether the collector refuses the index of a request.
+pub(super) fn refuses_index(response: &HttpResponse) -> bool {
+    response.json::<HecReply>().is_some_and(|reply| reply.code == INCORRECT_INDEX)
 }
 
 /// Reads the response to a poll for the states of `requested` ackIds. Returns those that are
 /// acknowledged; fails with `Broken` if the channel is unknown to the collector.
-pub(super) fn read_acks(
-    status: u16,
-    body: &[u8],
-    retry_after: Option<Duration>,
-    requested: usize,
-) -> Result<Vec<u64>, Failure> {
-    if status == 200
-        && let Ok(AckReply { acks }) = serde_json::from_slice(body)
+pub(super) fn read_acks(response: &HttpResponse, requested: usize) -> Result<Vec<u64>, Failure> {
+    if response.status == 200
+        && let Some(AckReply { acks }) = response.json()
     {
-        match members::<bool>(acks, requested) {
+        return match members::<bool>(acks, requested) {
             Ok(indexed) => {
                 let acknowledged = indexed.iter().filter(|(_, is_indexed)| *is_indexed);
-                return Ok(acknowledged.filter_map(|(id, _)| id.as_str().parse().ok()).collect());
+                Ok(acknowledged.filter_map(|(id, _)| id.as_str().parse().ok()).collect())
             }
             Err(fault @ ReplyFault::TooManyElements(_)) => {
                 let reason = format!("cannot read the acknowledgement states: {fault}");
-                return Err(Failure::retry(reason));
+                Err(Failure::retry(reason))
             }
-            Err(ReplyFault::Unexpected) => {}
-        }
+            Err(ReplyFault::Unexpected) => Err(response.unexpected()),
+        };
     }
 
-    let reply: HecReply = serde_json::from_slice(body).unwrap_or_default();
-    match (reply.code, read(status, body, retry_after, 0)) {
+    let code = response.json::<HecReply>().map(|reply| reply.code);
+    match (code, read(response, 0)) {
         (Some(10 | 11), Err(failure)) => Err(Failure::Broken { reason: failure.to_string() }),
         (_, Err(Failure::TooLarge { reason, .. })) => {
             Err(Failure::Misconfigured { reason, hint: None })
@@ -104,6 +113,17 @@ pub(super) fn read_acks(
         (_, Err(failure)) => Err(failure),
         // HTTP 200 without acknowledgement states does not acknowledge anything.
         (_, Ok(_)) => Err(Failure::retry("the collector returned no acknowledgement states")),
+    }
+}
+
+/// The failure for a response that is not from a collector, or that Splunk's web server returned,
+/// such as a page with status 413. The status decides.
+fn without_code(response: &HttpResponse) -> Failure {
+    match response.failure() {
+        Failure::Misconfigured { reason, hint } => {
+            Failure::Misconfigured { reason, hint: hint.or_else(|| Some(NOT_COLLECTOR.into())) }
+        }
+        failure => failure,
     }
 }
 
@@ -116,10 +136,8 @@ fn invalid_event(reply: &HecReply, reason: String, events: usize) -> Failure {
     }
 }
 
-fn describe(status: u16, reply: &HecReply) -> String {
-    let Some(code) = reply.code else {
-        return format!("the collector returned HTTP {status} without a code");
-    };
+fn describe(reply: &HecReply) -> String {
+    let code = reply.code;
     let text = ForeignText::new(reply.text.as_str()).for_message(MAX_MESSAGE_CHARS);
     if text.is_empty() {
         format!("the collector returned code {code}")
@@ -128,23 +146,32 @@ fn describe(status: u16, reply: &HecReply) -> String {
     }
 }
 
-fn hint(code: Option<u32>) -> Option<Cow<'static, str>> {
+fn hint(code: u32) -> Option<Cow<'static, str>> {
     let hint = match code {
-        None => "check that the URL belongs to a collector, and that no proxy responds instead",
-        Some(1 | 22) => "enable the token in Splunk",
-        Some(2..=4 | 21) => "check the token",
-        Some(7) => "allow this index for the token, or correct `index`",
-        Some(14) => {
-            "enable indexer acknowledgement for the token, or remove `acknowledgement = true`"
-        }
-        Some(_) => return None,
+        1 | 22 => "enable the token in Splunk",
+        2..=4 | 21 => "check the token",
+        INCORRECT_INDEX => "allow this index for the token, or correct `index`",
+        14 => "enable indexer acknowledgement for the token, or remove `acknowledgement = true`",
+        _ => return None,
     };
     Some(hint.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::HeaderValue;
+
     use super::*;
+
+    fn response(status: u16, body: &str) -> HttpResponse {
+        HttpResponse::of("the collector", status, body.as_bytes())
+    }
+
+    fn outcome(status: u16, body: &str, events: usize) -> Result<Option<u64>, Failure> {
+        read(&response(status, body), events)
+    }
 
     /// The class of a result, as a short name.
     fn class(result: &Result<Option<u64>, Failure>) -> &'static str {
@@ -181,7 +208,7 @@ mod tests {
                 "config" | "downgrade-ack" | "healthy" => "config",
                 other => panic!("unknown action {other}"),
             };
-            let found = class(&read(row.http, body.as_bytes(), None, 10));
+            let found = class(&outcome(row.http, &body, 10));
             assert_eq!(found, expected, "code {}", row.code);
             rows += 1;
         }
@@ -190,60 +217,93 @@ mod tests {
 
     #[test]
     fn the_status_decides_without_a_code() {
-        let html = b"<html><body>Request Entity Too Large</body></html>";
+        let html = "<html><body>Request Entity Too Large</body></html>";
         for (status, expected) in [
             (413, "halve"),
             (415, "config"),
             (503, "retry"),
             (429, "retry"),
             (404, "config"),
-            (200, "config"),
+            (200, "retry"),
+            (204, "retry"),
             (302, "config"),
         ] {
-            assert_eq!(class(&read(status, html, None, 1)), expected, "{status}");
+            assert_eq!(class(&outcome(status, html, 1)), expected, "{status}");
         }
+        let message = outcome(403, html, 1).unwrap_err().to_string();
+        assert!(message.starts_with("the collector returned HTTP 403: <html>"), "{message}");
     }
 
     #[test]
     fn isolates_the_invalid_event() {
-        let body = br#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
-        let Err(Failure::Poison { rejected, rest_delivered: false }) = read(400, body, None, 10)
+        let body = r#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
+        let Err(Failure::Poison { rejected, rest_delivered: false }) = outcome(400, body, 10)
         else {
             panic!("the event is not isolated")
         };
 
         assert_eq!(rejected[0].0, 3);
-        assert_eq!(class(&read(400, body, None, 2)), "halve");
+        assert_eq!(class(&outcome(400, body, 2)), "halve");
+    }
+
+    /// Regression: a response that was cut off parked the sink, and an array, or an object without
+    /// the text of a collector, was an acknowledgement.
+    #[test]
+    fn only_a_response_of_a_collector_is_believed() {
+        for body in [
+            "",
+            "ok",
+            "{}",
+            "[]",
+            "[null,0,\"Success\",null]",
+            "{\"code\":0}",
+            "{\"text\":\"Success\"}",
+            "{\"text\":0,\"code\":0}",
+            "{\"text\":\"Success\",\"code\":0",
+            "{\"text\":\"Success\",\"code\":0}<html>",
+            "{\"status\":\"accepted\"}",
+        ] {
+            assert_eq!(class(&outcome(200, body, 1)), "retry", "{body}");
+        }
+
+        let body = r#"{"text":"Success","code":0}"#;
+        assert_eq!(outcome(200, body, 1), Ok(None));
+        let page = response(200, body).labeled("text/html");
+        assert_eq!(class(&read(&page, 1)), "retry");
+        for status in [201, 202, 206] {
+            assert_ne!(class(&outcome(status, body, 1)), "ok", "{status}");
+        }
     }
 
     #[test]
     fn numbers_out_of_range_confirm_nothing() {
         for number in ["-1", "-0.5", "1e308", "18446744073709551616", "\"NaN\""] {
             for reply in [
-                format!("{{\"code\":{number},\"ackId\":1}}"),
-                format!("{{\"code\":0,\"ackId\":{number}}}"),
+                format!("{{\"text\":\"\",\"code\":{number},\"ackId\":1}}"),
+                format!("{{\"text\":\"\",\"code\":0,\"ackId\":{number}}}"),
             ] {
-                assert_eq!(class(&read(200, reply.as_bytes(), None, 10)), "config", "{reply}");
+                assert_eq!(class(&outcome(200, &reply, 10)), "retry", "{reply}");
             }
 
-            let reply = format!("{{\"code\":6,\"invalid-event-number\":{number}}}");
-            let result = read(400, reply.as_bytes(), None, 10);
+            let reply = format!("{{\"text\":\"\",\"code\":6,\"invalid-event-number\":{number}}}");
+            let result = outcome(400, &reply, 10);
             assert!(matches!(class(&result), "config" | "halve"), "{reply}");
             let states = format!("{{\"acks\":{{\"{}\":true}}}}", number.trim_matches('"'));
-            let acknowledged = read_acks(200, states.as_bytes(), None, 1).unwrap();
+            let acknowledged = read_acks(&response(200, &states), 1).unwrap();
             assert_eq!(acknowledged, Vec::<u64>::new(), "{states}");
         }
 
-        let reply = format!("{{\"code\":0,\"ackId\":{}}}", u64::MAX);
-        assert_eq!(read(200, reply.as_bytes(), None, 10).unwrap(), Some(u64::MAX));
-        let reply = format!("{{\"code\":6,\"invalid-event-number\":{}}}", u64::MAX);
-        assert_eq!(class(&read(400, reply.as_bytes(), None, 10)), "halve");
+        let reply = format!("{{\"text\":\"\",\"code\":0,\"ackId\":{}}}", u64::MAX);
+        assert_eq!(outcome(200, &reply, 10).unwrap(), Some(u64::MAX));
+        let number = u64::MAX;
+        let reply = format!("{{\"text\":\"\",\"code\":6,\"invalid-event-number\":{number}}}");
+        assert_eq!(class(&outcome(400, &reply, 10)), "halve");
     }
 
     /// Regression: all states of a response were stored, however many there were.
     #[test]
     fn no_more_states_are_read_than_were_requested() {
-        let read = |body: &str, requested| read_acks(200, body.as_bytes(), None, requested);
+        let read = |body: &str, requested| read_acks(&response(200, body), requested);
         let states = r#"{"acks":{"0":true,"1":false,"7":true,"x":true}}"#;
         assert_eq!(read(states, 4).unwrap(), [0, 7]);
         assert_eq!(read(r#"{"acks":{}}"#, 0).unwrap(), Vec::<u64>::new());
@@ -252,18 +312,25 @@ mod tests {
         let message =
             "cannot read the acknowledgement states: the response has more than 3 elements";
         assert_eq!(failure, Failure::retry(message));
-        for unexpected in [r#"{"acks":[0]}"#, r#"{"acks":{"0":1}}"#, "<html>"] {
+        for unexpected in [
+            "",
+            "[{\"0\":true}]",
+            r#"{"acks":[0]}"#,
+            r#"{"acks":{"0":1}}"#,
+            r#"{"acks":{"0":true}"#,
+            r#"{"acks":{"0":true}} x"#,
+            "<html>",
+        ] {
             let failure = read(unexpected, 4).unwrap_err();
-            assert!(matches!(failure, Failure::Misconfigured { .. }), "{unexpected}");
+            assert!(matches!(failure, Failure::Retry { .. }), "{unexpected}: {failure}");
         }
     }
 
     #[test]
     fn returns_retry_after() {
-        let body = br#"{"text":"Server is busy","code":9}"#;
+        let mut response = response(503, r#"{"text":"Server is busy","code":9}"#);
+        response.headers.insert("Retry-After", HeaderValue::from_static("7"));
         let wait = Some(Duration::from_secs(7));
-        assert!(
-            matches!(read(503, body, wait, 1), Err(Failure::Retry { after, .. }) if after == wait)
-        );
+        assert!(matches!(read(&response, 1), Err(Failure::Retry { after, .. }) if after == wait));
     }
 }

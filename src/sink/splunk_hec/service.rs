@@ -4,20 +4,33 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
-    acks::wait_for_acknowledgement, config::HecPlan, envelope::HecEnvelope, post::Collectors,
+    acks::wait_for_all,
+    config::HecPlan,
+    envelope::HecEnvelope,
+    post::Collectors,
+    requests::{BodyEncoding, EventIndex, RequestOutcomes, requests},
 };
 use crate::{
     model::Record,
-    sink::{Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, web::compress},
+    sink::{
+        Acknowledgement, Batch, BoxFuture, Context, Destination, EncodeError, Failure, Sink,
+        TargetName,
+    },
 };
+
+/// A request that fails after a longer time has no response, so that the requests for the other
+/// indices would take as long.
+const SLOW_FAILURE: Duration = Duration::from_secs(5);
 
 struct Hec {
     collectors: Arc<Collectors>,
     envelope: HecEnvelope,
-    gzip: bool,
+    encoding: BodyEncoding,
+    /// The index of events that do not have their own.
+    index: EventIndex,
     acknowledgement_timeout: Duration,
 }
 
@@ -32,9 +45,15 @@ pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Si
     Ok(Box::new(Hec {
         collectors,
         envelope: HecEnvelope::new(plan, context),
-        gzip: plan.web.gzip,
+        encoding: if plan.web.gzip { BodyEncoding::Gzip } else { BodyEncoding::Plain },
+        index: only_index(plan),
         acknowledgement_timeout: plan.acknowledgement_timeout,
     }))
+}
+
+fn only_index(plan: &HecPlan) -> EventIndex {
+    let index = plan.index.as_ref().and_then(Destination::fixed);
+    index.map_or(EventIndex::OfToken, |name| EventIndex::Only(TargetName::new(name)))
 }
 
 /// Checks that every collector accepts the token, without sending an event. Fails if one does not.
@@ -58,23 +77,33 @@ impl Sink for Hec {
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
-            let body = if self.gzip {
-                compress(batch.bytes()).into()
-            } else {
-                Bytes::copy_from_slice(batch.bytes())
-            };
-            let accepted = self.collectors.send(&body, batch.len()).await?;
-            if accepted.ack_id.is_none() {
-                return Ok(Acknowledgement::received());
+            let (mut outcomes, mut waiting) = (RequestOutcomes::default(), Vec::new());
+            for request in requests(batch, self.encoding, &self.index) {
+                if outcomes.skips(&request) {
+                    continue;
+                }
+                let began = Instant::now();
+                match self.collectors.send(&request).await {
+                    Ok(accepted) if accepted.ack_id.is_none() => outcomes.arrived(&request),
+                    Ok(accepted) => waiting.push((request, accepted)),
+                    Err(failure) => {
+                        outcomes.failed(&request, failure);
+                        if began.elapsed() > SLOW_FAILURE {
+                            outcomes.end();
+                        }
+                    }
+                }
+                if outcomes.is_stopped() {
+                    break;
+                }
+            }
+            if waiting.is_empty() {
+                return outcomes.into_result().map(Acknowledgement::Received);
             }
 
-            let acknowledgement = wait_for_acknowledgement(
-                Arc::clone(&self.collectors),
-                body,
-                batch.len(),
-                accepted,
-                self.acknowledgement_timeout,
-            );
+            let collectors = Arc::clone(&self.collectors);
+            let limit = self.acknowledgement_timeout;
+            let acknowledgement = wait_for_all(collectors, waiting, outcomes, limit);
             Ok(Acknowledgement::Pending(Box::pin(acknowledgement)))
         })
     }

@@ -1,19 +1,24 @@
 //! The configuration of a sink with `type = "syslog"`. Reading a section opens no connection and
 //! reads no certificate; faults are added to the section.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use syslog::Facility;
 
-use super::service::{open, open_for_test, probe};
 use crate::{
+    error::Explanation,
+    files::require_socket_path,
     format::{FormatName, SyslogTag},
+    net::{AddressFault, HostPort},
     settings::{
         Choice, ExampleSection, FLAG, Flag, Integer, Key, KeyWithDefault, Named, OneOf, Section,
         Size, TEXT, Text, choices, defaulted, integer, keys, one_of, optional, required, size,
     },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink,
         address::has_no_user,
         common_keys::GENERAL_KEYS,
         shared_keys::{FORMATS, SERVER_NAME, SERVER_NAME_KEYS, TLS_KEYS, TlsFiles},
@@ -238,6 +243,10 @@ pub(super) struct Tls {
     pub files: TlsFiles,
 }
 
+/// The registered port of each transport, for the hint about a forgotten one.
+const DEFAULT_PORTS: [(&str, u16); 5] =
+    [("udp", 514), ("tcp", 514), ("tls", 6_514), ("relp", 2_514), ("relps", 2_514)];
+
 /// The default of `max_message` in bytes, and that over UDP.
 const DEFAULT_MESSAGE: usize = 8 << 10;
 const DEFAULT_DATAGRAM: usize = 1_400;
@@ -246,7 +255,7 @@ const DEFAULT_DATAGRAM: usize = 1_400;
 const MAX_DATAGRAM: usize = 65_507;
 
 /// Reads a section. Returns `None` if it is not valid.
-pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+pub(super) fn read(section: &Section<'_>) -> Option<SyslogPlan> {
     let target = read_target(section);
     let facility = read_facility(section);
     let header = read_header(section);
@@ -271,7 +280,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         return None;
     }
 
-    Some(Box::new(SyslogPlan {
+    Some(SyslogPlan {
         target: target?,
         format,
         header: header?,
@@ -282,7 +291,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         oversize,
         window: section.get(&WINDOW),
         replay_on_reconnect: section.get(&REPLAY_ON_RECONNECT),
-    }))
+    })
 }
 
 fn read_header(section: &Section<'_>) -> Option<Header> {
@@ -337,33 +346,35 @@ fn read_oversize(section: &Section<'_>, format: FormatName) -> Oversize {
 fn read_target(section: &Section<'_>) -> Option<SyslogTarget> {
     let address = section.get(&ADDRESS)?;
     let Some((scheme, rest)) = address.split_once("://") else {
-        section.fault(
+        let is_socket = address.starts_with("unix:") || address.starts_with('/');
+        let hint = if is_socket { "write `unix:///dev/log`" } else { "write `tls://host:6514`" };
+        section.fault_with(
             &ADDRESS,
-            "`address` must begin with tcp://, tls://, relp://, relps://, udp:// or unix://",
+            "`address` must begin with tcp://, tls://, relp://, relps://, udp:// or unix://"
+                .to_owned(),
+            Some(hint.to_owned()),
         );
         return None;
     };
 
     if scheme == "unix" {
-        if !rest.starts_with('/') {
-            section.fault(&ADDRESS, "`address` must be unix:///path with an absolute path");
-            return None;
-        }
-        return Some(SyslogTarget::Unix { path: rest.into() });
+        return read_socket(section, rest);
     }
     if !has_no_user(section, &ADDRESS, address) {
         return None;
     }
-
-    let host_and_port = rest
-        .rsplit_once(':')
-        .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    let Some((host, _)) = host_and_port else {
-        section.fault(&ADDRESS, format!("`address` must be `{scheme}://host:port`"));
+    let port = DEFAULT_PORTS.iter().find(|(name, _)| *name == scheme).map(|(_, port)| port);
+    let parsed = HostPort::parse(rest);
+    if let (Err(fault), Some(port)) = (parsed, port) {
+        let message = format!("`address` must be `{scheme}://host:port`: {fault}");
+        let forgotten = fault == AddressFault::NoPort;
+        let host = rest.trim_end_matches(':');
+        let hint = forgotten.then(|| format!("add the port, such as `{scheme}://{host}:{port}`"));
+        section.fault_with(&ADDRESS, message, hint);
         return None;
-    };
+    }
 
-    let address = rest.to_owned();
+    let (address, host) = (rest.to_owned(), parsed.map_or("", |parsed| parsed.host));
     match scheme {
         "udp" => Some(SyslogTarget::Udp { address }),
         "tcp" => Some(SyslogTarget::Stream { address, tls: None }),
@@ -380,8 +391,25 @@ fn read_target(section: &Section<'_>) -> Option<SyslogTarget> {
     }
 }
 
+/// Reads the path of the local syslog daemon's socket.
+fn read_socket(section: &Section<'_>, path: &str) -> Option<SyslogTarget> {
+    if !path.starts_with('/') {
+        section.fault_with(
+            &ADDRESS,
+            "`address` must be unix:///path with an absolute path".to_owned(),
+            Some("write three slashes before the path, such as `unix:///dev/log`".to_owned()),
+        );
+        return None;
+    }
+    if let Err(Explanation { message, hint }) = require_socket_path(Path::new(path)) {
+        section.fault_with(&ADDRESS, format!("the path in `address` {message}"), hint);
+        return None;
+    }
+    Some(SyslogTarget::Unix { path: path.into() })
+}
+
 fn read_tls(section: &Section<'_>, host: &str) -> Tls {
-    let server_name = section.get(&SERVER_NAME).unwrap_or(host.trim_matches(['[', ']'])).to_owned();
+    let server_name = section.get(&SERVER_NAME).unwrap_or(host).to_owned();
     Tls { server_name, files: TlsFiles::read(section) }
 }
 
@@ -397,52 +425,4 @@ fn read_facility(section: &Section<'_>) -> Option<Facility> {
         );
     }
     facility
-}
-
-impl Plan for SyslogPlan {
-    fn format(&self) -> FormatName {
-        self.format
-    }
-
-    fn acknowledgement(&self) -> &'static str {
-        match self.target {
-            SyslogTarget::Relp { .. } => "the receiver replied 200 to the message",
-            SyslogTarget::Stream { .. } => {
-                "the peer's kernel acknowledged every byte, and the connection remained open"
-            }
-            SyslogTarget::Udp { .. } => "none: the local kernel sent the message",
-            SyslogTarget::Unix { .. } => "the local daemon's socket accepted the message",
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        match self.target {
-            SyslogTarget::Stream { .. } => Limits { records: 2_000, bytes: 1 << 20, in_flight: 3 },
-            SyslogTarget::Relp { .. } => Limits { records: 500, bytes: 1 << 20, in_flight: 2 },
-            // These transports acknowledge immediately, so no batch is ever pending. A batch is
-            // small, because all of it can be sent again after a fault.
-            SyslogTarget::Udp { .. } | SyslogTarget::Unix { .. } => {
-                Limits { records: 500, bytes: 1 << 20, in_flight: 1 }
-            }
-        }
-    }
-
-    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(probe(self))
-    }
-
-    fn open_for_test<'a>(
-        &'a self,
-        context: &'a Context,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(open_for_test(self, context))
-    }
-
-    fn open<'a>(
-        &'a self,
-        context: &'a Context,
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(Ok(open(self, context))))
-    }
 }

@@ -2,10 +2,11 @@
 //! connection, so that renewed ones are used.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     path::Path,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,14 +16,16 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
+    task::yield_now,
     time::timeout,
 };
 use tokio_rustls::client::TlsStream;
 
 use super::{config::Tls, outq::SendQueue};
 use crate::{
+    files::HostFault,
     net::{self, ByteStream, ClientCertificate, TlsFault, TlsSettings},
     sink::Failure,
 };
@@ -61,7 +64,9 @@ pub(super) enum LocalSocket {
 /// cannot be used.
 pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connected, Failure> {
     let stream = connect_tcp(address).await?;
-    let queue = SendQueue::of(&stream).map_err(|error| Failure::retry(error.to_string()))?;
+    let queue = SendQueue::of(&stream).map_err(|error| {
+        Failure::retry(format!("cannot examine the connection to `{address}`: {error}"))
+    })?;
     let written = Arc::new(AtomicU64::new(0));
     let counted = Counted { stream, written: Arc::clone(&written) };
 
@@ -97,8 +102,9 @@ async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
         .with_retries(6);
     let set = socket.set_tcp_keepalive(&keepalive);
     let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
-    set.and_then(|()| socket.set_tcp_nodelay(true))
-        .map_err(|error| Failure::retry(error.to_string()))?;
+    set.and_then(|()| socket.set_tcp_nodelay(true)).map_err(|error| {
+        Failure::retry(format!("cannot set the options of the connection to `{address}`: {error}"))
+    })?;
     Ok(stream)
 }
 
@@ -145,10 +151,12 @@ pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
     };
 
     let hint = "check that the local syslog daemon is running, and that `address` is its socket";
-    opened.map_err(|error| Failure::Retry {
-        reason: format!("cannot reach `{}`: {error}", path.display()),
-        after: None,
-        hint: Some(hint.into()),
+    opened.map_err(|error| {
+        let reason = format!("cannot reach `{}`: {error}", path.display());
+        match HostFault::of(&error) {
+            Some(fault) => Failure::Host { reason, fault },
+            None => Failure::Retry { reason, after: None, hint: Some(hint.into()) },
+        }
     })
 }
 
@@ -164,6 +172,23 @@ pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
         }
         None => Failure::retry(format!("{what}: {error}")),
     }
+}
+
+/// Reads what the receiver sends within `wait`; pending if it sends nothing.
+pub(super) async fn read_within(
+    stream: &mut Box<dyn ByteStream>,
+    buffer: &mut [u8],
+    wait: Duration,
+) -> Poll<io::Result<usize>> {
+    if !wait.is_zero() {
+        return timeout(wait, stream.read(buffer)).await.map_or(Poll::Pending, Poll::Ready);
+    }
+
+    // The runtime updates the readiness of the socket only when a task yields. A timer would take
+    // at least a millisecond.
+    yield_now().await;
+    let mut read = pin!(stream.read(buffer));
+    poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
 }
 
 impl AsyncRead for Counted {

@@ -14,13 +14,16 @@ mod datagram;
 mod message;
 mod outq;
 mod relp;
+mod replay_window;
 mod service;
 mod stream;
 mod tls_detection;
 
-pub(super) use config::{EXAMPLES, KEYS, read};
+pub(super) use config::{EXAMPLES, KEYS};
+use config::{SyslogPlan, SyslogTarget};
 
-use super::Guarantee;
+use super::{BoxFuture, Context, Failure, Guarantee, Limits, Plan, Sink};
+use crate::{format::FormatName, settings::Section};
 
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[
@@ -49,6 +52,59 @@ pub(super) const GUARANTEES: &[Guarantee] = &[
         may_be_repeated: "one batch",
     },
 ];
+
+/// Reads a section. Returns `None` if it is not valid.
+pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    Some(Box::new(config::read(section)?))
+}
+
+impl Plan for SyslogPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn acknowledgement(&self) -> &'static str {
+        match self.target {
+            SyslogTarget::Relp { .. } => "the receiver replied 200 to the message",
+            SyslogTarget::Stream { .. } => {
+                "the peer's kernel acknowledged every byte, and the connection remained open"
+            }
+            SyslogTarget::Udp { .. } => "none: the local kernel sent the message",
+            SyslogTarget::Unix { .. } => "the local daemon's socket accepted the message",
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        match self.target {
+            SyslogTarget::Stream { .. } => Limits { records: 2_000, bytes: 1 << 20, in_flight: 3 },
+            SyslogTarget::Relp { .. } => Limits { records: 500, bytes: 1 << 20, in_flight: 2 },
+            // These transports acknowledge immediately, so no batch is ever pending. A batch is
+            // small, because all of it can be sent again after a fault.
+            SyslogTarget::Udp { .. } | SyslogTarget::Unix { .. } => {
+                Limits { records: 500, bytes: 1 << 20, in_flight: 1 }
+            }
+        }
+    }
+
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(service::probe(self))
+    }
+
+    fn open_for_test<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(service::open_for_test(self, context))
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(Ok(service::open(self, context))))
+    }
+}
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use relp::fuzz_replies as fuzz_relp_replies;

@@ -2,17 +2,15 @@
 //! closing the connection. Therefore, the connection is checked before and after every batch, and a
 //! batch counts as delivered only when its last byte has left the send queue.
 //!
-//! A sender cannot detect that the peer's kernel acknowledged data that its process never read.
-//! Therefore, the last confirmed records are sent again after a lost connection: the replay window.
-//! See decision 0024.
+//! A sender cannot detect that the peer's kernel acknowledged data that its process never read, so
+//! the last confirmed records are sent again after a lost connection. A receiver that
+//! closes an idle connection in good order has read everything, so nothing is sent again. See
+//! decisions 0024 and 0071.
 
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
     io,
-    pin::pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
@@ -22,14 +20,14 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::Mutex,
-    task::yield_now,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     config::Tls,
-    connection::{Connected, USER_TIMEOUT, connect, lost},
+    connection::{Connected, USER_TIMEOUT, connect, lost, read_within},
     outq::SendQueue,
+    replay_window::ReplayWindow,
     tls_detection::{PlainProtocol, TlsDetection},
 };
 use crate::{
@@ -42,6 +40,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// and a server that expects TLS rejects plain text only after it has received some, so an alert or
 /// the end of the connection arrives one round trip later. The first batch waits this long for it.
 const ALERT_WAIT: Duration = Duration::from_millis(150);
+/// How long a connection must remain open after the last confirmation to count as idle. A receiver
+/// that closes it sooner may have failed while it read the data.
+const IDLE_AFTER: Duration = Duration::from_millis(250);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The maximum number of bytes that a receiver may send on a connection. A syslog receiver sends
 /// nothing, and what it sends hides that it closes the connection.
@@ -49,6 +50,8 @@ const MAX_UNEXPECTED_BYTES: usize = 64 << 10;
 /// The send queue is checked at intervals that double from the minimum to the maximum.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_micros(100);
 const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Why a connection is lost that the receiver has ended.
+const CLOSED: &str = "the receiver closed the connection";
 
 /// Delivers frames over one connection after another.
 pub(super) struct StreamLink {
@@ -69,32 +72,30 @@ struct StreamConnection {
     /// acknowledged, and neither an alert nor the end of the connection followed.
     accepted: AtomicBool,
     lost: AtomicBool,
+    /// The bytes that had been written when the connection was last idle: it was still open
+    /// [`IDLE_AFTER`] after all of them were confirmed.
+    idle_at: AtomicU64,
     /// The bytes that the receiver has sent.
     received: AtomicUsize,
 }
 
-/// The frames of the last confirmed records.
-struct ReplayWindow {
-    /// The number of records to keep.
-    records: usize,
-    /// The number of records in `batches`.
-    held: usize,
-    /// The number of records and the frames, per batch and oldest first.
-    batches: VecDeque<(usize, Vec<u8>)>,
-    /// Whether the connection of these records was lost, so that they must be sent again.
-    due: bool,
+/// The state of a connection before a batch is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum IdleState {
+    /// It can be used.
+    Open,
+    /// The receiver has read everything and has closed it in good order.
+    Ended,
 }
 
 impl StreamLink {
     /// `replay` is the number of records in the replay window.
     pub(super) fn new(address: &str, tls: Option<&Tls>, replay: usize) -> Self {
-        let window =
-            ReplayWindow { records: replay, held: 0, batches: VecDeque::new(), due: false };
         Self {
             address: address.to_owned(),
             tls: tls.cloned(),
             connection: None,
-            window: Arc::new(Mutex::new(window)),
+            window: Arc::new(Mutex::new(ReplayWindow::new(replay))),
             detection: Arc::new(TlsDetection::new(address, PlainProtocol::Messages, tls)),
         }
     }
@@ -105,7 +106,7 @@ impl StreamLink {
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let connection = self.open_connection().await?;
         if let Err(error) = connection.write(batch.bytes()).await {
-            self.window.lock().await.due = true;
+            self.window.lock().await.set_due();
             self.connection = None;
             return Err(explained(&self.detection, &self.address, &error).await);
         }
@@ -122,10 +123,12 @@ impl StreamLink {
                 Ok(()) => {
                     detection.exclude().await;
                     window.lock().await.push(tail);
+                    let observed = Arc::downgrade(&connection);
+                    tokio::spawn(observe_idle(observed, window, target));
                     Ok(Receipt::default())
                 }
                 Err(error) => {
-                    window.lock().await.due = true;
+                    window.lock().await.set_due();
                     connection.lost.store(true, Ordering::Relaxed);
                     Err(explained(&detection, &connection.address, &error).await)
                 }
@@ -144,10 +147,22 @@ impl StreamLink {
     }
 
     /// Returns the current connection, or opens one and first sends the replay window if it is due.
+    /// Fails if the current connection was lost while it was idle.
     async fn open_connection(&mut self) -> Result<Arc<StreamConnection>, Failure> {
-        let is_usable = |current: &&Arc<StreamConnection>| !current.lost.load(Ordering::Relaxed);
-        if let Some(connection) = self.connection.as_ref().filter(is_usable) {
-            return Ok(Arc::clone(connection));
+        let is_usable = |current: &Arc<StreamConnection>| !current.lost.load(Ordering::Relaxed);
+        if let Some(connection) = self.connection.clone().filter(is_usable) {
+            match connection.check_idle().await {
+                Ok(IdleState::Open) => return Ok(connection),
+                Ok(IdleState::Ended) => {
+                    tracing::debug!(address = self.address, "{CLOSED} while it was idle");
+                    self.window.lock().await.clear();
+                }
+                Err(error) => {
+                    self.window.lock().await.set_due();
+                    self.connection = None;
+                    return Err(explained(&self.detection, &self.address, &error).await);
+                }
+            }
         }
 
         self.connection = None;
@@ -155,16 +170,16 @@ impl StreamLink {
         let connection = Arc::new(StreamConnection::new(&self.address, connected));
 
         let mut window = self.window.lock().await;
-        if window.due {
+        if window.is_due() {
             tracing::warn!(
                 address = self.address,
-                records = window.held,
+                records = window.records(),
                 "the connection was lost; the last confirmed records are sent again"
             );
-            for (_, bytes) in &window.batches {
-                connection.write(bytes).await.map_err(|error| lost(&self.address, &error))?;
+            for frames in window.frames() {
+                connection.write(frames).await.map_err(|error| lost(&self.address, &error))?;
             }
-            window.due = false;
+            window.set_sent();
         }
 
         self.connection = Some(Arc::clone(&connection));
@@ -188,6 +203,7 @@ impl StreamConnection {
             written: connected.written,
             accepted: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            idle_at: AtomicU64::new(u64::MAX),
             received: AtomicUsize::new(0),
         }
     }
@@ -202,6 +218,22 @@ impl StreamConnection {
             stream.flush().await
         });
         written.await.map_err(|_| io::Error::other("the receiver accepts no more data"))?
+    }
+
+    /// Whether the connection was idle, and the receiver has closed it since. Fails if it was idle
+    /// and is lost. A connection that was not idle counts as open; the next write checks it.
+    async fn check_idle(&self) -> io::Result<IdleState> {
+        let written = self.written.load(Ordering::Relaxed);
+        if self.idle_at.load(Ordering::Relaxed) != written {
+            return Ok(IdleState::Open);
+        }
+
+        let mut stream = self.stream.lock().await;
+        match self.check_open(&mut stream, Duration::ZERO).await {
+            Ok(()) => Ok(IdleState::Open),
+            Err(error) if is_end(&error) => Ok(IdleState::Ended),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the peer's kernel has acknowledged the first `target` bytes of this connection
@@ -236,8 +268,7 @@ impl StreamConnection {
         while let Poll::Ready(read) = read_within(stream, &mut buffer, wait).await {
             let length = read?;
             if length == 0 {
-                let reason = "the receiver closed the connection";
-                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, CLOSED));
             }
             if let Some(fault) = TlsFault::in_plain_text(&buffer[..length]) {
                 return Err(io::Error::other(fault));
@@ -263,21 +294,38 @@ impl StreamConnection {
     }
 }
 
-/// Reads what the receiver sends within `wait`; pending if it sends nothing.
-async fn read_within(
-    stream: &mut Box<dyn ByteStream>,
-    buffer: &mut [u8],
-    wait: Duration,
-) -> Poll<io::Result<usize>> {
-    if !wait.is_zero() {
-        return timeout(wait, stream.read(buffer)).await.map_or(Poll::Pending, Poll::Ready);
+/// Observes a connection after its first `target` bytes were confirmed. If it is still open after
+/// [`IDLE_AFTER`] and nothing was written in the meantime, it was idle; if it is closed, it counts
+/// as lost.
+async fn observe_idle(
+    connection: Weak<StreamConnection>,
+    window: Arc<Mutex<ReplayWindow>>,
+    target: u64,
+) {
+    sleep(IDLE_AFTER).await;
+    let Some(connection) = connection.upgrade() else { return };
+    // The stream is locked while it is in use.
+    let Ok(mut stream) = connection.stream.try_lock() else { return };
+    let is_current = connection.written.load(Ordering::Relaxed) == target;
+    if !is_current || connection.lost.load(Ordering::Relaxed) {
+        return;
     }
 
-    // The runtime updates the readiness of the socket only when a task yields. A timer would take
-    // at least a millisecond.
-    yield_now().await;
-    let mut read = pin!(stream.read(buffer));
-    poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
+    if connection.check_open(&mut stream, Duration::ZERO).await.is_ok() {
+        connection.idle_at.store(target, Ordering::Relaxed);
+    } else {
+        connection.lost.store(true, Ordering::Relaxed);
+        window.lock().await.set_due();
+    }
+}
+
+/// Whether the receiver has ended the stream in good order, with or without an alert of TLS. The
+/// kernel resets a connection instead if its process has not read everything.
+fn is_end(error: &io::Error) -> bool {
+    let is_reported_by_kernel = error.raw_os_error().is_some();
+    let is_end =
+        matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof);
+    is_end && !is_reported_by_kernel
 }
 
 /// The failure for a lost connection. A receiver in plain text that closed the first connection is
@@ -287,153 +335,5 @@ async fn explained(detection: &TlsDetection, address: &str, error: &io::Error) -
     if net::may_expect_tls(error) { detection.explain(failure).await } else { failure }
 }
 
-impl ReplayWindow {
-    /// The last records of a batch, as many as the window can hold: their number and frames.
-    fn tail(&self, batch: &Batch) -> (usize, Vec<u8>) {
-        let count = batch.len().min(self.records);
-        let bytes = match batch.items().get(batch.len() - count) {
-            Some(first) => batch.bytes_from(first),
-            None => &[],
-        };
-        (count, bytes.to_vec())
-    }
-
-    /// Adds confirmed records, and drops the oldest batches that the window no longer needs.
-    fn push(&mut self, tail: (usize, Vec<u8>)) {
-        if self.records == 0 {
-            return;
-        }
-
-        self.held += tail.0;
-        self.batches.push_back(tail);
-        while let Some((oldest, _)) = self.batches.front()
-            && self.held - oldest >= self.records
-        {
-            self.held -= oldest;
-            self.batches.pop_front();
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::model::EventId;
-
-    fn batch(records: u8) -> Batch {
-        let mut batch = Batch::default();
-        for n in 0..records {
-            batch.push_encoded(EventId::from_bytes([n; 20]), &[n]);
-        }
-        batch
-    }
-
-    /// Data that the receiver's kernel accepts counts as delivered. When it accepts no more,
-    /// delivery fails within a bounded time.
-    #[tokio::test(start_paused = true)]
-    async fn fails_if_the_receiver_stops_reading() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let mut link = StreamLink::new(&address, None, 0);
-        let mut large = Batch::default();
-        large.push_encoded(EventId::from_bytes([1; 20]), &vec![b'x'; 1 << 20]);
-
-        let start = Instant::now();
-        let failure = loop {
-            match link.deliver(&large).await {
-                Ok(acknowledgement) => match acknowledgement.wait().await {
-                    Ok(_) => assert!(start.elapsed() < WRITE_TIMEOUT * 2, "accepted for too long"),
-                    Err(failure) => break failure,
-                },
-                Err(failure) => break failure,
-            }
-        };
-
-        let message = failure.to_string();
-        assert!(
-            message.contains("accepts no more data") || message.contains("does not acknowledge"),
-            "{message}"
-        );
-        assert!(matches!(failure, Failure::Retry { .. } | Failure::Broken { .. }));
-        assert!(start.elapsed() >= WRITE_TIMEOUT.min(USER_TIMEOUT));
-    }
-
-    /// Regression: the first batch counted as delivered, although the receiver expected TLS and
-    /// closed the connection.
-    #[tokio::test]
-    async fn nothing_is_delivered_if_the_receiver_expects_tls() {
-        let address = net::silent_tls_server().await;
-        let mut link = StreamLink::new(&address, None, 0);
-        let failure = match link.deliver(&batch(20)).await {
-            Ok(acknowledgement) => acknowledgement.wait().await.unwrap_err(),
-            Err(failure) => failure,
-        };
-        assert!(matches!(failure, Failure::Misconfigured { .. }), "{failure}");
-        assert!(failure.to_string().contains("expects TLS"), "{failure}");
-
-        let failure = StreamLink::new(&address, None, 0).reach().await.unwrap_err();
-        assert!(failure.to_string().contains("expects TLS"), "{failure}");
-    }
-
-    /// Regression: data from the receiver was ignored without a limit, and hid that the receiver
-    /// had closed the connection.
-    #[tokio::test]
-    async fn a_receiver_that_floods_is_disconnected() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                tokio::spawn(
-                    async move { while stream.write_all(&[b'x'; 4_096]).await.is_ok() {} },
-                );
-            }
-        });
-
-        let mut link = StreamLink::new(&address, None, 0);
-        let failure = match link.deliver(&batch(20)).await {
-            Ok(acknowledgement) => acknowledgement.wait().await.unwrap_err(),
-            Err(failure) => failure,
-        };
-        assert!(matches!(failure, Failure::Retry { .. }), "{failure}");
-        assert!(failure.to_string().contains("sent more than 64 KiB"), "{failure}");
-    }
-
-    /// A greeting of a relay, for example, does no harm.
-    #[tokio::test]
-    async fn a_little_data_of_the_receiver_is_ignored() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let receiving = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(&[b'x'; 2_000]).await.unwrap();
-            let mut received = Vec::new();
-            stream.read_to_end(&mut received).await.unwrap();
-            received.len()
-        });
-
-        let mut link = StreamLink::new(&address, None, 0);
-        link.deliver(&batch(20)).await.unwrap().wait().await.unwrap();
-        link.close().await;
-        assert_eq!(receiving.await.unwrap(), 20);
-    }
-
-    #[test]
-    fn replay_window_holds_the_last_records() {
-        let mut window = ReplayWindow { records: 5, held: 0, batches: VecDeque::new(), due: false };
-        assert_eq!(window.tail(&batch(9)), (5, vec![4, 5, 6, 7, 8]));
-
-        for _ in 0..4 {
-            let tail = window.tail(&batch(3));
-            window.push(tail);
-            assert!(window.held <= 8, "{}", window.held);
-        }
-        assert!(window.held >= 5);
-
-        let mut disabled =
-            ReplayWindow { records: 0, held: 0, batches: VecDeque::new(), due: false };
-        disabled.push(disabled.tail(&batch(3)));
-        assert!(disabled.batches.is_empty());
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ use std::{
     process::Command,
 };
 
+use rcgen::{CertificateParams, KeyPair};
 use rustix::{
     fs::{CWD, Mode, mkfifoat},
     process::{Uid, geteuid},
@@ -25,9 +26,6 @@ use crate::support::{
 
 /// A user without any permission.
 const OTHER_USER: u32 = 65_534;
-/// Files in form only: no test uses them.
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nQUJD\n-----END PRIVATE KEY-----\n";
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n";
 
 fn set_mode(path: impl AsRef<Path>, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -43,12 +41,15 @@ fn run(workspace: &Workspace, arguments: &[&str]) -> Run {
 /// A workspace in which every kind of file with a secret is used, with the path of each.
 fn workspace() -> (Workspace, Vec<(&'static str, String)>) {
     let mut workspace = Workspace::new();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
+    let key = key.serialize_pem();
     for (name, content) in [
-        ("key-secret", KEY),
+        ("key-secret", key.as_str()),
         ("token-secret", "a.b.c"),
         ("hec-secret", CANARY),
-        ("certificate.pem", CERTIFICATE),
-        ("authorities.pem", CERTIFICATE),
+        ("certificate.pem", certificate.as_str()),
+        ("authorities.pem", certificate.as_str()),
     ] {
         write(workspace.path(name), content);
     }

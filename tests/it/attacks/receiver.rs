@@ -5,6 +5,7 @@ mod http2;
 mod kafka;
 #[cfg(feature = "object_store")]
 mod objects;
+mod secrets;
 mod texts;
 
 use std::{io, path::Path};
@@ -92,7 +93,10 @@ fn unrequested_acknowledgement_states_are_refused() {
     endpoint.rule(move |request| {
         let is_poll = request.path.ends_with("/ack");
         let states = format!("{{\"acks\":{{{states}\"0\":true}}}}");
-        Some((200, if is_poll { states } else { r#"{"code":0,"ackId":0}"#.to_owned() }))
+        Some((
+            200,
+            if is_poll { states } else { r#"{"text":"Success","code":0,"ackId":0}"#.to_owned() },
+        ))
     });
 
     let mut workspace = workspace("type = \"stdout\"");

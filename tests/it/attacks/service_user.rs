@@ -175,7 +175,6 @@ fn the_tests_of_init_follow_no_link() {
     let config = workspace.path("new/config.toml");
     let run = init(&workspace, &config, &["--cloud", &cloud, "--listen", &listen], &answers);
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stdout.contains("signed in and read"), "{run:?}");
     assert!(run.stderr.contains("is a symbolic link"), "{run:?}");
     assert_eq!(std::fs::read_to_string(workspace.path("canary")).unwrap(), "unchanged");
     assert_eq!(std::fs::metadata(workspace.path("canary")).unwrap().uid(), 0);
@@ -371,13 +370,14 @@ fn root_rejects_a_sink_in_a_foreign_directory() {
 }
 
 /// Regression: another user of the group to which a volume belongs, as on OpenShift, could not use
-/// the checkpoint, and the mode of the directory was changed.
+/// the checkpoint or the file of a sink, and the mode of the directory was changed.
 #[test]
 fn a_volume_of_a_group_remains_shared() {
     let (first, second) = (61_001, 61_002);
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
-    set_mode(workspace.path(""), 0o755);
+    // The volume of a container, whose mode the user cannot change.
+    set_mode(workspace.path(""), 0o777);
     set_mode(workspace.path("secret"), 0o644);
     for directory in ["state", "out"] {
         std::fs::create_dir(workspace.path(directory)).unwrap();
@@ -390,10 +390,18 @@ fn a_volume_of_a_group_remains_shared() {
     let run = run_as(&workspace, first, &["once"]);
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(std::fs::metadata(workspace.state()).unwrap().mode() & 0o7777, 0o2775);
-    // As Kubernetes does with `fsGroup`.
-    set_mode(&file, 0o660);
+    assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o660);
     let run = run_as(&workspace, second, &["once"]);
     assert_eq!(run.code, 0, "{run:?}");
+
+    // An earlier version created the file with the second mode.
+    for (mode, is_reported) in [(0o660, false), (0o600, true)] {
+        set_mode(&file, mode);
+        let run = run_as(&workspace, second, &["check"]);
+        let reported = run.stderr.contains("error: sink `local`: cannot write");
+        assert_eq!(reported, is_reported, "{run:?}");
+    }
+    set_mode(&file, 0o660);
 
     chown(workspace.state(), Some(0), Some(0)).unwrap();
     set_mode(workspace.state(), 0o777);

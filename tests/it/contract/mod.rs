@@ -1,10 +1,12 @@
 //! The contract suite: the same clauses for every sink, against a receiver behind a faulty proxy.
 //! To add a sink, implement [`Receiver`] and add a line to the list at the end of this file.
 
+mod false_replies;
 mod receivers;
 
 use std::{collections::HashSet, path::PathBuf, process::Command};
 
+use false_replies::believes_no_false_reply;
 use secure_score_forwarder::sink::KINDS;
 
 use crate::support::{
@@ -50,6 +52,11 @@ pub trait Receiver {
     /// acknowledgement.
     fn floods(&self) -> &'static [Attack] {
         unreachable!("the sink reads nothing from this receiver");
+    }
+    /// What a server in the place of this receiver replies to a request, without having stored
+    /// anything.
+    fn false_replies(&self) -> &'static [Attack] {
+        unreachable!("this receiver is not reached over HTTP");
     }
     /// Changes a command before it runs, for example its standard output.
     fn prepare(&self, _command: &mut Command) {}
@@ -411,11 +418,11 @@ contract! {
     hec: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_flood survives_a_stop;
+        believes_no_false_reply survives_a_flood survives_a_stop;
     hec_acknowledged: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_flood survives_a_stop;
+        believes_no_false_reply survives_a_flood survives_a_stop;
     hec_collector: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records survives_a_flood survives_a_stop;
@@ -431,20 +438,20 @@ contract! {
     elasticsearch: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_flood survives_a_stop;
+        believes_no_false_reply survives_a_flood survives_a_stop;
     http: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_flood survives_a_stop;
+        believes_no_false_reply survives_a_flood survives_a_stop;
     chat_teams: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_flood survives_a_stop;
+        counts_only_acknowledged_records believes_no_false_reply survives_a_flood survives_a_stop;
     chat_slack: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_flood survives_a_stop;
+        counts_only_acknowledged_records believes_no_false_reply survives_a_flood survives_a_stop;
     chat_template: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections counts_only_acknowledged_records
-        isolates_rejected_records survives_a_flood survives_a_stop;
+        isolates_rejected_records believes_no_false_reply survives_a_flood survives_a_stop;
     #[cfg(feature = "email")]
     email: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
@@ -452,19 +459,19 @@ contract! {
     sentinel: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_flood survives_a_stop;
+        believes_no_false_reply survives_a_flood survives_a_stop;
     otlp: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
         counts_only_acknowledged_records isolates_rejected_records splits_large_batches
-        survives_a_flood survives_a_stop;
+        believes_no_false_reply survives_a_flood survives_a_stop;
     #[cfg(feature = "object_store")]
-    s3: probes_without_records delivers_once_in_order survives_kills_in_any_phase survives_an_outage
-        survives_cut_connections tolerates_a_slow_receiver counts_only_acknowledged_records
-        survives_a_flood survives_a_stop;
+    s3: probes_without_records delivers_once_in_order survives_kills_in_any_phase
+        survives_an_outage survives_cut_connections tolerates_a_slow_receiver
+        counts_only_acknowledged_records believes_no_false_reply survives_a_flood survives_a_stop;
     #[cfg(feature = "object_store")]
     azure_blob: probes_without_records delivers_once_in_order survives_kills_in_any_phase
         survives_an_outage survives_cut_connections tolerates_a_slow_receiver
-        counts_only_acknowledged_records survives_a_flood survives_a_stop;
+        counts_only_acknowledged_records believes_no_false_reply survives_a_flood survives_a_stop;
 }
 
 /// Every kind of sink and every row of the documented guarantees is tested.

@@ -30,6 +30,8 @@ struct Inner {
     accepted: Vec<Request>,
     script: VecDeque<(u16, String)>,
     rule: Option<Rule>,
+    /// The response to an accepted request.
+    status: u16,
     body: String,
 }
 
@@ -49,11 +51,17 @@ pub fn entra_token(token: &str) -> (u16, String) {
 impl Endpoint {
     /// An endpoint that accepts requests with status 200 and this body.
     pub fn new(body: &str) -> Self {
+        Self::with_status(200, body)
+    }
+
+    /// An endpoint that accepts requests with this status and this body.
+    pub fn with_status(status: u16, body: &str) -> Self {
         let runtime = super::runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
 
-        let inner = Arc::new(Mutex::new(Inner { body: body.to_owned(), ..Inner::default() }));
+        let inner =
+            Arc::new(Mutex::new(Inner { status, body: body.to_owned(), ..Inner::default() }));
         let router = Router::new()
             .fallback(handle)
             .layer(DefaultBodyLimit::disable())
@@ -102,5 +110,6 @@ async fn handle(
 
     inner.accepted.push(request);
     // The clients of object stores require the ETag of the object that they have written.
-    ([("etag", "\"1\"")], inner.body.clone()).into_response()
+    let status = StatusCode::from_u16(inner.status).unwrap();
+    (status, [("etag", "\"1\"")], inner.body.clone()).into_response()
 }

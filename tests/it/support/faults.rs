@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use axum::{
@@ -41,6 +44,7 @@ pub struct FaultyApi {
     pub url: String,
     faults: Faults,
     requests: Requests,
+    date_skew_s: Arc<AtomicI64>,
     _runtime: Runtime,
 }
 
@@ -50,6 +54,8 @@ struct Shared {
     address: SocketAddr,
     faults: Faults,
     requests: Requests,
+    /// The seconds by which the header `Date` of a forwarded response is ahead.
+    date_skew_s: Arc<AtomicI64>,
     client: reqwest::Client,
 }
 
@@ -67,23 +73,31 @@ impl FaultyApi {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let client = secure_score_forwarder::net::client(None).unwrap();
+        let date_skew_s = Arc::new(AtomicI64::new(0));
         let shared = Shared {
             target,
             address,
             faults: Arc::clone(&faults),
             requests: Arc::clone(&requests),
+            date_skew_s: Arc::clone(&date_skew_s),
             client,
         };
         let router = Router::new().fallback(handle).with_state(shared);
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
-        Self { url: format!("http://{address}"), faults, requests, _runtime: runtime }
+        let url = format!("http://{address}");
+        Self { url, faults, requests, date_skew_s, _runtime: runtime }
     }
 
     /// Applies the fault to the next request whose path contains `path`.
     pub fn fail(&self, path: &'static str, fault: Fault) -> &Self {
         self.faults.lock().unwrap().push_back((path, fault));
         self
+    }
+
+    /// Sets the seconds by which the clock of the API is ahead.
+    pub fn set_date_skew(&self, seconds: i64) {
+        self.date_skew_s.store(seconds, Ordering::Relaxed);
     }
 
     /// Removes the queued faults and the recorded requests.
@@ -159,7 +173,12 @@ async fn forward(
         .await
         .unwrap()
         .replace(&shared.target.to_string(), &shared.address.to_string());
-    response(status, &[("content-type", "application/json".to_owned())], change(text).into_bytes())
+    let date = secure_score_forwarder::clock::now()
+        .checked_add(jiff::SignedDuration::from_secs(shared.date_skew_s.load(Ordering::Relaxed)))
+        .unwrap();
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date);
+    let headers = [("content-type", "application/json".to_owned()), ("date", date.unwrap())];
+    response(status, &headers, change(text).into_bytes())
 }
 
 fn encoded(address: SocketAddr) -> String {

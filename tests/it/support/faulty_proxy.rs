@@ -158,10 +158,11 @@ impl State {
 
         let Ok(server) = TcpStream::connect(("127.0.0.1", self.target)) else { return };
         client.set_nonblocking(false).unwrap();
-        self.open
-            .lock()
-            .unwrap()
-            .extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        let mut open = self.open.lock().unwrap();
+        // The peer of an ended connection has no address.
+        open.retain(|stream| stream.peer_addr().is_ok());
+        open.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        drop(open);
 
         let cut = self.cuts.lock().unwrap().pop_front().unwrap_or(usize::MAX);
         let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());

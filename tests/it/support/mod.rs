@@ -3,8 +3,10 @@
 
 pub mod broker;
 pub mod browser;
+pub mod disk;
 pub mod endpoint;
 pub mod entra;
+pub mod false_replies;
 pub mod faults;
 pub mod faulty_proxy;
 pub mod hec;
@@ -12,6 +14,7 @@ pub mod hostile;
 pub mod limits;
 #[cfg(feature = "object_store")]
 pub mod objects;
+pub mod old_broker;
 pub mod provider;
 pub mod registration;
 pub mod rsyslog;

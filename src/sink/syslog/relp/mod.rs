@@ -76,10 +76,11 @@ impl RelpLink {
     }
 
     async fn open_session(&mut self) -> Result<Arc<Mutex<RelpSession>>, Failure> {
-        if let Some(session) = &self.session
-            && session.lock().await.is_alive()
-        {
-            return Ok(Arc::clone(session));
+        if let Some(session) = &self.session {
+            let mut current = session.lock().await;
+            if current.is_alive() && !current.has_ended().await? {
+                return Ok(Arc::clone(session));
+            }
         }
 
         let connected = connect(&self.address, self.tls.as_ref()).await?;

@@ -5,7 +5,7 @@
 //! the session, so that what is kept of a receiver never exceeds one incomplete reply. Start
 //! reading at [`RelpSession::send`]. See decision 0068.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, io, task::Poll, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,7 +15,10 @@ use tokio::{
 use super::frame::{self, FrameError, RelpReply};
 use crate::{
     net::{ByteStream, TlsFault},
-    sink::{Batch, Failure, syslog::connection::lost},
+    sink::{
+        Batch, Failure,
+        syslog::connection::{lost, read_within},
+    },
 };
 
 /// How long the receiver may take for a whole reply, and to accept a chunk of frames.
@@ -33,6 +36,8 @@ const OFFERS: &str = concat!(
 const CHUNK: usize = 256 << 10;
 /// Bytes of replies that are read with one call.
 const READ_BYTES: usize = 8 << 10;
+/// Why a session with unacknowledged messages cannot be used anymore.
+const ENDED_EARLY: &str = "the session ended before every message was acknowledged";
 
 /// An open session. After a failure it is not alive and must be replaced.
 pub(super) struct RelpSession {
@@ -89,6 +94,31 @@ impl RelpSession {
         self.alive
     }
 
+    /// Whether the receiver has closed the session, which is not a failure if every message is
+    /// acknowledged. Processes the replies that have arrived, without waiting. Fails if the
+    /// session ended sooner, if the connection is lost, or if the receiver has sent anything else.
+    pub(super) async fn has_ended(&mut self) -> Result<bool, Failure> {
+        let mut buffer = [0; 1_024];
+        while !self.process_until_close()? {
+            match read_within(&mut self.stream, &mut buffer, Duration::ZERO).await {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(length @ 1..)) => {
+                    self.incoming.extend_from_slice(&buffer[..length]);
+                }
+                Poll::Ready(Ok(_)) => break,
+                // Over TLS, some receivers end the connection without an alert.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                Poll::Ready(Err(error)) => return Err(self.lost(&error)),
+            }
+        }
+
+        if !self.open.is_empty() {
+            return Err(self.fail(ENDED_EARLY));
+        }
+        self.alive = false;
+        Ok(true)
+    }
+
     /// The number of messages sent in this session.
     pub(super) fn sent(&self) -> u64 {
         self.sent
@@ -132,7 +162,7 @@ impl RelpSession {
     pub(super) async fn wait_for(&mut self, messages: u64) -> Result<(), Failure> {
         while self.acknowledged < messages {
             if !self.alive {
-                return Err(self.fail("the session ended before every message was acknowledged"));
+                return Err(self.fail(ENDED_EARLY));
             }
             self.wait_for_reply().await?;
         }
@@ -151,6 +181,17 @@ impl RelpSession {
             self.process(&reply)?;
         }
         Ok(())
+    }
+
+    /// Like [`Self::process_received`], but returns whether the receiver then closed the session.
+    fn process_until_close(&mut self) -> Result<bool, Failure> {
+        while let Some(reply) = self.take_reply()? {
+            if matches!(reply, RelpReply::ServerClose) {
+                return Ok(true);
+            }
+            self.process(&reply)?;
+        }
+        Ok(false)
     }
 
     fn process(&mut self, reply: &RelpReply) -> Result<(), Failure> {
@@ -403,5 +444,57 @@ mod tests {
             drop(session);
             flood.await.unwrap();
         }
+    }
+
+    /// Regression: the replies that had arrived before the end of a session were not read, so the
+    /// next batch was sent to the closed session, and its delivery failed.
+    #[tokio::test]
+    async fn replies_before_the_end_are_read() {
+        let all = "3 rsp 6 200 OK\n2 rsp 6 200 OK\n";
+        for (last, acknowledged, expected) in [
+            (all, 2, Some(true)),
+            ("3 rsp 6 200 OK\n2 rsp 6 200 OK\n0 serverclose 0\n", 2, Some(true)),
+            ("2 rsp 6 200 OK\n0 serverclose 0\n", 1, None),
+            ("", 0, None),
+        ] {
+            let (mut session, mut receiver) = session("").await;
+            session.send(&batch(2)).await.unwrap();
+            receiver.write_all(last.as_bytes()).await.unwrap();
+            drop(receiver);
+
+            assert_eq!(session.has_ended().await.ok(), expected, "{last}");
+            assert_eq!(session.acknowledged_of(0, 2), acknowledged, "{last}");
+            assert_eq!(session.wait_for(2).await.is_ok(), acknowledged == 2, "{last}");
+            assert!(!session.is_alive());
+        }
+
+        let (mut session, mut receiver) = session("").await;
+        session.send(&batch(2)).await.unwrap();
+        receiver.write_all(all.as_bytes()).await.unwrap();
+        assert_eq!((session.has_ended().await, session.acknowledged), (Ok(false), 2));
+    }
+
+    /// Regression: a receiver that closed an idle session caused a failed delivery.
+    #[tokio::test]
+    async fn an_idle_session_may_end() {
+        for (last, expected) in [("", true), ("0 serverclose 0\n", true), ("0 serverc", true)] {
+            let (mut session, mut receiver) = session("").await;
+            assert_eq!(session.has_ended().await, Ok(false));
+            session.send(&batch(1)).await.unwrap();
+            assert_eq!(session.has_ended().await, Ok(false), "a message is not acknowledged");
+            receiver.write_all(b"2 rsp 6 200 OK\n").await.unwrap();
+            session.wait_for(1).await.unwrap();
+            assert_eq!(session.has_ended().await, Ok(false));
+
+            receiver.write_all(last.as_bytes()).await.unwrap();
+            drop(receiver);
+            assert_eq!(session.has_ended().await, Ok(expected), "{last}");
+            assert!(!session.is_alive());
+        }
+
+        let (mut session, mut receiver) = session("").await;
+        receiver.write_all(b"7 rsp 6 200 OK\n").await.unwrap();
+        let failure = session.has_ended().await.unwrap_err();
+        assert!(failure.to_string().contains("unknown transaction"), "{failure}");
     }
 }

@@ -210,6 +210,7 @@ fn floods_of_data_are_harmless() {
 #[test]
 fn texts_of_closed_connections_are_cut() {
     let message = assert_unharmed(closes_with_a_text);
-    assert!(message.chars().count() <= 300, "{message}");
+    let cause = message.strip_prefix("no response from the receiver: ").unwrap();
+    assert!(cause.chars().count() <= 300, "{message}");
     assert!(!message.contains('\u{1b}'), "{message}");
 }

@@ -59,7 +59,7 @@ fn secrets_of_root_need_a_configuration_of_root() {
 /// Regression: the user of the service traced the browser that `login` of root had started as that
 /// user, wrote commands to the terminal of root, and read the files that root's shell had open.
 #[test]
-fn login_of_root_starts_no_browser_of_another_user() {
+fn login_of_root_starts_no_foreign_browser() {
     for is_root in [true, false] {
         let entra = Entra::new();
         let mut workspace = against(&entra);

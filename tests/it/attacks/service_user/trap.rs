@@ -33,6 +33,7 @@ const PLANTED: &[(&str, &str)] = &[
     ("state", "checkpoint.db-journal"),
     ("state", "checkpoint.db.restored"),
     ("state", "checkpoint.db.received"),
+    ("state", "checkpoint.db.rebuilt"),
     ("state", "cursors.json"),
     ("state", "cursors.json.new"),
     ("state", "control.sock"),

@@ -3,6 +3,7 @@
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case};
 use crate::support::{
     CANARY,
+    false_replies::FOREIGN_REPLIES,
     hostile::{Attack, HTTP_FLOODS},
     objects::{ACCOUNT, ACCOUNT_KEY, Bucket},
     servers,
@@ -35,6 +36,9 @@ impl Receiver for Objects {
     }
     fn floods(&self) -> &'static [Attack] {
         HTTP_FLOODS
+    }
+    fn false_replies(&self) -> &'static [Attack] {
+        FOREIGN_REPLIES
     }
 }
 

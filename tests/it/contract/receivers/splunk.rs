@@ -3,6 +3,7 @@
 
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, port_of};
 use crate::support::{
+    false_replies::FOREIGN_REPLIES,
     hec::{Hec, TOKEN},
     hostile::{Attack, HTTP_FLOODS},
     servers::Collector,
@@ -69,6 +70,9 @@ impl Receiver for ProxiedHec {
     }
     fn floods(&self) -> &'static [Attack] {
         HTTP_FLOODS
+    }
+    fn false_replies(&self) -> &'static [Attack] {
+        FOREIGN_REPLIES
     }
 }
 

@@ -8,6 +8,7 @@ use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, ids_in, port_of};
 use crate::support::{
     CANARY,
     endpoint::{Endpoint, Request, entra_token},
+    false_replies::{FOREIGN_REPLIES, INCOMPLETE_REPLIES},
     hostile::{Attack, HTTP_FLOODS},
 };
 
@@ -17,7 +18,7 @@ pub fn elasticsearch() -> SinkCase {
 }
 
 pub fn http() -> SinkCase {
-    let receiver = || Box::new(Web::new(url_section, handle_array)) as _;
+    let receiver = || Box::new(Web::accepting_any_success(url_section, handle_array)) as _;
     SinkCase { repeats_per_kill: 500, repeats_per_cut: 500, ..case("`http`", "http", receiver) }
 }
 
@@ -32,7 +33,7 @@ pub fn chat_slack() -> SinkCase {
 }
 
 pub fn chat_template() -> SinkCase {
-    let receiver = || Box::new(Web::new(template_section, handle_array)) as _;
+    let receiver = || Box::new(Web::accepting_any_success(template_section, handle_array)) as _;
     let case = chat("`chat`, `service = \"template\"`", receiver);
     SinkCase { repeats_per_kill: 50, repeats_per_cut: 50, ..case }
 }
@@ -79,6 +80,7 @@ struct Web {
     section: fn(&str, &mut Workspace) -> String,
     state: Arc<Mutex<ReceiverState>>,
     proxy: FaultyProxy,
+    false_replies: &'static [Attack],
     _endpoint: Endpoint,
 }
 
@@ -95,7 +97,16 @@ impl Web {
             Some(handler(request, state))
         });
         let proxy = FaultyProxy::to(port_of(&endpoint.url));
-        Self { section, state, proxy, _endpoint: endpoint }
+        Self { section, state, proxy, false_replies: FOREIGN_REPLIES, _endpoint: endpoint }
+    }
+
+    /// A receiver that acknowledges with any success, so that only incomplete ones and pages are
+    /// false.
+    fn accepting_any_success(
+        section: fn(&str, &mut Workspace) -> String,
+        handler: Handler,
+    ) -> Self {
+        Self { false_replies: INCOMPLETE_REPLIES, ..Self::new(section, handler) }
     }
 }
 
@@ -117,6 +128,9 @@ impl Receiver for Web {
     }
     fn floods(&self) -> &'static [Attack] {
         HTTP_FLOODS
+    }
+    fn false_replies(&self) -> &'static [Attack] {
+        self.false_replies
     }
 }
 

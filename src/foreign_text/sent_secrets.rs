@@ -1,0 +1,258 @@
+//! The secrets that a request or a connection sends, and their removal from the replies of the
+//! peer, which may quote what it has received.
+//!
+//! A reply must be redacted before it is cut, escaped or parsed for a message, because a part of a
+//! secret would not be found afterwards. The code that sends a request collects its secrets, so
+//! that no reader of a reply has to know them. Start reading at [`SentSecrets`]. See decision 0086.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{echo::percent_decoded, echo_patterns::EchoPatterns};
+
+/// What replaces a secret.
+const REDACTED: &str = "[redacted]";
+/// The minimum length of the segment of a secret URL that is a secret by itself.
+const MIN_SEGMENT_BYTES: usize = 8;
+/// The minimum length of a value in the query of a secret URL that is a secret.
+const MIN_VALUE_BYTES: usize = 4;
+/// The maximum length of a segment that consists of letters and is taken for a word.
+const MAX_WORD_BYTES: usize = 15;
+
+/// Schemes of the header `Authorization` whose credential is the rest of the value.
+const SCHEMES: &[&str] = &["apikey", "basic", "bearer", "key", "splunk", "token"];
+
+/// The fields of forms and queries whose values are secrets: those of OAuth 2.0, and the signatures
+/// and tokens in the URLs of object stores.
+const SECRET_FIELDS: &[&str] = &[
+    "assertion",
+    "client_assertion",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
+    "password",
+    "refresh_token",
+    "sig",
+    "webidentitytoken",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-goog-signature",
+];
+
+/// The secrets of one request or connection.
+///
+/// Every encoding of a secret that a server may use is found: plain, percent-encoded, escaped as in
+/// JSON or HTML, two of these combined, and in Base64 within any other data, each regardless of
+/// the case. Of a secret of at least eight bytes, every part of eight bytes is found too; one of
+/// less than four bytes is found only as a whole word.
+#[derive(Clone, Default)]
+pub struct SentSecrets {
+    secrets: Vec<SentSecret>,
+    /// What is searched for. It is only built if a text is redacted.
+    patterns: OnceLock<Arc<EchoPatterns>>,
+}
+
+/// One secret, and whether a part of it is secret too.
+#[derive(Clone)]
+struct SentSecret {
+    value: SecretString,
+    parts: SecretParts,
+}
+
+/// What must be removed of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SecretParts {
+    /// Also parts of the value.
+    Secret,
+    /// Only the complete value, such as a URL, whose beginning is not secret.
+    Public,
+}
+
+impl SentSecrets {
+    /// Adds a secret such as a password or a token.
+    pub fn add(&mut self, secret: &str) {
+        self.push(secret, SecretParts::Secret);
+    }
+
+    /// Adds the secrets of another request, or of the connection.
+    pub fn extend(&mut self, other: &Self) {
+        self.secrets.extend(other.secrets.iter().cloned());
+        self.patterns = OnceLock::new();
+    }
+
+    /// Adds the value of a header that contains a credential: without its scheme and, if it is
+    /// `Basic`, also the password. Of a signed request, only the signature is secret.
+    pub fn add_header(&mut self, value: &str) {
+        let value = value.trim();
+        let Some((scheme, rest)) = value.split_once(' ') else { return self.add(value) };
+
+        if let Some((_, signature)) = rest.split_once("Signature=") {
+            return self.add(signature.split(',').next().unwrap_or_default());
+        }
+        if scheme.eq_ignore_ascii_case("SharedKey") {
+            return self.add(rest.rsplit(':').next().unwrap_or_default());
+        }
+        if !SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            self.add(value);
+        }
+        self.add(rest);
+        if scheme.eq_ignore_ascii_case("basic") {
+            self.add_password(rest);
+        }
+    }
+
+    /// Adds the values of the header `Cookie` (RFC 6265, section 4.2.1).
+    pub fn add_cookies(&mut self, header: &str) {
+        for (_, value) in header.split(';').filter_map(|pair| pair.split_once('=')) {
+            self.add_segment(value.trim());
+        }
+    }
+
+    /// Adds a secret URL: the URL, its path and query, each long segment of the path, and each
+    /// value of the query.
+    pub fn add_url(&mut self, url: &str) {
+        let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let start = after_scheme.find(['/', '?']).unwrap_or(after_scheme.len());
+        let target = &after_scheme[start..];
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+
+        for whole in [url, target, path, query] {
+            // Shorter ones, such as `/`, are not secret.
+            if whole.len() >= MIN_SEGMENT_BYTES {
+                self.push(whole, SecretParts::Public);
+            }
+        }
+        for segment in path.split('/') {
+            self.add_segment(segment);
+        }
+        for field in query.split('&') {
+            let value = field.split_once('=').map_or(field, |(_, value)| value);
+            match value.len() {
+                // Such values are flags and versions.
+                0..MIN_VALUE_BYTES => {}
+                MIN_VALUE_BYTES..MIN_SEGMENT_BYTES => self.add(&percent_decoded(value)),
+                _ => self.add_segment(value),
+            }
+        }
+    }
+
+    /// Adds the secret fields of a form or of a query (`application/x-www-form-urlencoded`).
+    pub fn add_form(&mut self, form: &str) {
+        for (name, value) in form.split('&').filter_map(|field| field.split_once('=')) {
+            if SECRET_FIELDS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+                self.add(&percent_decoded(&value.replace('+', " ")));
+            }
+        }
+    }
+
+    /// A text with `[redacted]` in place of every secret.
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let found = self.find(text.as_bytes());
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let redacted = replaced(text.as_bytes(), &found, |_| REDACTED.into());
+        Cow::Owned(String::from_utf8_lossy(&redacted).into_owned())
+    }
+
+    /// The body of a reply with `[redacted]` in place of every secret.
+    pub fn redact_body(&self, body: Vec<u8>) -> Vec<u8> {
+        let found = self.find(&body);
+        if found.is_empty() { body } else { replaced(&body, &found, |_| REDACTED.into()) }
+    }
+
+    /// Like [`Self::redact_body`], but every secret is replaced by as many asterisks as it has
+    /// bytes, for a binary format that contains the lengths of its texts.
+    pub fn mask_body(&self, body: Vec<u8>) -> Vec<u8> {
+        let found = self.find(&body);
+        if found.is_empty() { body } else { replaced(&body, &found, |bytes| "*".repeat(bytes)) }
+    }
+
+    /// Adds the password of credentials in Base64 (RFC 7617).
+    fn add_password(&mut self, credentials: &str) {
+        let decoded = STANDARD.decode(credentials.trim()).unwrap_or_default();
+        let decoded = String::from_utf8_lossy(&decoded);
+        if let Some((_, password)) = decoded.split_once(':') {
+            self.add(password);
+        }
+    }
+
+    /// Adds a part of a URL, as it is sent and decoded. A word, such as `workflows`, is only
+    /// replaced as a whole, because messages contain similar words.
+    fn add_segment(&mut self, segment: &str) {
+        if segment.len() < MIN_SEGMENT_BYTES {
+            return;
+        }
+        let is_word = segment.len() <= MAX_WORD_BYTES
+            && segment.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let parts = if is_word { SecretParts::Public } else { SecretParts::Secret };
+
+        self.push(segment, parts);
+        let decoded = percent_decoded(segment);
+        if decoded != segment {
+            self.push(&decoded, parts);
+        }
+    }
+
+    fn push(&mut self, value: &str, parts: SecretParts) {
+        if !value.is_empty() {
+            self.secrets.push(SentSecret { value: SecretString::from(value), parts });
+            self.patterns = OnceLock::new();
+        }
+    }
+
+    /// The positions of all secrets in a text, in order and without overlaps.
+    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+        if self.secrets.is_empty() || text.is_empty() {
+            return Vec::new();
+        }
+        self.patterns.get_or_init(|| Arc::new(self.patterns())).find(text)
+    }
+
+    fn patterns(&self) -> EchoPatterns {
+        let mut patterns = EchoPatterns::default();
+        for SentSecret { value, parts } in &self.secrets {
+            let value = value.expose_secret().as_bytes();
+            match parts {
+                SecretParts::Secret => patterns.add_secret(value),
+                SecretParts::Public => patterns.add_whole(value),
+            }
+        }
+        patterns
+    }
+}
+
+impl fmt::Debug for SentSecrets {
+    /// Prints no secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SentSecrets").field("count", &self.secrets.len()).finish_non_exhaustive()
+    }
+}
+
+/// A text in which `replacement` of the length of each range replaces the range.
+fn replaced(
+    text: &[u8],
+    ranges: &[Range<usize>],
+    replacement: impl Fn(usize) -> String,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut end = 0;
+    for range in ranges {
+        out.extend_from_slice(&text[end..range.start]);
+        out.extend_from_slice(replacement(range.len()).as_bytes());
+        end = range.end;
+    }
+    out.extend_from_slice(&text[end..]);
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Reads the URLs of a configuration, and explains why a text is not one. No explanation contains
+//! the text, because a URL can contain a secret. Whether a credential may be sent to a URL is
+//! decided in `credentials`. Start reading at [`parse_url`].
+
+use url::Url;
+
+use super::is_safe_url;
+use crate::error::Explanation;
+
+/// What the URL of a server without a path must be.
+const BASE_URL: &str = "must be https://host, or http to a loopback address";
+
+/// Parses a URL of any scheme.
+///
+/// # Errors
+///
+/// Fails with the reason, as a predicate. The parser itself would ignore spaces, and the rest of
+/// this program would ignore a fragment.
+pub fn parse_url(text: &str) -> Result<Url, Explanation> {
+    let invalid = |cause: &str| Explanation::new(format!("is not a URL: {cause}"));
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(invalid("it contains a space").with_hint("remove the space, or write `%20`"));
+    }
+    if !text.contains("://") {
+        let hint = "write the scheme before the host, such as `https://host:8088`";
+        return Err(invalid("it does not begin with `https://`").with_hint(hint));
+    }
+
+    let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
+    if url.fragment().is_some() {
+        let hint = "remove the part that begins with `#`, or write `%23` for this character";
+        return Err(Explanation::new("has a fragment, which is never sent").with_hint(hint));
+    }
+    Ok(url)
+}
+
+/// Parses the URL of a server to which a credential may be sent, and to which the caller adds
+/// paths. A slash at its end has no effect.
+///
+/// # Errors
+///
+/// Fails with the reason, as a predicate.
+pub fn parse_base_url(text: &str) -> Result<Url, Explanation> {
+    let explained = |cause: Explanation| Explanation {
+        message: format!("{BASE_URL}: it {}", cause.message),
+        ..cause
+    };
+
+    let url = parse_url(text).map_err(explained)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(explained("contains a user name or a password".into()));
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        let cause = Explanation::new("has a path or a query");
+        return Err(explained(cause.with_hint("remove everything after the host and the port")));
+    }
+    if is_safe_url(&url) { Ok(url) } else { Err(BASE_URL.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: an address without a scheme was reported as `relative URL without a base`, or as
+    /// one that must use https, and a fragment was ignored.
+    #[test]
+    fn texts_that_are_no_url_are_explained() {
+        for (text, message) in [
+            ("https://h", None),
+            ("https://h:8088/a/?b=c", None),
+            ("s3://bucket/prefix", None),
+            ("h", Some("is not a URL: it does not begin with `https://`")),
+            ("h:8088", Some("is not a URL: it does not begin with `https://`")),
+            ("https:/h", Some("is not a URL: it does not begin with `https://`")),
+            ("", Some("is not a URL: it does not begin with `https://`")),
+            (" https://h", Some("is not a URL: it contains a space")),
+            ("https://h/a\u{a0}", Some("is not a URL: it contains a space")),
+            ("https://", Some("is not a URL: empty host")),
+            ("https://h:99999", Some("is not a URL: invalid port number")),
+            ("https://h#f", Some("has a fragment, which is never sent")),
+        ] {
+            let found = parse_url(text).map(drop).map_err(|fault| fault.message);
+            assert_eq!(found.err().as_deref(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn base_urls_have_no_path() {
+        for (text, cause) in [
+            ("https://h", None),
+            ("https://h/", None),
+            ("http://127.0.0.1:8080", None),
+            ("http://h", Some("")),
+            ("ftp://h", Some("")),
+            ("h", Some(": it is not a URL: it does not begin with `https://`")),
+            ("https://h/v1.0", Some(": it has a path or a query")),
+            ("https://h/?a", Some(": it has a path or a query")),
+            ("https://u@h", Some(": it contains a user name or a password")),
+        ] {
+            let found = parse_base_url(text).map(drop).map_err(|fault| fault.message);
+            let expected = cause.map(|cause| format!("{BASE_URL}{cause}"));
+            assert_eq!(found.err(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Receivers that reject a batch as a whole and do not name the invalid records, such as a webhook
+//! with HTTP 400. If such a receiver rejects every record for the same reason, the cause is the
+//! configuration, such as an unknown stream, and no record should become a dead letter.
+//!
+//! This module sends up to three records of the first rejected batch alone to find that out. It
+//! never judges a single record; the deliverer does that. Start reading at [`deliver_batch`]. See
+//! decision 0070.
+
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+use super::{Batch, BatchOrigin, BoxFuture, Failure};
+
+/// The hint for a receiver that rejects every record.
+const REJECTS_ALL: &str =
+    "check the URL, the headers and the format, because the receiver rejects every record";
+
+/// Sends a batch once.
+pub(super) trait BatchSender: Sync {
+    /// Sends these records, and interprets the reply.
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), BatchFailure>>;
+}
+
+/// Why a batch was not accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BatchFailure {
+    /// The receiver rejects at least one of the records, with this message. The size of the batch
+    /// is not the reason.
+    Rejected(String),
+    /// Any other failure, which this module returns unchanged.
+    Other(Failure),
+}
+
+/// What causes the rejections of a receiver, since the sink was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum RejectionCause {
+    /// The configuration or single records: no record has been accepted yet.
+    #[default]
+    Unknown,
+    /// Single records: the receiver accepts others, or rejects them for different reasons.
+    Records,
+}
+
+impl BatchFailure {
+    /// The result of a reply with this status. `TooLarge` means that the receiver rejects the
+    /// records, unless the status is 413.
+    pub(super) fn of(status: u16, result: Result<(), Failure>) -> Result<(), Self> {
+        result.map_err(|failure| match failure {
+            Failure::TooLarge { reason, .. } if status != 413 => Self::Rejected(reason),
+            other => Self::Other(other),
+        })
+    }
+}
+
+impl From<Failure> for BatchFailure {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+/// Delivers a batch. Fails with `Misconfigured` if no record was accepted before, and if the first
+/// record, the last one and one between them are rejected with the same message as the batch. Any
+/// other rejected batch fails with `TooLarge`, so that it is halved until each invalid record is
+/// alone. Returns what is known about the receiver afterward.
+///
+/// Dead letters that are sent again never park a sink, because they were rejected before.
+pub(super) async fn deliver_batch(
+    sender: &impl BatchSender,
+    batch: &Batch,
+    cause: RejectionCause,
+) -> (Result<(), Failure>, RejectionCause) {
+    let reason = match sender.send(batch).await {
+        Ok(()) => return (Ok(()), RejectionCause::Records),
+        Err(BatchFailure::Other(failure)) => return (Err(failure), cause),
+        Err(BatchFailure::Rejected(reason)) => reason,
+    };
+
+    let is_new = batch.origin() == BatchOrigin::Log;
+    if cause == RejectionCause::Records || batch.len() < 2 || !is_new {
+        return (Err(Failure::TooLarge { reason, arrived: Vec::new() }), cause);
+    }
+
+    let mut samples = vec![0, batch.len() / 2, batch.len().saturating_sub(1)];
+    samples.dedup();
+    for index in samples {
+        let sample = batch.part(index..index.saturating_add(1));
+        let arrived = match sender.send(&sample).await {
+            Ok(()) => vec![index],
+            Err(BatchFailure::Rejected(other)) if message_in(&other) == message_in(&reason) => {
+                continue;
+            }
+            Err(BatchFailure::Rejected(_)) => Vec::new(),
+            Err(BatchFailure::Other(failure)) => return (Err(failure), cause),
+        };
+        return (Err(Failure::TooLarge { reason, arrived }), RejectionCause::Records);
+    }
+
+    (Err(Failure::Misconfigured { reason, hint: Some(REJECTS_ALL.into()) }), cause)
+}
+
+/// The receiver's message in a reason, without the status or the number of records before it.
+fn message_in(reason: &str) -> &str {
+    reason.split_once(": ").map_or(reason, |(_, message)| message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EventId;
+
+    /// A receiver that rejects a batch with the message of its first invalid record. Contains one
+    /// message per record of the whole batch, which is empty for a valid one.
+    struct FakeReceiver<'m>(&'m [&'static str]);
+
+    impl BatchSender for FakeReceiver<'_> {
+        fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), BatchFailure>> {
+            let mut messages = batch.items().iter().map(|item| self.0[item.index]);
+            let result = match messages.find(|message| !message.is_empty()) {
+                None => Ok(()),
+                Some("busy") => Err(Failure::retry("busy").into()),
+                Some(message) => {
+                    let reason = format!("{} rejected: {message}", batch.len());
+                    Err(BatchFailure::Rejected(reason))
+                }
+            };
+            Box::pin(std::future::ready(result))
+        }
+    }
+
+    fn batch(records: usize, origin: BatchOrigin) -> Batch {
+        let mut batch = Batch::default();
+        for _ in 0..records {
+            batch.push_encoded(EventId::from_bytes([0; 20]), b"x");
+        }
+        batch.set_origin(origin);
+        batch
+    }
+
+    /// What happens to a batch, and the cause that is known afterward.
+    async fn outcome(
+        messages: &[&'static str],
+        cause: RejectionCause,
+        origin: BatchOrigin,
+    ) -> (String, RejectionCause) {
+        let batch = batch(messages.len(), origin);
+        let (result, cause) = deliver_batch(&FakeReceiver(messages), &batch, cause).await;
+        let outcome = match result {
+            Ok(()) => "delivered".to_owned(),
+            Err(Failure::Misconfigured { reason, .. }) => format!("parked: {reason}"),
+            Err(Failure::TooLarge { arrived, .. }) => format!("halved {arrived:?}"),
+            Err(other) => other.to_string(),
+        };
+        (outcome, cause)
+    }
+
+    /// Regression: with a stream that did not exist, every record of a small batch became a dead
+    /// letter.
+    #[tokio::test]
+    async fn one_reason_for_all_records_parks() {
+        use RejectionCause::{Records, Unknown};
+
+        for (messages, expected, cause) in [
+            (&["", ""][..], "delivered", Records),
+            (&["no", "no"], "parked: 2 rejected: no", Unknown),
+            (&["no"; 9], "parked: 9 rejected: no", Unknown),
+            (&["no"], "halved []", Unknown),
+            (&["", "no", "no"], "halved [0]", Records),
+            (&["no", "no", "no", ""], "halved [3]", Records),
+            (&["no", "not this", "no"], "halved []", Records),
+            (&["busy", "no"], "busy", Unknown),
+            (&["no", "busy", "no"], "busy", Unknown),
+        ] {
+            let found = outcome(messages, Unknown, BatchOrigin::Log).await;
+            assert_eq!(found, (expected.to_owned(), cause), "{messages:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn known_receivers_and_dead_letters_never_park() {
+        for (cause, origin) in [
+            (RejectionCause::Records, BatchOrigin::Log),
+            (RejectionCause::Unknown, BatchOrigin::DeadLetters),
+        ] {
+            let found = outcome(&["no", "no", "no"], cause, origin).await;
+            assert_eq!(found, ("halved []".to_owned(), cause));
+        }
+    }
+
+    #[test]
+    fn a_size_is_not_a_rejection() {
+        let too_large = || Failure::TooLarge { reason: "no".into(), arrived: Vec::new() };
+        for (status, is_rejected) in [(400, true), (422, true), (200, true), (413, false)] {
+            let failure = BatchFailure::of(status, Err(too_large())).unwrap_err();
+            assert_eq!(matches!(failure, BatchFailure::Rejected(_)), is_rejected, "{status}");
+        }
+        assert_eq!(BatchFailure::of(200, Ok(())), Ok(()));
+    }
+}

@@ -1,0 +1,287 @@
+//! Receivers that refuse the index of one tenant, and brokers that do not support transactions:
+//! faults of the receiver that `check`, `test-sink` and `once` must name.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    OTHER, TENANT, Workspace,
+    endpoint::Endpoint,
+    old_broker::{OldBroker, REFUSAL},
+    records,
+};
+
+/// The event IDs that a receiver has stored, and the index that it refuses.
+#[derive(Clone, Default)]
+struct Store {
+    stored: Arc<Mutex<Vec<String>>>,
+    refused: Arc<Mutex<&'static str>>,
+}
+
+impl Store {
+    fn refuse(&self, index: &'static str) {
+        *self.refused.lock().unwrap() = index;
+    }
+
+    fn refuses(&self, index: &Value) -> bool {
+        index.as_str() == Some(*self.refused.lock().unwrap())
+    }
+
+    fn add(&self, id: &Value) {
+        self.stored.lock().unwrap().push(id.as_str().unwrap().to_owned());
+    }
+
+    fn sorted(&self) -> Vec<String> {
+        let mut stored = self.stored.lock().unwrap().clone();
+        stored.sort();
+        stored
+    }
+}
+
+/// Two tenants. The index of a record is `posture-` and the name of its tenant.
+fn workspace() -> Workspace {
+    let mut workspace = Workspace::new();
+    workspace.tenants = vec![("fabrikam", OTHER), ("contoso", TENANT)];
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace
+}
+
+/// The sorted event IDs of a tenant, or of all, in the file of another sink.
+fn expected(workspace: &Workspace, tenant: Option<&str>) -> Vec<String> {
+    let records = records(&workspace.path("local.jsonl"));
+    let matching =
+        records.iter().filter(|record| tenant.is_none_or(|id| record["tenant"]["id"] == id));
+    let mut ids: Vec<String> =
+        matching.map(|record| record["event_id"].as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+/// Runs `once` while the index of the first tenant is refused, twice, and then while it is not.
+fn assert_isolated(mut workspace: Workspace, store: &Store, section: &str) {
+    workspace.file_sink("local");
+    workspace.sink("siem", section);
+
+    store.refuse("posture-fabrikam");
+    for _ in 0..2 {
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("index `posture-fabrikam`: "), "{}", run.stderr);
+        // All records of the other tenant have arrived, and none of them twice.
+        assert_eq!(store.sorted(), expected(&workspace, Some(TENANT)));
+    }
+
+    let status = workspace.status();
+    let sinks = status["sinks"].as_array().unwrap();
+    let sink = sinks.iter().find(|sink| sink["name"] == "siem").unwrap();
+    assert_eq!(sink["state"], "target_parked");
+    let conditions = status["conditions"].as_array().unwrap();
+    let parked = conditions.iter().find(|condition| condition["kind"] == "target_parked").unwrap();
+    assert!(parked.to_string().contains("posture-fabrikam"), "{parked}");
+
+    store.refuse("");
+    workspace.run_ok(&["once"]);
+    assert_eq!(store.sorted(), expected(&workspace, None));
+}
+
+/// Regression: an index that the token does not permit parked the sink for all tenants, and the
+/// message did not name it.
+#[test]
+fn hec_delivers_to_all_other_indices() {
+    let (store, endpoint) = (Store::default(), Endpoint::new(""));
+    let shared = store.clone();
+    endpoint.rule(move |request| {
+        let events: Vec<Value> = request
+            .body
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        if events.iter().any(|event| shared.refuses(&event["index"])) {
+            let reply = json!({ "text": "Incorrect index", "code": 7, "invalid-event-number": 0 });
+            return Some((400, reply.to_string()));
+        }
+        events.iter().for_each(|event| shared.add(&event["event"]["event_id"]));
+        Some((200, json!({ "text": "Success", "code": 0 }).to_string()))
+    });
+
+    let workspace = workspace();
+    let token = workspace.secret("hec-secret", crate::support::hec::TOKEN);
+    let section = format!(
+        "type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\nacknowledgement = false\nindex = \"posture-{{tenant.name}}\"",
+        endpoint.url
+    );
+    assert_isolated(workspace, &store, &section);
+}
+
+/// Regression: an index that did not exist parked the sink for all tenants.
+#[test]
+fn elasticsearch_delivers_to_all_other_indices() {
+    let (store, endpoint) = (Store::default(), Endpoint::new(""));
+    let shared = store.clone();
+    endpoint.rule(move |request| {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let item = |pair: &[&str]| {
+            let action: Value = serde_json::from_str(pair[0]).unwrap();
+            if shared.refuses(&action["create"]["_index"]) {
+                let error =
+                    json!({ "type": "index_not_found_exception", "reason": "no such index" });
+                return json!({ "create": { "status": 404, "error": error } });
+            }
+            shared.add(&action["create"]["_id"]);
+            json!({ "create": { "status": 201 } })
+        };
+        let items: Vec<Value> = lines.chunks(2).map(item).collect();
+        Some((200, json!({ "errors": true, "items": items }).to_string()))
+    });
+
+    let section = format!(
+        "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"posture-{{tenant.name}}\"",
+        endpoint.url
+    );
+    assert_isolated(workspace(), &store, &section);
+}
+
+/// A cluster that answers every document for a refused index with this status and error, and
+/// stores all others.
+fn failing_index(store: &Store, status: u16, error: Value) -> Endpoint {
+    let (shared, endpoint) = (store.clone(), Endpoint::new(""));
+    endpoint.rule(move |request| {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let item = |pair: &[&str]| {
+            let action: Value = serde_json::from_str(pair[0]).unwrap();
+            if shared.refuses(&action["create"]["_index"]) {
+                return json!({ "create": { "status": status, "error": error.clone() } });
+            }
+            shared.add(&action["create"]["_id"]);
+            json!({ "create": { "status": 201 } })
+        };
+        let items: Vec<Value> = lines.chunks(2).map(item).collect();
+        Some((200, json!({ "errors": true, "items": items }).to_string()))
+    });
+    endpoint
+}
+
+fn index_per_tenant(endpoint: &Endpoint) -> String {
+    let url = &endpoint.url;
+    format!("type = \"elasticsearch\"\nurl = \"{url}\"\nindex = \"posture-{{tenant.name}}\"")
+}
+
+/// Runs `once` while the index of the tenant that is served first is busy, and then while it is
+/// not.
+fn assert_not_delayed(mut workspace: Workspace, store: &Store, section: &str) {
+    workspace.file_sink("local");
+    workspace.sink("siem", section);
+
+    store.refuse("posture-contoso");
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    // All records of the other tenant have arrived, and none of them twice.
+    assert_eq!(store.sorted(), expected(&workspace, Some(OTHER)));
+
+    store.refuse("");
+    workspace.run_ok(&["once"]);
+    assert_eq!(store.sorted(), expected(&workspace, None));
+}
+
+/// Regression: while the shards of one tenant's index were unavailable, the records of all tenants
+/// were sent again with every attempt.
+#[test]
+fn a_busy_elasticsearch_index_delays_no_other() {
+    let store = Store::default();
+    let error = json!({ "type": "unavailable_shards_exception", "reason": "not active" });
+    for status in [429, 503] {
+        store.stored.lock().unwrap().clear();
+        let endpoint = failing_index(&store, status, error.clone());
+        assert_not_delayed(workspace(), &store, &index_per_tenant(&endpoint));
+    }
+}
+
+/// Regression: while a collector was busy for one tenant's index, no other tenant received
+/// anything.
+#[test]
+fn a_busy_hec_index_delays_no_other() {
+    let (store, endpoint) = (Store::default(), Endpoint::new(""));
+    let shared = store.clone();
+    endpoint.rule(move |request| {
+        let lines = request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let events: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        if events.iter().any(|event| shared.refuses(&event["index"])) {
+            return Some((503, json!({ "text": "Server is busy", "code": 9 }).to_string()));
+        }
+        events.iter().for_each(|event| shared.add(&event["event"]["event_id"]));
+        Some((200, json!({ "text": "Success", "code": 0 }).to_string()))
+    });
+
+    let workspace = workspace();
+    let token = workspace.secret("hec-secret", crate::support::hec::TOKEN);
+    let section = format!(
+        "type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\nacknowledgement = false\nindex = \"posture-{{tenant.name}}\"",
+        endpoint.url
+    );
+    assert_not_delayed(workspace, &store, &section);
+}
+
+/// Regression: a mapping fault of one tenant's index parked the sink for all tenants, and all
+/// records of the tenant became dead letters.
+#[test]
+fn a_mapping_fault_parks_only_its_index() {
+    let store = Store::default();
+    let error = json!({ "type": "strict_dynamic_mapping_exception", "reason": "not allowed" });
+    let endpoint = failing_index(&store, 400, error);
+    let mut workspace = workspace();
+    workspace.file_sink("local");
+    workspace.sink("siem", &index_per_tenant(&endpoint));
+
+    store.refuse("posture-contoso");
+    for _ in 0..2 {
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        let message = "target `posture-contoso`: the receiver rejects too many records: ";
+        assert!(run.stderr.contains(message), "{}", run.stderr);
+        assert_eq!(store.sorted(), expected(&workspace, Some(OTHER)));
+    }
+    let status = workspace.status();
+    let sinks = status["sinks"].as_array().unwrap();
+    let sink = sinks.iter().find(|sink| sink["name"] == "siem").unwrap();
+    assert_eq!((&sink["state"], &sink["rejected"]), (&json!("target_parked"), &json!(0)));
+
+    store.refuse("");
+    workspace.run_ok(&["once"]);
+    assert_eq!(store.sorted(), expected(&workspace, None));
+}
+
+/// Regression: `test-sink` reported a committed transaction, `check --online` did not look for
+/// transactions, and `once` failed after minutes without naming the cause.
+#[test]
+fn brokers_without_transactions_are_named() {
+    for (broker, cause) in
+        [(OldBroker::WithoutCalls, "not supported"), (OldBroker::WithoutCoordinator, REFUSAL)]
+    {
+        let mut workspace = Workspace::new();
+        workspace.extra = "initial_backfill_days = 1".to_owned();
+        let address = broker.start();
+        workspace.sink(
+            "lake",
+            &format!("type = \"kafka\"\nbrokers = [\"{address}\"]\ntopic = \"secure-score\""),
+        );
+
+        for command in [&["test-sink", "lake"][..], &["check", "--online"], &["once"]] {
+            let start = Instant::now();
+            let run = workspace.run(command);
+            let output = run.stdout + &run.stderr;
+            assert_ne!(run.code, 0, "{command:?}: {output}");
+            for text in ["do not support transactions", cause, "set `exactly_once = false`"] {
+                assert!(output.contains(text), "{command:?}: {output}");
+            }
+            assert!(!output.contains("committed"), "{command:?}: {output}");
+            assert!(start.elapsed() < Duration::from_secs(40), "{command:?} took too long");
+        }
+    }
+}
