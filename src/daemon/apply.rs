@@ -14,22 +14,24 @@ use crate::{
     clock,
     config::{Configuration, TenantPlan},
     error::Explanation,
-    model::{TenantId, UnixMillis},
+    model::{Day, TenantId, UnixMillis},
 };
 
 /// The longest remaining `Retry-After` that is restored at startup: the limit of one hour that the
 /// source applies, plus the random fifth that the throttle adds.
-const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
+pub(super) const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
 
 impl Engine {
     /// Updates the sinks and cursors of the checkpoint to match the configuration.
     ///
     /// Fails if the checkpoint cannot be read or written, or if a sink cannot be renamed.
     pub fn apply_configuration(&self) -> Result<(), CheckpointError> {
-        self.delete_expired_sinks()?;
         self.update_sinks()?;
-        // With `state.removed_sinks = "0d"`, the sinks that were just removed have expired.
-        self.delete_expired_sinks()?;
+        // With `state.removed_sinks = "0d"`, no time must pass before removed sinks are deleted.
+        // For all others, a poll must have confirmed the clock; see `prune_daily`.
+        if self.configuration.removed_sinks.is_zero() {
+            self.delete_expired_sinks()?;
+        }
         self.register_all()?;
         self.restore_retry_after()?;
         self.log_possible_renames();
@@ -99,9 +101,12 @@ impl Engine {
     }
 
     /// Deletes the cursors and dead letters of sinks that were removed long enough ago, and logs
-    /// their names.
+    /// their names. The clock must be right.
     pub(super) fn delete_expired_sinks(&self) -> Result<(), CheckpointError> {
-        let expired = self.checkpoint.delete_removed_sinks(expired_since(&self.configuration))?;
+        let now = UnixMillis::from(clock::now());
+        self.checkpoint.correct_removal_times(now)?;
+        let until = now.saturating_sub(self.configuration.removed_sinks);
+        let expired = self.checkpoint.delete_removed_sinks(until)?;
         if !expired.is_empty() {
             self.mark_cursors_moved();
         }
@@ -136,12 +141,13 @@ impl Engine {
     /// Registers every sink with a cursor for each tenant that it selects, and deactivates its
     /// cursors for all other tenants.
     fn register_all(&self) -> Result<(), CheckpointError> {
+        let today = Day::of(clock::now());
         for sink in self.sinks() {
             let selected = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
             let resolved: Vec<TenantId> =
                 selected.filter_map(|state| Some(state.resolved()?.id)).collect();
             let others = OtherTenants::Deactivate;
-            self.checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink))?;
+            self.checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink, today))?;
 
             let filter =
                 if sink.selection.quality { EntryFilter::All } else { EntryFilter::Snapshots };
@@ -153,9 +159,10 @@ impl Engine {
 
     /// Adds a cursor for this tenant to every sink that selects it.
     pub(super) fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
+        let today = Day::of(clock::now());
         for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
             let others = OtherTenants::Keep;
-            self.checkpoint.register_sink(&sink.name, &[id], others, first_day(sink))?;
+            self.checkpoint.register_sink(&sink.name, &[id], others, first_day(sink, today))?;
         }
         Ok(())
     }
@@ -165,13 +172,10 @@ impl Engine {
         let now = UnixMillis::from(clock::now());
         for state in &self.tenants {
             let Some(tenant) = state.resolved() else { continue };
-            let not_before = self.checkpoint.poll_state(tenant.id)?.not_before;
-            let left = not_before.map(|time| time.saturating_duration_since(now));
-            // A longer pause than the source accepts means that the clock was set back.
-            if let Some(left) = left.filter(|left| *left <= MAX_RESTORED_RETRY_AFTER)
-                && !left.is_zero()
-            {
-                state.graph.restore_pause(left);
+            let Some(end) = self.checkpoint.poll_state(tenant.id)?.not_before else { continue };
+            let rest = end.known_rest(now, MAX_RESTORED_RETRY_AFTER);
+            if !rest.is_zero() {
+                state.graph.restore_pause(rest);
             }
         }
         Ok(())
@@ -210,19 +214,15 @@ fn planned_steps(
         .map_err(|NameConflict { old, new }| CheckpointError::SinkExists(old, new))
 }
 
-/// The sinks of the checkpoint, without the removed ones whose time of being kept has passed. Fails
-/// if the checkpoint cannot be read.
+/// The sinks of the checkpoint, without removed ones that are not kept at all. A removed sink whose
+/// time has passed counts until it is deleted, because the clock may be wrong. Fails if the
+/// checkpoint cannot be read.
 pub(super) fn kept_sinks(
     configuration: &Configuration,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<StoredSink>, CheckpointError> {
-    let expired = expired_since(configuration);
+    let are_kept = !configuration.removed_sinks.is_zero();
     let mut sinks = checkpoint.stored_sinks()?;
-    sinks.retain(|sink| sink.removed_at.is_none_or(|removed| removed > expired));
+    sinks.retain(|sink| are_kept || sink.removed_at.is_none());
     Ok(sinks)
-}
-
-/// Sinks that were removed at this time or earlier are deleted.
-fn expired_since(configuration: &Configuration) -> UnixMillis {
-    UnixMillis::from(clock::now()).saturating_sub(configuration.removed_sinks)
 }

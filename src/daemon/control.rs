@@ -37,6 +37,7 @@ use crate::{
     checkpoint::{CheckpointError, DeadLetterKey, ErasureReceipt, Pruned},
     clock,
     error::Explanation,
+    files::SocketPath,
     model::{Baseline, Day, TenantId},
     source::PlaintextPolicy,
 };
@@ -156,7 +157,7 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = UnixListener::bind(SocketPath::of(path)?.as_path())?;
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
@@ -446,12 +447,15 @@ pub fn send_request(
     request: &Request,
     mut on_event: impl FnMut(&Event),
 ) -> std::io::Result<Event> {
-    let mut stream = StdStream::connect(socket)?;
+    let mut stream = StdStream::connect(SocketPath::of(socket)?.as_path())?;
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
 
     let mut reader = BufReader::new(stream);
     loop {
-        let event: Event = serde_json::from_slice(&read_line(&mut reader)?)?;
+        let event: Event = serde_json::from_slice(&read_line(&mut reader)?).map_err(|error| {
+            let message = format!("the response of the daemon cannot be read: {error}");
+            std::io::Error::new(ErrorKind::InvalidData, message)
+        })?;
         if event.is_last() {
             return Ok(event);
         }

@@ -4,19 +4,22 @@
 //! includes what the daemon reports about itself. If the daemon runs in this process, its engine is
 //! used instead of the report. Start reading at [`CurrentStatus::read`]. See decision 0050.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Engine, RESERVED_BYTES, free_bytes, resolved_id};
+use super::{
+    Engine, RESERVED_BYTES, apply::MAX_RESTORED_RETRY_AFTER, free_bytes, resolved_id,
+    storage_watch::MAX_SILENCE, tenants::LONGEST_BACKOFF,
+};
 use crate::{
     checkpoint::{
         Checkpoint, CheckpointError, DaemonReport, SinkFailure, SinkStatus, Status, StatusDetail,
         TenantStatus, UnresolvedDomain,
     },
     conditions::{
-        Condition, ConditionFacts, ConfigurationFacts, DaemonFacts, PollErrorFacts, SinkFacts,
-        TenantFacts, conditions,
+        Condition, ConditionFacts, ConfigurationFacts, DaemonFacts, Parked, PollErrorFacts,
+        SinkFacts, StorageFacts, TenantFacts, conditions,
     },
     config::{Configuration, Outline, TenantName, TenantPlan},
     error::Explanation,
@@ -148,9 +151,10 @@ impl DaemonState<'_> {
     }
 
     /// Whether a daemon is running or, without one, whether one has stored a report.
-    fn facts(self, report: Option<&DaemonReport>) -> DaemonFacts {
+    fn facts(self, report: Option<&DaemonReport>, now: UnixMillis) -> DaemonFacts {
         match (self.started(), report) {
-            (Some(started), _) => DaemonFacts::Running(started),
+            // The clock may have been ahead at the start of the daemon.
+            (Some(started), _) => DaemonFacts::Running(started.min(now)),
             (None, Some(_)) => DaemonFacts::Stopped,
             (None, None) => DaemonFacts::NotUsed,
         }
@@ -165,6 +169,21 @@ impl DaemonState<'_> {
                 report.map(|report| report.stalled.clone()).unwrap_or_default()
             }
             Self::Stopped => Vec::new(),
+        }
+    }
+
+    /// The fault of the storage. A daemon in another process cannot store one, but it stores at
+    /// which time it could write last.
+    fn storage(self, alive_at: Option<UnixMillis>, now: UnixMillis) -> Option<StorageFacts> {
+        match self {
+            Self::Here(engine) => engine.meters.storage.current(),
+            Self::Elsewhere { since: started, .. } => {
+                let since = alive_at?.max(started);
+                let reason = "the daemon has not been able to write to it for 5 minutes".into();
+                let is_silent = now.saturating_duration_since(since) > MAX_SILENCE;
+                is_silent.then_some(StorageFacts { reason, since })
+            }
+            Self::Stopped => None,
         }
     }
 
@@ -194,12 +213,14 @@ fn facts_without_tenants(
     let report = stored.daemon.as_ref();
     ConditionFacts {
         now: now.into(),
-        daemon: daemon.facts(report),
+        daemon: daemon.facts(report, now.into()),
         tenants: Vec::new(),
-        sinks: stored.sinks.iter().map(sink_facts).collect(),
+        sinks: stored.sinks.iter().map(|sink| sink_facts(sink, now.into())).collect(),
         stalled: daemon.stalled(report),
         free_bytes: free_bytes(checkpoint.directory()),
         reserved_bytes: RESERVED_BYTES,
+        storage: daemon.storage(stored.daemon_alive_at, now.into()),
+        clock: stored.clock,
         rejected_configuration: stored.rejected_configuration.clone(),
         configuration: ConfigurationFacts::InForce,
     }
@@ -237,16 +258,25 @@ impl Polling<'_> {
         let Some(id) = id else { return Some(self.next_resolution(status)) };
         let next = UnixMillis::from(self.schedule.next_poll(id, &status.polled, self.now)?);
         // The server may have requested a longer wait than the schedule.
-        Some(next.max(status.not_before.unwrap_or(next)))
+        Some(next.max(self.end_of_wait(status, MAX_RESTORED_RETRY_AFTER)))
     }
 
     /// When the domain of a tenant is resolved, and the tenant then polled: now, or after the
     /// backoff, which a restart resets.
     fn next_resolution(&self, status: &TenantStatus) -> UnixMillis {
-        let now = UnixMillis::from(self.now);
         let last = status.polled.last_attempt;
-        let is_in_force = last.is_some_and(|last| last >= self.started);
-        status.not_before.filter(|_| is_in_force).map_or(now, |end| end.max(now))
+        if last.is_some_and(|last| last >= self.started) {
+            self.end_of_wait(status, LONGEST_BACKOFF)
+        } else {
+            self.now.into()
+        }
+    }
+
+    /// The end of the stored wait of a tenant, of at most `longest`; now if there is none.
+    fn end_of_wait(&self, status: &TenantStatus, longest: Duration) -> UnixMillis {
+        let now = UnixMillis::from(self.now);
+        let rest = status.not_before.map(|end| end.known_rest(now, longest));
+        now.saturating_add(rest.unwrap_or_default())
     }
 }
 
@@ -257,7 +287,7 @@ fn tenant_facts(tenant: &ConfiguredTenant, schedule: &Schedule, now: Timestamp) 
     let error = status.last_error.clone().map(|reason| PollErrorFacts {
         reason,
         class: status.error_class,
-        since: status.failing_since,
+        since: status.failing_since.and_then(|since| since.known_past(now.into())),
     });
 
     TenantFacts {
@@ -271,15 +301,22 @@ fn tenant_facts(tenant: &ConfiguredTenant, schedule: &Schedule, now: Timestamp) 
     }
 }
 
-fn sink_facts(sink: &SinkStatus) -> SinkFacts {
+/// Times in the future are unknown: otherwise, a sink without an acknowledgement would count as
+/// working until then.
+fn sink_facts(sink: &SinkStatus, now: UnixMillis) -> SinkFacts {
+    let known = |time: Option<UnixMillis>| time.and_then(|time| time.known_past(now));
     SinkFacts {
         name: sink.name.clone(),
         failure: sink.last_error.clone(),
-        parked: sink.failure == Some(SinkFailure::Parked),
-        failing_since: sink.failing_since,
+        parked: match sink.failure {
+            Some(SinkFailure::Parked) => Parked::Sink,
+            Some(SinkFailure::TargetsParked) => Parked::Targets,
+            Some(SinkFailure::Retrying) | None => Parked::Nothing,
+        },
+        failing_since: known(sink.failing_since),
         backlog: sink.backlog,
         oldest_day: sink.oldest_day,
-        last_acknowledgement: sink.last_acknowledgement,
+        last_acknowledgement: known(sink.last_acknowledgement),
         sends_digests: false,
         dead_letters: sink.dead_letters,
     }
@@ -287,11 +324,52 @@ fn sink_facts(sink: &SinkStatus) -> SinkFacts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use jiff::tz::TimeZone;
 
     use super::*;
+
+    /// Regression: `status` reported a healthy daemon that could not write for an hour.
+    #[test]
+    fn a_daemon_that_cannot_write_is_reported() {
+        let minute = |number: i64| UnixMillis::new(number * 60_000);
+        let daemon = DaemonState::Elsewhere { pid: 7, since: minute(100) };
+        for (alive_at, now, since) in [
+            // An earlier version stores no time.
+            (None, 500, None),
+            (Some(199), 200, None),
+            (Some(195), 200, None),
+            (Some(194), 200, Some(194)),
+            // The previous daemon has stored the time.
+            (Some(20), 105, None),
+            (Some(20), 106, Some(100)),
+            // The clock was set back.
+            (Some(900), 200, None),
+        ] {
+            let found = daemon.storage(alive_at.map(minute), minute(now));
+            let found = found.map(|facts| facts.since);
+            assert_eq!(found, since.map(minute), "{alive_at:?} {now}");
+        }
+        assert_eq!(DaemonState::Stopped.storage(Some(minute(1)), minute(900)), None);
+    }
+
+    /// An acknowledgement in the future would count as one until then, and so would the beginning
+    /// of a failure.
+    #[test]
+    fn times_of_sinks_in_the_future_are_unknown() {
+        let now = UnixMillis::new(500 * 60_000);
+        for (minute, is_known) in [(1, true), (500, true), (900, false)] {
+            let time = Some(UnixMillis::new(minute * 60_000));
+            let status = SinkStatus {
+                last_acknowledgement: time,
+                failing_since: time,
+                ..SinkStatus::default()
+            };
+            let facts = sink_facts(&status, now);
+            let expected = time.filter(|_| is_known);
+            assert_eq!(facts.last_acknowledgement, expected, "{minute}");
+            assert_eq!(facts.failing_since, expected, "{minute}");
+        }
+    }
 
     #[test]
     fn a_backoff_ends_with_the_daemon() {

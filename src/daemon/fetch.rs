@@ -17,8 +17,8 @@ use super::{
 use crate::{
     clock,
     config::{TenantName, TenantPlan},
-    ledger::AcceptedSnapshot,
-    model::{Catalog, Day, ProfileSlot, Tenant},
+    ledger::{AcceptedSnapshot, Rejections},
+    model::{Catalog, DataFaults, Day, ProfileSlot, Tenant},
     source::{Clients, Graph},
     wire,
 };
@@ -34,8 +34,12 @@ pub struct FetchedTenant {
     pub observed: Timestamp,
     /// Newest first.
     pub days: Vec<AcceptedSnapshot>,
+    /// The snapshots that cannot be used.
+    pub rejected: Rejections,
     /// The catalog; empty if the original API was used, which has none.
     pub catalog: Catalog,
+    /// What is wrong with the profiles of the catalog.
+    pub catalog_faults: DataFaults,
     /// Microsoft's warning about a missing part of the response (HTTP 206).
     pub warning: Option<String>,
 }
@@ -86,7 +90,9 @@ pub async fn fetch_tenant(
         today: Day::of(observed),
         observed,
         days,
+        rejected: response.rejected,
         catalog,
+        catalog_faults: response.catalog_faults,
         warning: response.warning,
     })
 }

@@ -13,7 +13,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, PollFailure},
     clock,
     error::Explanation,
-    model::{Day, Observation, ObservationKind, Phase, PollErrorClass, TenantId},
+    model::{Day, Observation, ObservationKind, Phase, PollErrorClass, TenantId, UnixMillis},
 };
 
 /// A poll that the checkpoint lists as running. Dropping it removes it from the list, also if the
@@ -117,7 +117,8 @@ impl Engine {
         let polled = self.checkpoint.poll_state(tenant)?.polled;
         let retry_at = self.configuration.schedule.retry_at(&polled);
         if let Some(time) = retry_at {
-            state.wait_until(time);
+            let wait = UnixMillis::from(time).saturating_duration_since(now.into());
+            state.delay_poll(wait);
         }
         let name = &state.plan.name;
         self.meters.outages.begin(OutageSubject::Tenant(name.clone()), Instant::now());

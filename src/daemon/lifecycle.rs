@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
     task::{JoinSet, block_in_place},
+    time::Instant,
 };
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::{
     Changes, Engine, ReloadReport, TenantRemovals, TenantState,
     control::{self, ReloadRequest},
     deliverer::{Shutdown, supervise},
+    storage_watch::watch_storage,
     systemd,
 };
 use crate::{
@@ -41,7 +42,7 @@ const ACKNOWLEDGEMENT_WAIT_AT_RELOAD: Duration = Duration::from_secs(30);
 /// How long tasks may take after that, for example to close their connections.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// The delay of the first pruning, because the daemon is busy with polls after the start.
-const PRUNE_DELAY: SignedDuration = SignedDuration::from_mins(10);
+const PRUNE_DELAY: Duration = Duration::from_mins(10);
 /// The interval at which the schedule is evaluated.
 const TICK: Duration = Duration::from_mins(1);
 
@@ -78,6 +79,9 @@ struct Signals {
     reloads: mpsc::Receiver<ReloadRequest>,
     /// The last reload that was requested while another one was running.
     pending: Option<ReloadRequest>,
+    losses: mpsc::Receiver<CheckpointError>,
+    /// The loss of the database, which stops the daemon.
+    lost: Option<CheckpointError>,
 }
 
 /// All tasks that work under one configuration.
@@ -100,13 +104,15 @@ enum Applied {
 /// Runs the daemon until a signal stops it. `current` always contains the engine of the running
 /// generation, for readers such as the status page.
 ///
-/// Fails if signals, the control socket or the scheduler cannot be set up.
+/// Fails if signals, the control socket or the scheduler cannot be set up, and if the database is
+/// removed or replaced.
 pub async fn run(
     current: watch::Sender<Arc<Engine>>,
     load: &LoadConfiguration,
 ) -> Result<(), RunError> {
     let (reload_sender, reloads) = mpsc::channel(1);
-    let mut signals = Signals::listen(reloads).map_err(RunError::Signals)?;
+    let (loss_sender, losses) = mpsc::channel(1);
+    let mut signals = Signals::listen(reloads, losses).map_err(RunError::Signals)?;
 
     let engine = current.borrow().clone();
     let socket = control::socket_path(engine.checkpoint.directory());
@@ -119,8 +125,10 @@ pub async fn run(
     let mut ticker = ticker(tick.clone()).await?;
     record_rejection(&engine, None);
     engine.store_report(&engine.report(engine.meters.stalled()));
-    let watchdog = tokio::spawn(systemd::notify_watchdog(current.subscribe()));
-    let status_line = tokio::spawn(systemd::update_status_line(current.subscribe()));
+    let mut background = JoinSet::new();
+    background.spawn(systemd::notify_watchdog(current.subscribe()));
+    background.spawn(systemd::update_status_line(current.subscribe()));
+    background.spawn(watch_storage(current.subscribe(), tick.clone(), loss_sender));
     let start = |engine| Generation::start(engine, &listener, &reload_sender, &tick);
     let mut generation = start(engine);
     generation.log("running");
@@ -160,16 +168,12 @@ pub async fn run(
 
     tracing::info!("stopping");
     systemd::stopping();
-    watchdog.abort();
-    status_line.abort();
-    let end = generation.end(ACKNOWLEDGEMENT_WAIT_AT_STOP);
-    if tokio::time::timeout(STOP_LIMIT, end).await.is_err() {
-        tracing::warn!("a sink did not stop in time; unacknowledged records will be sent again");
-    }
+    background.abort_all();
+    let lost = signals.lost.take();
+    generation.end_last(lost.as_ref()).await;
     let _ = ticker.shutdown().await;
-    generation.engine.write_cursor_file();
     let _ = fs_err::remove_file(&socket);
-    Ok(())
+    lost.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Loads the configuration, builds its engine, and reports what it changes; fails with all faults.
@@ -266,6 +270,21 @@ impl Generation {
         self.engine.write_cursor_file();
     }
 
+    /// Ends all work because the daemon stops, possibly because of the loss of the database.
+    async fn end_last(&mut self, lost: Option<&CheckpointError>) {
+        let end = self.end(ACKNOWLEDGEMENT_WAIT_AT_STOP);
+        if tokio::time::timeout(STOP_LIMIT, end).await.is_err() {
+            tracing::warn!(
+                "a sink did not stop in time; unacknowledged records will be sent again"
+            );
+        }
+        if lost.is_some() {
+            // The next start notices the loss only by the second cursor file.
+            self.engine.mark_cursors_moved();
+        }
+        self.engine.write_cursor_file();
+    }
+
     /// Applies the next configuration after the end of this generation. Returns the engine to
     /// continue with: `next`, or this generation's if the checkpoint could not be updated.
     fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, Applied) {
@@ -295,9 +314,14 @@ impl Generation {
 }
 
 impl Signals {
-    fn listen(reloads: mpsc::Receiver<ReloadRequest>) -> std::io::Result<Self> {
+    fn listen(
+        reloads: mpsc::Receiver<ReloadRequest>,
+        losses: mpsc::Receiver<CheckpointError>,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             reloads,
+            losses,
+            lost: None,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -313,6 +337,10 @@ impl Signals {
                 removals: TenantRemovals::Limited,
                 reply: None,
             }),
+            Some(error) = self.losses.recv() => {
+                self.lost = Some(error);
+                LifecycleRequest::Stop
+            }
             // `run` holds a sender, so the channel never closes.
             Some(request) = self.reloads.recv() => LifecycleRequest::Reload(request),
         }
@@ -344,13 +372,13 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
     Ok(scheduler)
 }
 
-/// Starts due polls, immediately and then every minute. Also writes the cursor file and prunes
-/// bodies.
+/// Starts due polls, immediately and then every minute. Also writes the cursor file, prunes bodies,
+/// and compares a clock that was wrong.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     engine.record_interrupted_polls();
     let mut poller = Poller::new(engine.clone());
-    let mut pruning = JoinSet::new();
-    let started = clock::now();
+    let (mut pruning, mut clock_comparison) = (JoinSet::new(), JoinSet::new());
+    let started = Instant::now();
 
     loop {
         engine.meters.scheduler_progress();
@@ -358,12 +386,13 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
         engine.write_cursor_file();
 
         // Pruning may take minutes, so it runs in a separate task.
-        let is_settled = clock::now().duration_since(started) > PRUNE_DELAY;
+        let is_settled = started.elapsed() > PRUNE_DELAY;
         while pruning.try_join_next().is_some() {}
         if is_settled && pruning.is_empty() {
             let engine = engine.clone();
             pruning.spawn(async move { engine.prune_daily() });
         }
+        engine.start_clock_comparison(&mut clock_comparison);
 
         tokio::select! {
             () = tick.notified() => {}
@@ -424,6 +453,7 @@ impl Poller {
         }
 
         if let (tenants, Some(error)) = unreadable {
+            self.engine.note_storage_error(&error);
             let error = Explanation::of(&error);
             tracing::error!(
                 tenants,
@@ -452,14 +482,19 @@ impl Drop for Queued<'_> {
 /// Whether a poll of this tenant is due. In the first round, every failed poll is due immediately,
 /// because an operator may have fixed the cause; only `Retry-After` and backoff delay it.
 fn is_due(engine: &Engine, state: &TenantState, round: Round) -> Result<bool, CheckpointError> {
-    if state.is_backing_off(clock::now()) {
+    if state.is_backing_off() {
         return Ok(false);
+    }
+    // The schedule does not count a poll that failed because of this host.
+    if let Some(time) = state.local_retry() {
+        return Ok(Instant::now() >= time);
     }
     // A tenant whose domain is not resolved has never been polled.
     let Some(tenant) = state.resolved() else { return Ok(true) };
 
-    let polled = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?.polled;
-    let schedule = &engine.configuration.schedule;
-    Ok(round == Round::First && polled.failures > 0
+    let stored = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
+    let (polled, schedule) = (stored.polled, &engine.configuration.schedule);
+    let has_failed = polled.failures > 0 || stored.failed_locally;
+    Ok(round == Round::First && has_failed
         || schedule.due(tenant.id, &polled, clock::now()).is_some())
 }

@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{ContainedTask, outage::Outages};
+use super::{ContainedTask, host_clock::HostClock, outage::Outages, storage_watch::StorageHealth};
 use crate::model::PollErrorClass;
 
 /// The counters and heartbeats of all loops. Reading them never waits for the checkpoint, so the
@@ -34,6 +34,10 @@ pub struct Meters {
     panics: Mutex<BTreeMap<ContainedTask, u64>>,
     /// The outages that have not ended.
     pub(super) outages: Outages,
+    /// What polls have found out about the clock of this host.
+    pub(super) clock: HostClock,
+    /// Whether the checkpoint can be written.
+    pub(super) storage: StorageHealth,
 }
 
 /// The polls of one tenant since the start of the process.
@@ -54,6 +58,7 @@ pub struct SinkMeter {
     pub bytes: AtomicU64,
     /// Failed attempts to deliver.
     pub retries: AtomicU64,
+    parked_targets: Mutex<Vec<String>>,
     heartbeat: Heartbeat,
     /// The longest time that a batch may take by the sink's own limits; see `Plan::timeout`.
     batch_limit: Duration,
@@ -83,6 +88,8 @@ impl Meters {
             sinks: Mutex::default(),
             panics: Mutex::default(),
             outages: Outages::default(),
+            clock: HostClock::default(),
+            storage: StorageHealth::default(),
         }
     }
 
@@ -118,6 +125,7 @@ impl Meters {
             batches: continued(|meter| &meter.batches),
             bytes: continued(|meter| &meter.bytes),
             retries: continued(|meter| &meter.retries),
+            parked_targets: Mutex::default(),
             heartbeat: Heartbeat::default(),
             batch_limit,
         });
@@ -204,6 +212,16 @@ impl Drop for MaintenanceGuard<'_> {
 }
 
 impl SinkMeter {
+    /// The names of the parked targets, such as indices that the receiver refuses.
+    pub fn parked_targets(&self) -> Vec<String> {
+        self.parked_targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the names of the parked targets.
+    pub(super) fn set_parked_targets(&self, names: Vec<String>) {
+        *self.parked_targets.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
     /// Records that the deliverer is idle: it waits for new entries, or for its next attempt. An
     /// idle deliverer is never stalled.
     pub(super) fn idle(&self) {

@@ -14,6 +14,7 @@ mod deliverer;
 mod estimate;
 mod facts;
 mod fetch;
+mod host_clock;
 mod interrupted_polls;
 mod lifecycle;
 mod meters;
@@ -28,6 +29,7 @@ mod sampler;
 mod self_report;
 mod sink_steps;
 mod socket_user;
+mod storage_watch;
 mod systemd;
 mod tenants;
 #[cfg(test)]
@@ -43,13 +45,11 @@ use std::{
 };
 
 use secrecy::SecretString;
-use tokio::{
-    sync::{Semaphore, watch},
-    task::block_in_place,
-};
+use tokio::{sync::watch, task::block_in_place};
 
 pub use apply::check_sinks;
 pub use changes::{Changes, NamedChanges, ReloadReport, Renamed, TenantRemovals};
+use collector::PollLimits;
 pub use collector::{PollError, PollReport};
 pub use containment::{CaughtPanic, ContainedTask, contain, contained, end_on_panic, report_panic};
 pub use control::{Event, Request, send_request};
@@ -73,6 +73,7 @@ use crate::{
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     error::{Explanation, Hint, chain},
+    files::HostFault,
     model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
@@ -95,7 +96,7 @@ pub struct Engine {
     resolution_lock: tokio::sync::Mutex<()>,
     clients: Arc<Clients>,
     /// Limits the memory of concurrent polls; see [`POLL_PERMITS`].
-    poll_permits: Semaphore,
+    poll_limits: PollLimits,
     /// Incremented after every append to the log, and when a replay is queued.
     log_grown: watch::Sender<u64>,
     /// Whether cursors have moved since the second cursor file was written.
@@ -241,7 +242,7 @@ impl Engine {
             tenants,
             resolution_lock: tokio::sync::Mutex::default(),
             clients,
-            poll_permits: Semaphore::new(POLL_PERMITS),
+            poll_limits: PollLimits::new(POLL_PERMITS),
             log_grown: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
             possible_renames: Vec::new(),
@@ -300,6 +301,7 @@ impl Engine {
             && let Err(error) = block_in_place(|| self.checkpoint.write_cursor_file())
         {
             self.mark_cursors_moved();
+            self.note_storage_error(&error);
             let error = Explanation::of(&error);
             tracing::warn!(
                 error = error.message,
@@ -309,15 +311,19 @@ impl Engine {
         }
     }
 
-    /// Prunes bodies as [`prune`] does, at most once per day, and logs the result.
+    /// Prunes bodies as [`prune`] does, at most once per day, and logs the result. Does nothing
+    /// until a poll has confirmed the clock.
     fn prune_daily(&self) {
+        if !self.meters.clock.is_confirmed() {
+            return;
+        }
         let today = Day::of(clock::now());
         let pruned = block_in_place(|| {
+            // The cursors of removed sinks protect unsent bodies until they are deleted.
+            self.delete_expired_sinks()?;
             if self.checkpoint.last_prune_day()? == Some(today) {
                 return Ok(Pruned::default());
             }
-            // The cursors of removed sinks protect unsent bodies until they are deleted.
-            self.delete_expired_sinks()?;
             let pruned = prune(&self.configuration, &self.checkpoint)?;
             self.checkpoint.set_last_prune_day(today)?;
             Ok::<_, CheckpointError>(pruned)
@@ -382,9 +388,11 @@ fn has_free_space(directory: &Path) -> bool {
     free_bytes(directory).is_none_or(|free| free >= RESERVED_BYTES)
 }
 
-/// The first day that is sent to a sink that the checkpoint does not contain yet.
-fn first_day(sink: &SinkPlan) -> Day {
-    sink.start_from.unwrap_or_else(|| Day::of(clock::now()).plus(-90))
+/// The first day that is sent to a sink that the checkpoint does not contain yet. A sink that
+/// begins with the day on which it was added may have been read from the configuration with a wrong
+/// clock.
+fn first_day(sink: &SinkPlan, today: Day) -> Day {
+    sink.start_from.map_or_else(|| today.plus(-90), |day| day.min(today))
 }
 
 /// The parts of the configuration and the properties of the host that a sink needs to open.
@@ -418,7 +426,9 @@ impl Tokens for SinkTokens {
         Box::pin(async move {
             self.0.get().await.map_err(|error| {
                 let reason = format!("cannot get a token from Entra: {}", chain(&error));
-                if error.is_transient() {
+                if let Some(fault) = HostFault::of(&error) {
+                    Failure::Host { reason, fault }
+                } else if error.is_transient() {
                     Failure::Retry { reason, after: error.retry_after(), hint: error.hint() }
                 } else {
                     Failure::Misconfigured { reason, hint: error.hint() }

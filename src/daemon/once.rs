@@ -49,9 +49,10 @@ impl SinkReport {
         self.stopped.is_none() && self.rejected == 0
     }
 
-    /// Whether the sink has received everything: no error stopped it, and it has no dead letters.
+    /// Whether the sink has received everything: no error stopped it, nothing was rejected, and it
+    /// has no dead letters.
     pub fn is_complete(&self) -> bool {
-        self.stopped.is_none() && self.dead_letters == 0
+        self.has_sent_all() && self.dead_letters == 0
     }
 }
 

@@ -45,6 +45,14 @@ impl PollOutcome {
         }
     }
 
+    /// By how much the clock of this host differs from Microsoft's, if a poll has shown that.
+    pub fn clock(&self) -> Option<&Explanation> {
+        match self {
+            Self::Polled(report) => report.clock.as_ref(),
+            Self::Failed(_) | Self::Paused { .. } => None,
+        }
+    }
+
     /// Whether the tenant was polled and nothing is missing in the response.
     pub fn is_complete(&self) -> bool {
         matches!(self, Self::Polled(report) if report.incomplete.is_none())

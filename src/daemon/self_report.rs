@@ -42,6 +42,7 @@ impl Engine {
 
     fn set_report(&self, report: Option<&DaemonReport>) -> ReportOutcome {
         if let Err(error) = block_in_place(|| self.checkpoint.set_daemon_report(report)) {
+            self.note_storage_error(&error);
             let error = Explanation::of(&error);
             tracing::warn!(
                 error = error.message,

@@ -1,6 +1,8 @@
 //! The run-time state of a configured tenant: its connection to Graph, its ID if that is known, and
 //! the backoff while its domain cannot be resolved. Everything here is lost at a restart; the state
-//! of polls that must survive is in the checkpoint. Start reading at [`TenantState`].
+//! of polls that must survive is in the checkpoint. Waits use the monotonic clock, so a change of
+//! the wall clock neither ends nor extends them. Start reading at [`TenantState`]. See decision
+//! 0079.
 
 use std::{
     sync::{
@@ -11,6 +13,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::tenant_of;
 use crate::{
@@ -34,13 +37,20 @@ pub struct TenantState {
     pub(super) polling: tokio::sync::Mutex<()>,
     /// The earliest time of the next poll. Set only by failures that the checkpoint cannot record,
     /// and by a poll during which the previous process was killed.
-    not_before: Mutex<Option<Timestamp>>,
+    not_before: Mutex<Option<Instant>>,
     /// The number of failures that the checkpoint cannot record.
     failed_attempts: AtomicU32,
+    /// When the last poll is repeated, if it failed because of this host.
+    local_retry: Mutex<Option<Instant>>,
     /// Whether a poll is running or waits for a permit.
     pub(super) queued: AtomicBool,
 }
 
+/// The longest wait after a failed attempt.
+pub(super) const LONGEST_BACKOFF: Duration = Duration::from_mins(5 << MAX_DOUBLINGS);
+/// The wait after a poll that failed because of this host. It does not grow, because an attempt
+/// costs Microsoft nothing while the checkpoint cannot be written.
+const LOCAL_RETRY: Duration = Duration::from_secs(30);
 /// The wait after the first failed attempt; it doubles with every failure, up to 32 times this.
 const FIRST_BACKOFF: Duration = Duration::from_mins(5);
 /// How often the wait doubles at most.
@@ -61,6 +71,7 @@ impl TenantState {
             polling: tokio::sync::Mutex::new(()),
             not_before: Mutex::default(),
             failed_attempts: AtomicU32::new(0),
+            local_retry: Mutex::default(),
             queued: AtomicBool::new(false),
         };
         if let Some(id) = id {
@@ -72,21 +83,52 @@ impl TenantState {
     /// Records a failure that the checkpoint cannot record, and delays the next poll; the delay
     /// doubles with every failure. Returns the earliest time of the next poll.
     pub(super) fn back_off(&self, now: Timestamp) -> Option<Timestamp> {
-        let earlier_failures = self.failed_attempts.fetch_add(1, Ordering::Relaxed);
-        let end = now.checked_add(backoff(earlier_failures)).ok();
-        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = end;
-        end
+        let wait = backoff(self.failed_attempts.fetch_add(1, Ordering::Relaxed));
+        self.delay_poll(wait);
+        now.checked_add(wait).ok()
     }
 
-    /// Delays the next scheduled poll until this time.
-    pub(super) fn wait_until(&self, time: Timestamp) {
-        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+    /// Delays the next scheduled poll by this time.
+    pub(super) fn delay_poll(&self, wait: Duration) {
+        let end = Instant::now().checked_add(wait);
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
+
+    /// Makes the schedule repeat a poll that failed because of this host.
+    pub(super) fn retry_locally(&self) {
+        self.set_local_retry(Instant::now().checked_add(LOCAL_RETRY));
+    }
+
+    /// The last poll did not fail because of this host.
+    pub(super) fn end_local_retry(&self) {
+        self.set_local_retry(None);
+    }
+
+    /// The cause on this host is gone: the poll that failed because of it is due.
+    pub(super) fn end_local_wait(&self) {
+        if self.local_retry().is_some() {
+            self.set_local_retry(Some(Instant::now()));
+        }
+    }
+
+    /// Whether a poll that failed because of this host is to be repeated now.
+    pub(super) fn is_local_retry_due(&self) -> bool {
+        self.local_retry().is_some_and(|time| Instant::now() >= time)
+    }
+
+    /// When the last poll is repeated; `None` if it did not fail because of this host.
+    pub(super) fn local_retry(&self) -> Option<Instant> {
+        *self.local_retry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_local_retry(&self, time: Option<Instant>) {
+        *self.local_retry.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
 
     /// Whether a poll must wait: because of this tenant's backoff, or because of `Retry-After`.
-    pub(super) fn is_backing_off(&self, now: Timestamp) -> bool {
+    pub(super) fn is_backing_off(&self) -> bool {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        not_before.is_some_and(|time| now < time) || !self.graph.paused_for().is_zero()
+        not_before.is_some_and(|end| Instant::now() < end) || !self.graph.paused_for().is_zero()
     }
 
     /// The tenant; `None` while its domain is not resolved.
@@ -111,5 +153,6 @@ mod tests {
         {
             assert_eq!(backoff(earlier_failures), Duration::from_mins(minutes));
         }
+        assert_eq!(backoff(u32::MAX), LONGEST_BACKOFF);
     }
 }

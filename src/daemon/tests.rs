@@ -1,8 +1,14 @@
 //! Tests of the engine with two tenants of a simulated API: a panic in the work for one tenant or
-//! one sink neither affects the others nor prevents the next attempt. Start reading at
-//! [`configuration`].
+//! one sink neither affects the others nor prevents the next attempt, and a sink is opened again
+//! after its cursors could not be updated. Start reading at [`configuration`].
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    path::Path,
+    sync::{Mutex, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio::{sync::Notify, time::timeout};
 
@@ -11,7 +17,7 @@ use super::{
     *,
 };
 use crate::{
-    checkpoint::{SinkFailure, StatusDetail},
+    checkpoint::{Position, SinkFailure, StatusDetail},
     format::FormatName,
     model::{PollErrorClass, Record},
     sink::{Acknowledgement, Batch, EncodeError, Limits, Plan, Sink},
@@ -81,9 +87,22 @@ struct FaultySink {
     hostile: Option<&'static str>,
     /// Whether it cannot be opened the next time.
     cannot_open: Arc<AtomicBool>,
+    /// The checkpoint in which the cursors move while the next batch is sent, so that their own
+    /// update fails.
+    moves_cursors: Arc<Mutex<Option<Arc<Checkpoint>>>>,
+    /// How often it was opened.
+    opened: Arc<AtomicU64>,
     /// The tenants whose records have arrived.
     arrived: Arc<Mutex<BTreeSet<String>>>,
     has_arrived: Arc<Notify>,
+}
+
+/// Moves the cursors of the sink `local` after the first entry that it has not received.
+fn move_cursors(checkpoint: &Checkpoint) {
+    for pending in checkpoint.pending("local").unwrap() {
+        let next = Position { seq: pending.at.seq + 1, record_index: 0 };
+        assert!(checkpoint.skip_to("local", pending.tenant, next).unwrap());
+    }
 }
 
 impl Plan for FaultySink {
@@ -109,6 +128,7 @@ impl Plan for FaultySink {
         _: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         assert!(!self.cannot_open.swap(false, Relaxed));
+        self.opened.fetch_add(1, Relaxed);
         let sink: Box<dyn Sink> = Box::new(self.clone());
         Box::pin(std::future::ready(Ok(sink)))
     }
@@ -128,6 +148,9 @@ impl Sink for FaultySink {
         &'a mut self,
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
+        if let Some(checkpoint) = self.moves_cursors.lock().unwrap().take() {
+            move_cursors(&checkpoint);
+        }
         let names = batch.items().iter().map(|item| batch.payload(item));
         let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
         self.arrived.lock().unwrap().extend(names);
@@ -151,7 +174,7 @@ async fn a_panic_in_a_poll_affects_one_tenant() {
         assert!(polls[0].1.is_ok(), "{polls:?}");
         assert!(matches!(&polls[1].1, Err(PollError::Panicked(_))), "{polls:?}");
         assert_eq!(engine.meters.panics(ContainedTask::Poll), round);
-        assert_eq!(engine.poll_permits.available_permits(), POLL_PERMITS);
+        assert_eq!(engine.poll_limits.permits.available_permits(), POLL_PERMITS);
     }
 
     let counts = engine.meters.polls_of(HOSTILE);
@@ -208,4 +231,39 @@ async fn a_sink_continues_after_a_panic() {
 
     assert_eq!(engine.meters.panics(ContainedTask::Sink), 1);
     assert!(!sink.arrived.lock().unwrap().is_empty());
+}
+
+/// Regression: the sink stayed open after a cursor update had failed. It was then ahead of its
+/// cursors, and sent records again that its file or its topic already contained.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_cursor_update_closes_the_sink() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut configuration = configuration(directory.path()).await;
+    let sink = FaultySink::default();
+    configuration.sinks[0].plan = Arc::new(sink.clone());
+    let engine = Engine::build(configuration).unwrap();
+    backfill(&engine, None, &[], |_, _| {}).await;
+    *sink.moves_cursors.lock().unwrap() = Some(Arc::clone(&engine.checkpoint));
+
+    let report = deliver_queued(&engine, "local").await;
+    let stopped = report.stopped.unwrap();
+    assert!(
+        matches!(stopped, DeliveryError::Checkpoint(CheckpointError::CursorMoved(_))),
+        "{stopped}"
+    );
+    assert_eq!((report.delivered, sink.opened.load(Relaxed)), (0, 1));
+
+    // The daemon opens the sink again before it sends the next batch.
+    *sink.moves_cursors.lock().unwrap() = Some(Arc::clone(&engine.checkpoint));
+    let (shutdown, plan) = (Shutdown::default(), engine.configuration.sinks[0].clone());
+    let supervised = tokio::spawn(supervise(engine.clone(), plan, shutdown.clone()));
+    let is_delivered = async {
+        while !engine.checkpoint.pending("local").unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), is_delivered).await.unwrap();
+    shutdown.begin(Duration::ZERO);
+    supervised.await.unwrap();
+    assert_eq!(sink.opened.load(Relaxed), 3, "one failed update, and the delivery of the rest");
 }

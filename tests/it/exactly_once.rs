@@ -24,7 +24,7 @@ fn section(broker: &Broker, topic: &str) -> String {
 }
 
 /// The event IDs in a topic and how often each occurs.
-fn committed(broker: &Broker, topic: &str) -> std::collections::HashMap<String, usize> {
+pub fn committed(broker: &Broker, topic: &str) -> std::collections::HashMap<String, usize> {
     let consumed = broker.consume(topic);
     counts(consumed.iter().map(|message| {
         let header = message.headers.iter().find_map(|h| h.strip_prefix("event_id="));

@@ -16,6 +16,7 @@ use crate::{
     checkpoint::{Checkpoint, Lane, LogEntry, Position, QueuedDeadLetter, ReadRequest},
     derive::{Records, Rules, Selection, quality},
     model::{Day, Record, Tenant},
+    sink::BatchOrigin,
 };
 
 /// The number of dead letters that are retried at a time.
@@ -102,6 +103,8 @@ impl Deliverer {
         }
 
         self.ensure_open().await?;
+        // All letters are sent in batches, also to a parked target that is tried again.
+        self.targets.begin(&[]);
         self.outgoing.lane = Lane::DeadLetters;
         for letter in &letters {
             self.add_dead_letter(letter, &tenants[&letter.tenant]).await?;
@@ -120,6 +123,7 @@ impl Deliverer {
     ) -> Result<(), DeliveryError> {
         let at = letter.at;
         self.outgoing.begin(letter.tenant, at);
+        self.outgoing.batch.set_origin(BatchOrigin::DeadLetters);
         let next = Position { record_index: at.record_index.saturating_add(1), ..at };
         self.outgoing.advance_to(next);
         block_in_place(|| self.encode_dead_letter(letter, resolved))?;

@@ -3,11 +3,16 @@
 //! A receiver may accept a batch as a whole, reject single records, or require smaller batches.
 //! This module decides what to send next; it sends nothing itself.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{
     DeliveryError,
-    rejections::{DeliveryOutcome, are_too_many, too_many},
+    rejections::{DeliveryOutcome, are_too_many, rejecting_target, too_many},
 };
-use crate::sink::{Batch, Failure, Receipt};
+use crate::{
+    model::TenantId,
+    sink::{Batch, Failure, Receipt, Refusal, RefusedTarget, TargetName},
+};
 
 /// The state of one delivery. The caller alternates between [`Self::next`] and [`Self::record`].
 #[derive(Default)]
@@ -18,20 +23,38 @@ pub(super) struct Delivery {
     pub mark: Option<Vec<u8>>,
     /// The error that ended the delivery early.
     pub stopped: Option<DeliveryError>,
+    /// The targets that the receiver has refused.
+    pub refused: Vec<RefusedTarget>,
+    /// The targets that have rejected too many records of the batch.
+    pub rejecting: Vec<RefusedTarget>,
+    /// The tenants with records for these targets. Nothing of them is sent anymore.
+    withheld: HashSet<TenantId>,
     /// The parts that are still to be sent; the next one is the last element.
     parts: Vec<Batch>,
-    rejected: usize,
+    /// The target of each item of the whole batch.
+    targets: Vec<Option<TargetName>>,
+    /// The number of rejected records of each target.
+    rejected: HashMap<Option<TargetName>, usize>,
 }
 
 impl Delivery {
-    /// A delivery of a batch with this number of records, all with an unknown outcome.
-    pub(super) fn new(records: usize) -> Self {
-        Self { outcomes: vec![DeliveryOutcome::Unknown; records], ..Self::default() }
+    /// A delivery of a batch, all records of which have an unknown outcome.
+    pub(super) fn new(batch: &Batch) -> Self {
+        let targets = batch.items().iter().map(|item| item.target.clone()).collect();
+        let outcomes = vec![DeliveryOutcome::Unknown; batch.len()];
+        Self { outcomes, targets, ..Self::default() }
     }
 
     /// The next part to send; `None` when the delivery has ended.
     pub(super) fn next(&mut self) -> Option<Batch> {
-        if self.stopped.is_some() { None } else { self.parts.pop() }
+        while self.stopped.is_none() {
+            let part = self.parts.pop()?;
+            let part = self.without_withheld(part);
+            if !part.is_empty() {
+                return Some(part);
+            }
+        }
+        None
     }
 
     /// Records the result of sending a part, or the whole batch.
@@ -65,16 +88,86 @@ impl Delivery {
                 self.arrived(part, arrived.into_iter());
             }
 
+            Err(Failure::Refused(refusal)) => self.refuse(part, refusal),
             Err(Failure::Partial { arrived, failure }) => {
-                self.arrived(part, 0..arrived);
+                self.arrived(part, arrived.into_iter());
                 self.stopped = Some(DeliveryError::Sink(*failure));
             }
             Err(failure) => self.stopped = Some(DeliveryError::Sink(failure)),
         }
 
-        if self.stopped.is_none() && are_too_many(self.rejected, self.outcomes.len()) {
-            self.stopped = Some(too_many(&self.outcomes));
+        self.limit_rejections();
+    }
+
+    /// Sends nothing else to a target that has rejected too many records, and nothing at all if it
+    /// is the only one.
+    fn limit_rejections(&mut self) {
+        let rejected = self.rejected.iter().filter(|(target, rejected)| {
+            let records = self.of_target(target.as_ref()).count();
+            are_too_many(**rejected, records)
+        });
+        let exceeded: Vec<Option<TargetName>> =
+            rejected.map(|(target, _)| target.clone()).collect();
+
+        for target in exceeded {
+            let Some(name) = &target else {
+                if self.stopped.is_none() {
+                    self.stopped = Some(too_many(self.of_target(None)));
+                }
+                continue;
+            };
+            if self.rejecting.iter().all(|rejecting| rejecting.name != *name) {
+                let rejecting = rejecting_target(name.clone(), self.of_target(Some(name)));
+                self.rejecting.push(rejecting);
+                let unsent = self.parts.iter().flat_map(Batch::items);
+                let unsent = unsent.filter(|item| item.target == target);
+                self.withheld.extend(unsent.map(|item| item.tenant));
+            }
         }
+    }
+
+    /// The outcomes of the records for a target.
+    fn of_target<'d>(
+        &'d self,
+        target: Option<&'d TargetName>,
+    ) -> impl Iterator<Item = &'d DeliveryOutcome> {
+        let outcomes = self.outcomes.iter().zip(&self.targets);
+        outcomes.filter(move |(_, of)| of.as_ref() == target).map(|(outcome, _)| outcome)
+    }
+
+    /// Withholds all records of the tenants with records for a refused target: a cursor cannot pass
+    /// one of them. The rest is sent in another part.
+    fn refuse(&mut self, part: &Batch, mut refusal: Refusal) {
+        let arrived: HashSet<usize> = refusal.arrived.iter().copied().collect();
+        let refused = part.items().iter().filter(|item| refusal.applies_to(item));
+        self.withheld.extend(refused.map(|item| item.tenant));
+        self.refused.extend(refusal.targets.iter().cloned());
+        self.arrived(part, arrived.iter().copied());
+
+        let rest = self.without_withheld(part.without(|index| arrived.contains(&index)));
+        match refusal.rest.take() {
+            _ if rest.is_empty() => {}
+            Some(failure) => self.stopped = Some(DeliveryError::Sink(*failure)),
+            None if rest.len() < part.len() => self.send_later(rest),
+            // The same batch would be refused indefinitely.
+            None => {
+                let failure = Failure::misconfigured(refusal.to_string());
+                self.stopped = Some(DeliveryError::Sink(failure));
+            }
+        }
+    }
+
+    /// The part without the records of withheld tenants, whose outcome is set.
+    fn without_withheld(&mut self, part: Batch) -> Batch {
+        if self.withheld.is_empty() {
+            return part;
+        }
+        for (index, item) in part.items().iter().enumerate() {
+            if self.withheld.contains(&item.tenant) {
+                self.settle(&part, index, DeliveryOutcome::Withheld);
+            }
+        }
+        part.without_tenants(&self.withheld)
     }
 
     fn send_later(&mut self, part: Batch) {
@@ -93,7 +186,10 @@ impl Delivery {
     /// may return, has no effect.
     fn settle(&mut self, part: &Batch, index: usize, outcome: DeliveryOutcome) {
         if let Some(item) = part.items().get(index) {
-            self.rejected += usize::from(matches!(outcome, DeliveryOutcome::Rejected(_)));
+            if matches!(outcome, DeliveryOutcome::Rejected(_)) {
+                let rejected = self.rejected.entry(item.target.clone()).or_default();
+                *rejected = rejected.saturating_add(1);
+            }
             self.outcomes[item.index] = outcome;
         }
     }
@@ -118,6 +214,7 @@ mod tests {
             DeliveryOutcome::Unknown => '?',
             DeliveryOutcome::Arrived => 'a',
             DeliveryOutcome::Rejected(_) => 'r',
+            DeliveryOutcome::Withheld => 'w',
         };
         delivery.outcomes.iter().map(letter).collect()
     }
@@ -125,7 +222,7 @@ mod tests {
     #[test]
     fn a_large_batch_is_sent_in_halves() {
         let whole = batch(5);
-        let mut delivery = Delivery::new(5);
+        let mut delivery = Delivery::new(&whole);
         delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![1] }));
         assert_eq!(letters(&delivery), "?a???");
 
@@ -147,18 +244,100 @@ mod tests {
         assert!(delivery.next().is_none() && delivery.stopped.is_none());
     }
 
+    /// A batch with one record per pair of the first digit of a tenant and a target.
+    fn routed(records: &[(u8, &str)]) -> Batch {
+        let mut batch = Batch::default();
+        for (tenant, target) in records {
+            let id = format!("{tenant:02}000000-0000-4000-8000-000000000000");
+            batch.push_encoded_to(TenantId::parse(&id).unwrap(), target, b"x");
+        }
+        batch
+    }
+
+    fn refusal(arrived: &[usize], rest: Option<Failure>) -> Failure {
+        let name = TargetName::new("bad");
+        let refused = RefusedTarget { name, reason: "no `bad`".into(), hint: None };
+        let (arrived, rest) = (arrived.to_vec(), rest.map(Box::new));
+        Failure::Refused(Refusal { targets: vec![refused], arrived, rest })
+    }
+
+    /// Regression: the refusal of one tenant's index parked the sink for all tenants.
+    #[test]
+    fn a_refused_target_withholds_only_its_tenants() {
+        let records = [(1, "good"), (2, "good"), (2, "bad"), (1, "good"), (2, "good"), (3, "good")];
+        for (arrived, rest, letters_after, sent_later) in [
+            (&[][..], None, "?ww?w?", 3),
+            (&[0, 1, 3, 5], None, "aawawa", 0),
+            (&[0], Some(Failure::retry("busy")), "aww?w?", 0),
+        ] {
+            let whole = routed(&records);
+            let mut delivery = Delivery::new(&whole);
+            let is_stopped = rest.is_some();
+            delivery.record(&whole, Err(refusal(arrived, rest)));
+
+            assert_eq!(letters(&delivery), letters_after);
+            assert_eq!(delivery.refused.len(), 1);
+            assert_eq!(delivery.stopped.is_some(), is_stopped);
+            assert_eq!(delivery.next().map_or(0, |part| part.len()), sent_later);
+        }
+    }
+
+    #[test]
+    fn parts_that_wait_omit_withheld_tenants() {
+        let whole = routed(&[(1, "bad"), (2, "good"), (1, "good"), (1, "bad")]);
+        let mut delivery = Delivery::new(&whole);
+        delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
+        let first = delivery.next().unwrap();
+        delivery.record(&first, Err(refusal(&[], None)));
+
+        let second = delivery.next().unwrap();
+        delivery.record(&second, Ok(Receipt::default()));
+        assert!(delivery.next().is_none() && delivery.stopped.is_none());
+        assert_eq!(letters(&delivery), "waww");
+    }
+
+    #[test]
+    fn a_refusal_of_nothing_that_was_sent_stops() {
+        let whole = routed(&[(1, "good")]);
+        let mut delivery = Delivery::new(&whole);
+        delivery.record(&whole, Err(refusal(&[], None)));
+        assert!(delivery.next().is_none());
+        assert!(delivery.stopped.is_some_and(|stopped| stopped.is_misconfigured()));
+    }
+
     #[test]
     fn a_failure_keeps_known_outcomes() {
         let whole = batch(4);
-        let mut delivery = Delivery::new(4);
+        let mut delivery = Delivery::new(&whole);
         delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
         let first = delivery.next().unwrap();
         delivery.record(&first, Ok(Receipt::default()));
 
         let second = delivery.next().unwrap();
-        let failure = Failure::Partial { arrived: 1, failure: Box::new(Failure::retry("gone")) };
+        let arrived = vec![1];
+        let failure = Failure::Partial { arrived, failure: Box::new(Failure::retry("gone")) };
         delivery.record(&second, Err(failure));
-        assert_eq!(letters(&delivery), "aaa?");
+        assert_eq!(letters(&delivery), "aa?a");
         assert!(delivery.next().is_none() && delivery.stopped.is_some());
+    }
+
+    /// Regression: one index that rejected too many records stopped the delivery to all others.
+    #[test]
+    fn a_rejecting_target_stops_only_itself() {
+        let mut records = vec![(1, "bad"); 30];
+        records.extend([(2, "good"), (2, "good")]);
+        let whole = routed(&records);
+        let mut delivery = Delivery::new(&whole);
+        let mut part = whole.part(0..whole.len());
+        for _ in 0..21 {
+            let rejected = vec![(0, "no".into())];
+            delivery.record(&part, Err(Failure::Poison { rejected, rest_delivered: false }));
+            part = delivery.next().unwrap();
+        }
+
+        assert_eq!(part.len(), 2, "only the records for the other index are sent");
+        assert_eq!(letters(&delivery), format!("{}{}??", "r".repeat(21), "w".repeat(9)));
+        assert!(delivery.stopped.is_none());
+        assert_eq!(delivery.rejecting[0].name, TargetName::new("bad"));
     }
 }

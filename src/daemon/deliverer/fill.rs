@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::task::block_in_place;
+use tokio::{task::block_in_place, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -65,17 +65,20 @@ pub(super) struct ReadContext<'a> {
 impl Deliverer {
     /// Reads and submits until nothing is left: new entries first, then replays, then dead letters.
     ///
-    /// If the log of one tenant cannot be read, the others are served, and the error is returned at
-    /// the end.
+    /// If the log of one tenant cannot be read, or its target is parked, the others are served, and
+    /// the error is returned at the end.
     pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let mut skipped = self.suspects.waiting();
         let mut last_unreadable = None;
+        let started = Instant::now();
         loop {
-            let tenants = self.resolved_tenants();
+            let mut tenants = self.resolved_tenants();
+            tenants.retain(|_, resolved| !self.is_blocked(&resolved.tenant, started));
             let (lane, pending) = self.next(&tenants, &skipped)?;
             if pending.is_empty() {
                 if self.is_finished(&tenants, &mut skipped).await? {
-                    return last_unreadable.map_or(Ok(()), Err);
+                    let finished = self.finish_targets(started);
+                    return last_unreadable.map_or(finished, Err);
                 }
                 continue;
             }
@@ -86,17 +89,25 @@ impl Deliverer {
             }
 
             self.change_lane(lane).await?;
+
             for next in pending.iter().take(TENANTS_PER_ROUND) {
                 if cancel.is_cancelled() {
                     return Err(DeliveryError::Canceled);
                 }
                 let Some(resolved) = tenants.get(&next.tenant) else { continue };
+                // Another tenant may have shown in the meantime that its target is refused.
+                if self.is_blocked(&resolved.tenant, started) {
+                    continue;
+                }
+
                 self.last = Some(next.tenant);
                 self.suspects.begin(next.tenant);
                 let read = self.read_tenant(next, resolved, cancel).await;
                 self.suspects.end();
                 match read {
-                    Err(error) if error.affects_one_tenant() => {
+                    // A sink that was closed has lost records that are not acknowledged, so the
+                    // logs are read again from the cursors.
+                    Err(error) if error.affects_one_tenant() && self.sink.is_some() => {
                         let explanation = Explanation::of(&error);
                         tracing::error!(
                             sink = self.plan.name,
@@ -122,6 +133,7 @@ impl Deliverer {
     ) -> Result<bool, DeliveryError> {
         self.submit().await?;
         self.settle_all().await?;
+        self.targets.cursors_are_read();
         // A settled batch may have left records unsent, so the cursors are read again.
         if !std::mem::take(&mut self.read_positions).is_empty()
             || self.retry_dead_letters(tenants).await?
@@ -161,7 +173,7 @@ impl Deliverer {
                     && tenants.contains_key(&p.tenant)
                     && !skipped.contains(&p.tenant)
             });
-            rotate(&mut pending, self.last);
+            rotate(&mut pending, self.last, |tenant| self.targets.is_busy(tenant));
             pending
         };
 
@@ -210,8 +222,12 @@ impl Deliverer {
             replayed,
         };
 
+        self.begin_tenant(context.tenant).await?;
         self.outgoing.begin(pending.tenant, pending.at);
         for stored in &entries {
+            if self.waits_for_target(pending.tenant) {
+                return Ok(());
+            }
             match stored {
                 LogEntry::Snapshot(entry) => {
                     let decoded = self.decode(entry)?;
@@ -226,10 +242,7 @@ impl Deliverer {
 
             let next = Position { seq: stored.seq() + 1, record_index: 0 };
             self.advance_to(pending.tenant, next);
-            if self.is_full() {
-                self.submit().await?;
-                self.outgoing.begin(pending.tenant, next);
-            }
+            self.submit_if_full(pending.tenant, next).await?;
         }
 
         if entries.is_empty() {
@@ -289,8 +302,10 @@ impl Deliverer {
                 }
                 let next = Position { seq, record_index: record_index + 1 };
                 self.advance_to(tenant, next);
-                self.submit().await?;
-                self.outgoing.begin(tenant, next);
+                self.submit_if_full(tenant, next).await?;
+                if self.waits_for_target(tenant) {
+                    break;
+                }
             }
         }
         Ok(())
@@ -308,10 +323,38 @@ impl Deliverer {
         self.encode(&record, Position { seq: stored.snapshot.seq, record_index: 0 });
     }
 
+    /// Submits the current batch if it is full, and begins the next one at this position of the
+    /// tenant's log. If the last record shows whether a parked target is still refused, waits for
+    /// its outcome.
+    async fn submit_if_full(
+        &mut self,
+        tenant: TenantId,
+        next: Position,
+    ) -> Result<(), DeliveryError> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let tries_one_record = self.targets.tries_one_record();
+        self.submit().await?;
+        if tries_one_record {
+            self.settle_all().await?;
+        }
+        if !self.waits_for_target(tenant) {
+            self.outgoing.begin(tenant, next);
+        }
+        Ok(())
+    }
+
+    /// Whether records of the tenant were withheld, so that no later ones are read.
+    fn waits_for_target(&self, tenant: TenantId) -> bool {
+        self.targets.holds(self.outgoing.lane, tenant)
+    }
+
     /// Whether the current batch is submitted before another record is added.
     pub(super) fn is_full(&self) -> bool {
         let batch = &self.outgoing.batch;
         self.outgoing.is_full(self.limits)
+            || (self.targets.tries_one_record() && !batch.is_empty())
             || self.sink.as_ref().is_some_and(|sink| sink.is_full(batch))
     }
 

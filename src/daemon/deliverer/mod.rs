@@ -11,11 +11,14 @@ mod delivery;
 mod digest;
 mod fill;
 mod outgoing_batch;
+mod parking;
 mod rate_limit;
 mod reconcile;
 mod rejections;
+mod retry;
 mod rotation;
 mod supervision;
+mod targets;
 mod window;
 
 use std::{
@@ -37,8 +40,14 @@ pub(super) use self::{
     supervision::supervise,
 };
 use self::{
-    outgoing_batch::OutgoingBatch, rate_limit::RateLimit, reconcile::ForeignProgress,
-    rejections::RejectionCounter, supervision::Suspects, window::InFlight,
+    outgoing_batch::OutgoingBatch,
+    rate_limit::RateLimit,
+    reconcile::ForeignProgress,
+    rejections::RejectionCounter,
+    retry::{MAX_BACKOFF, RetryBudget, RetryCause, RetryLimit},
+    supervision::Suspects,
+    targets::ParkedTargets,
+    window::InFlight,
 };
 use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject, sink_context};
 use crate::{
@@ -49,16 +58,6 @@ use crate::{
     model::{TenantId, short_duration},
     sink::{Batch, Context, Failure, Limits, Sink},
 };
-
-/// The wait after the first transient failure, and the limit up to which it doubles.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const MAX_BACKOFF: Duration = Duration::from_mins(5);
-/// The interval at which a parked sink is tried again, because its receiver may have been changed.
-const PARKED_WAIT: Duration = Duration::from_mins(5);
-
-/// The number of attempts of [`Deliverer::run_once`], and the longest wait between them.
-const RUN_ONCE_ATTEMPTS: u32 = 4;
-const MAX_RUN_ONCE_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A sink without a backlog is closed after this time.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -104,9 +103,20 @@ impl DeliveryError {
         matches!(self, Self::Sink(Failure::Misconfigured { .. }))
     }
 
-    /// Whether another attempt may succeed soon.
-    fn is_transient(&self) -> bool {
-        matches!(self, Self::Sink(Failure::Retry { .. } | Failure::Broken { .. }))
+    /// How the sink fails, as the checkpoint stores it.
+    fn sink_failure(&self) -> SinkFailure {
+        if self.is_misconfigured() {
+            SinkFailure::Parked
+        } else if self.is_about_targets() {
+            SinkFailure::TargetsParked
+        } else {
+            SinkFailure::Retrying
+        }
+    }
+
+    /// Whether everything was delivered except the records for parked targets.
+    fn is_about_targets(&self) -> bool {
+        matches!(self, Self::Sink(Failure::Refused(_)))
     }
 }
 
@@ -139,8 +149,11 @@ pub struct Deliverer {
     rate_limit: RateLimit,
     catalogs: Catalogs,
     rejections: RejectionCounter,
+    retries: RetryBudget,
     /// The tenants that are read last; see [`supervision`].
     suspects: Suspects,
+    /// The targets that the receiver refuses; see [`targets`].
+    targets: ParkedTargets,
     meter: Arc<SinkMeter>,
     /// The tenant that was served last.
     last: Option<TenantId>,
@@ -192,7 +205,9 @@ impl Deliverer {
             rate_limit: RateLimit::new(plan.max_rate),
             catalogs: Catalogs::default(),
             rejections: RejectionCounter::default(),
+            retries: RetryBudget::new(RetryLimit::Limited),
             suspects: Suspects::default(),
+            targets: ParkedTargets::default(),
             meter,
             last: None,
             delivered: 0,
@@ -211,7 +226,7 @@ impl Deliverer {
     async fn run(mut self, shutdown: Shutdown) {
         let cancel = shutdown.requested.clone();
         let mut log_grown = self.engine.log_grown();
-        let mut failures = 0;
+        self.retries = RetryBudget::new(RetryLimit::Unlimited);
 
         loop {
             let started = tokio::select! {
@@ -233,9 +248,10 @@ impl Deliverer {
                 break;
             };
 
+            let is_about_targets = drained.as_ref().is_err_and(DeliveryError::is_about_targets);
             let wait = match drained {
                 Ok(()) => {
-                    failures = 0;
+                    self.retries.reset();
                     self.meter.idle();
                     self.clear_failure();
                     self.complete_digest(started);
@@ -258,16 +274,13 @@ impl Deliverer {
                     }
                     break;
                 }
-                Err(error) => {
-                    failures += 1;
-                    self.record_failure(&error);
-                    self.meter.idle();
-                    backoff(&error, failures)
-                }
+                Err(error) => self.end_failed_attempt(&error).await,
             };
 
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                // The records for all other targets are delivered as they arrive.
+                _ = log_grown.changed(), if is_about_targets => {}
                 () = cancel.cancelled() => break,
             }
         }
@@ -276,33 +289,49 @@ impl Deliverer {
         self.close().await;
     }
 
+    /// Records the failure of an attempt. Returns the wait before the next one.
+    async fn end_failed_attempt(&mut self, error: &DeliveryError) -> Duration {
+        self.record_failure(error);
+        self.meter.idle();
+        if error.is_about_targets() {
+            // Everything else is delivered.
+            self.engine.write_cursor_file();
+            self.release_resources().await;
+        }
+        self.wait_after(error).unwrap_or(MAX_BACKOFF)
+    }
+
     fn log_delivered(&self, records: u64) {
         if records > 0 {
             tracing::info!(sink = self.plan.name, records, "delivered");
         }
     }
 
-    /// The work of [`Self::run_once`], without the handling of panics. Makes at most
-    /// [`RUN_ONCE_ATTEMPTS`] attempts.
+    /// The work of [`Self::run_once`], without the handling of panics. Ends with the error after
+    /// which the budget permits no other attempt.
     async fn attempt_delivery(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let started = clock::now();
-        for attempt in 1.. {
-            match self.drain(cancel).await {
-                Ok(()) => {
-                    self.clear_failure();
-                    self.complete_digest(started);
-                    break;
-                }
-                Err(error) => {
-                    self.record_failure(&error);
-                    if !error.is_transient() || attempt == RUN_ONCE_ATTEMPTS {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(backoff(&error, attempt).min(MAX_RUN_ONCE_BACKOFF)).await;
-                }
-            }
+        self.retries = RetryBudget::new(RetryLimit::Limited);
+        while let Err(error) = self.drain(cancel).await {
+            self.record_failure(&error);
+            let Some(wait) = self.wait_after(&error) else { return Err(error) };
+            tokio::time::sleep(wait).await;
         }
+
+        self.clear_failure();
+        self.complete_digest(started);
         Ok(())
+    }
+
+    /// Counts a failure. Returns the wait before the next attempt, or `None` if the budget permits
+    /// none.
+    fn wait_after(&mut self, error: &DeliveryError) -> Option<Duration> {
+        let cause = self.retry_cause(error);
+        self.retries.wait_after(cause, fastrand::f64())
+    }
+
+    fn retry_cause(&self, error: &DeliveryError) -> RetryCause {
+        error.retry_cause(self.plan.plan.failure_place())
     }
 
     /// Closes the sink and frees all buffers and caches. The next entries usually arrive a day
@@ -374,24 +403,38 @@ impl Deliverer {
         self.outgoing = OutgoingBatch::new(Lane::Live, batch);
     }
 
-    /// Opens the sink if it is closed. This may move cursors; see `reconcile`.
+    /// Opens the sink if it is closed. This may move cursors; see `reconcile`. Fails if the
+    /// checkpoint cannot be written, because nothing is sent whose outcome cannot be stored.
     async fn ensure_open(&mut self) -> Result<(), DeliveryError> {
         if self.sink.is_some() {
             return Ok(());
         }
 
-        let stored = block_in_place(|| self.engine.checkpoint.mark(&self.plan.name))?;
+        let stored = block_in_place(|| {
+            self.engine.checkpoint.confirm_writable()?;
+            self.engine.checkpoint.mark(&self.plan.name)
+        })?;
         let sink = self.plan.plan.open(&self.context, stored.as_deref()).await;
         let sink = sink.map_err(DeliveryError::Sink)?;
+
+        // With a mark or a progress that is not stored, the sink would repeat records.
+        if let Err(error) = self.adopt(sink.as_ref(), stored.as_deref()) {
+            sink.close().await;
+            return Err(error);
+        }
+        self.sink = Some(sink);
+        Ok(())
+    }
+
+    /// Stores the mark of an open sink, and moves the cursors to its progress. `stored` is the mark
+    /// in the checkpoint.
+    fn adopt(&mut self, sink: &dyn Sink, stored: Option<&[u8]>) -> Result<(), DeliveryError> {
         if let Some(mark) = sink.mark()
-            && stored.as_ref() != Some(&mark)
+            && stored != Some(mark.as_slice())
         {
             block_in_place(|| self.engine.checkpoint.set_mark(&self.plan.name, &mark))?;
         }
-
-        let progress = sink.progress().to_vec();
-        self.sink = Some(sink);
-        self.reconcile(&progress)
+        self.reconcile(sink.progress())
     }
 
     /// Logs a failure, counts it, and records it in the checkpoint.
@@ -399,22 +442,22 @@ impl Deliverer {
         self.meter.retries.fetch_add(1, Relaxed);
         self.engine.meters.outages.begin(self.outage_subject(), Instant::now());
         let reason = Explanation::of(error);
-        let failure =
-            if error.is_misconfigured() { SinkFailure::Parked } else { SinkFailure::Retrying };
-        if failure == SinkFailure::Parked {
-            tracing::error!(
+        let failure = error.sink_failure();
+        match failure {
+            SinkFailure::Parked => tracing::error!(
                 sink = self.plan.name,
                 error = reason.message,
                 hint = reason.hint,
                 "sink parked; its backlog is kept"
-            );
-        } else {
-            tracing::warn!(
+            ),
+            SinkFailure::Retrying => tracing::warn!(
                 sink = self.plan.name,
                 error = reason.message,
                 hint = reason.hint,
                 "delivery failed; retrying"
-            );
+            ),
+            // Each target was logged when it was parked.
+            SinkFailure::TargetsParked => {}
         }
 
         let now = clock::now().into();
@@ -442,20 +485,5 @@ impl Deliverer {
                 "cannot record the failure in the checkpoint"
             );
         }
-    }
-}
-
-/// The wait after the given number of failures in a row. A wait that the receiver requests never
-/// shortens it.
-fn backoff(error: &DeliveryError, failures: u32) -> Duration {
-    let doubled =
-        FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF);
-    // Half of the wait is random, so that many forwarders do not retry at the same time.
-    let wait = doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0);
-
-    match error {
-        DeliveryError::Sink(Failure::Misconfigured { .. }) => PARKED_WAIT,
-        DeliveryError::Sink(Failure::Retry { after: Some(after), .. }) => (*after).max(wait),
-        _ => wait,
     }
 }

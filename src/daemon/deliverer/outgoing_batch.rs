@@ -4,7 +4,10 @@
 //! It stores the position of every record, including those that could not be encoded, so that
 //! outcomes can be translated into cursor movements; see [`OutgoingBatch::moves`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -114,14 +117,14 @@ impl OutgoingBatch {
     /// The outcome of every record, in order. `outcomes` are those of the items of `batch`.
     pub(super) fn outcomes(&self, outcomes: Vec<DeliveryOutcome>) -> Vec<RecordOutcome> {
         let mut sent = outcomes.into_iter();
-        let outcome = |slot: &Slot| RecordOutcome {
-            tenant: slot.tenant,
-            at: slot.at,
-            event_id: slot.event_id,
-            outcome: match &slot.rejected {
-                Some(reason) => DeliveryOutcome::Rejected(reason.clone()),
-                None => sent.next().unwrap_or(DeliveryOutcome::Unknown),
-            },
+        let mut targets = self.batch.items().iter().map(|item| item.target.clone());
+        let outcome = |slot: &Slot| {
+            let (target, outcome) = match &slot.rejected {
+                Some(reason) => (None, DeliveryOutcome::Rejected(reason.clone())),
+                None => (targets.next().flatten(), sent.next().unwrap_or(DeliveryOutcome::Unknown)),
+            };
+            let Slot { tenant, at, event_id, .. } = *slot;
+            RecordOutcome { tenant, at, event_id, target, outcome }
         };
         self.slots.iter().map(outcome).collect()
     }
@@ -132,26 +135,37 @@ impl OutgoingBatch {
         ends.into_iter()
     }
 
-    /// The IDs of the dead letters among the settled records that have arrived.
-    pub(super) fn delivered_dead_letters(&self, settled: &[RecordOutcome]) -> Vec<DeadLetterId> {
-        let settled = self.slots.iter().zip(settled);
-        settled
-            .filter(|(_, outcome)| outcome.outcome == DeliveryOutcome::Arrived)
+    /// The IDs of the dead letters that have arrived. `outcomes` are those of all records.
+    pub(super) fn delivered_dead_letters(&self, outcomes: &[RecordOutcome]) -> Vec<DeadLetterId> {
+        let outcomes = self.slots.iter().zip(outcomes);
+        outcomes
+            .filter(|(_, outcome)| outcome.has_arrived())
             .filter_map(|(slot, _)| slot.dead_letter)
             .collect()
     }
 
-    /// The cursor movements that are permitted when the first `settled` outcomes are settled: each
-    /// tenant's cursor stops at its first record that is not settled.
-    pub(super) fn moves(&self, outcomes: &[RecordOutcome], settled: usize) -> Vec<CursorMove> {
-        let unsettled = &outcomes[settled..];
-        let allowed = |span: &CursorMove| {
+    /// The cursor movements that these outcomes permit: each tenant's cursor stops at its first
+    /// record that is not settled.
+    pub(super) fn moves(&self, outcomes: &[RecordOutcome]) -> Vec<CursorMove> {
+        let unsettled: Vec<&RecordOutcome> =
+            outcomes.iter().filter(|outcome| !outcome.is_settled()).collect();
+
+        let mut stopped = HashSet::new();
+        let mut moves = Vec::new();
+        for span in self.spans.iter().filter(|span| span.from != span.to) {
             let first_unsettled = unsettled.iter().find(|outcome| {
                 outcome.tenant == span.tenant && outcome.at >= span.from && outcome.at < span.to
             });
-            CursorMove { to: first_unsettled.map_or(span.to, |outcome| outcome.at), ..*span }
-        };
-        self.spans.iter().map(allowed).filter(|span| span.from != span.to).collect()
+            let to = first_unsettled.map_or(span.to, |outcome| outcome.at);
+            // A cursor that has stopped is not at the beginning of a later range.
+            if to != span.from && !stopped.contains(&span.tenant) {
+                moves.push(CursorMove { to, ..*span });
+            }
+            if first_unsettled.is_some() {
+                stopped.insert(span.tenant);
+            }
+        }
+        moves
     }
 }
 
@@ -204,6 +218,7 @@ mod tests {
             .map(|outcome| match outcome.outcome {
                 DeliveryOutcome::Arrived => 'a',
                 DeliveryOutcome::Rejected(_) => 'r',
+                DeliveryOutcome::Withheld => 'w',
                 DeliveryOutcome::Unknown => '?',
             })
             .collect();
@@ -211,12 +226,39 @@ mod tests {
     }
 
     #[test]
+    fn a_withheld_record_stops_only_its_tenant() {
+        let mut outgoing = outgoing();
+        outgoing.begin(tenant(1), at(3, 0));
+        outgoing.add(at(3, 2), id(5), None);
+        outgoing.advance_to(at(4, 0));
+        let (arrived, withheld) = (DeliveryOutcome::Arrived, DeliveryOutcome::Withheld);
+        let outcomes =
+            outgoing.outcomes(vec![arrived.clone(), withheld.clone(), arrived, withheld]);
+        assert_eq!(ranges(&outgoing.moves(&outcomes)), [((1, 0), (2, 5)), ((9, 0), (10, 0))]);
+    }
+
+    #[test]
     fn cursors_stop_at_the_first_unsettled_record() {
         let outgoing = outgoing();
-        let outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived; 3]);
-        assert_eq!(ranges(&outgoing.moves(&outcomes, 4)), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
-        assert_eq!(ranges(&outgoing.moves(&outcomes, 3)), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
-        assert_eq!(ranges(&outgoing.moves(&outcomes, 2)), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
-        assert_eq!(ranges(&outgoing.moves(&outcomes, 0)), [((9, 0), (9, 7))]);
+        let moves = |settled: usize| {
+            let mut outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived; 3]);
+            for outcome in &mut outcomes[settled..] {
+                outcome.outcome = DeliveryOutcome::Unknown;
+            }
+            ranges(&outgoing.moves(&outcomes))
+        };
+        assert_eq!(moves(4), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
+        assert_eq!(moves(3), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
+        assert_eq!(moves(2), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
+        assert_eq!(moves(0), [((9, 0), (9, 7))]);
+    }
+
+    /// Regression: the cursors of all tenants stopped at a record of one whose outcome was unknown.
+    #[test]
+    fn an_unknown_record_stops_only_its_tenant() {
+        let outgoing = outgoing();
+        let (arrived, unknown) = (DeliveryOutcome::Arrived, DeliveryOutcome::Unknown);
+        let outcomes = outgoing.outcomes(vec![unknown, arrived.clone(), arrived]);
+        assert_eq!(ranges(&outgoing.moves(&outcomes)), [((9, 0), (10, 0))]);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, DeliveryError, MAX_BACKOFF, Shutdown, backoff};
+use super::{Deliverer, DeliveryError, MAX_BACKOFF, RetryBudget, RetryCause, RetryLimit, Shutdown};
 use crate::{
     config::SinkPlan,
     daemon::{CaughtPanic, ContainedTask, Engine, contain, report_panic},
@@ -41,19 +41,22 @@ pub(in crate::daemon) async fn supervise(engine: Arc<Engine>, plan: SinkPlan, sh
     let create =
         || Deliverer { suspects: suspects.clone(), ..Deliverer::new(engine.clone(), plan.clone()) };
     let mut deliverer = create();
-    let mut panics = 0;
+    let mut panics = RetryBudget::new(RetryLimit::Unlimited);
 
     loop {
         let started = Instant::now();
         let Err(panic) = contain(deliverer.run(shutdown.clone())).await else { return };
         suspects.accuse();
         deliverer = create();
-        let error = deliverer.record_panic(panic);
+        deliverer.record_panic(panic);
 
         // A panic after hours of work is not one of a series.
-        panics = if started.elapsed() > MAX_BACKOFF { 1 } else { panics + 1 };
+        if started.elapsed() > MAX_BACKOFF {
+            panics.reset();
+        }
+        let wait = panics.wait_after(RetryCause::Lasting, fastrand::f64());
         tokio::select! {
-            () = tokio::time::sleep(backoff(&error, panics)) => {}
+            () = tokio::time::sleep(wait.unwrap_or(MAX_BACKOFF)) => {}
             () = shutdown.requested.cancelled() => return,
         }
     }

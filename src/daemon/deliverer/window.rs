@@ -4,25 +4,23 @@
 //! Only [`Deliverer::settle`] moves cursors, and only as far as the outcome of every record is
 //! known. Start reading at [`Deliverer::submit`].
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::{task::block_in_place, time::Instant};
 
 use super::{
-    Deliverer, DeliveryError, Engine, SinkMeter,
+    Deliverer, DeliveryError, RetryCause,
     delivery::Delivery,
     outgoing_batch::OutgoingBatch,
     rejections::{BatchVerdict, RecordOutcome, are_too_many},
 };
 use crate::{
-    checkpoint::{Advance, CheckpointError, DeadLetter, Lane},
+    checkpoint::{Advance, DeadLetter, Lane},
     clock,
+    model::EventId,
     sink::{Acknowledgement, Batch, Failure},
     text::{count, with_separators},
 };
-
-/// The interval at which a commit is retried while the disk is full.
-const DISK_FULL_WAIT: Duration = Duration::from_secs(5);
 
 /// A submitted batch that is not settled yet.
 pub(super) struct InFlight {
@@ -138,7 +136,7 @@ impl Deliverer {
             Acknowledgement::Pending(receipt) => receipt.await,
         };
 
-        let mut delivery = Delivery::new(outgoing.batch.len());
+        let mut delivery = Delivery::new(&outgoing.batch);
         delivery.record(&outgoing.batch, result);
         let Some(InFlight { outgoing, .. }) = self.in_flight.pop_front() else { return Ok(()) };
         if let Some(DeliveryError::Sink(failure)) = &delivery.stopped {
@@ -154,7 +152,7 @@ impl Deliverer {
         outgoing: OutgoingBatch,
         failure: Failure,
     ) -> Result<(), DeliveryError> {
-        let mut delivery = Delivery::new(outgoing.batch.len());
+        let mut delivery = Delivery::new(&outgoing.batch);
         delivery.record(&outgoing.batch, Err(failure));
         self.finish(outgoing, delivery).await
     }
@@ -181,43 +179,47 @@ impl Deliverer {
         self.settle(outgoing, delivery).await
     }
 
-    /// Moves the cursors as far as the outcome of every record is known. Dead letters and the mark
-    /// are written in the same transaction. Records that have arrived are settled before an error
-    /// stops the sink, so that they are not sent again.
+    /// Moves the cursor of each tenant as far as the outcome of all its records is known. Dead
+    /// letters and the mark are written in the same transaction. Records that have arrived are
+    /// settled before an error stops the sink, so that they are not sent again.
     async fn settle(
         &mut self,
         outgoing: OutgoingBatch,
-        delivery: Delivery,
+        mut delivery: Delivery,
     ) -> Result<(), DeliveryError> {
-        let outcomes = outgoing.outcomes(delivery.outcomes);
-        let verdict = match outgoing.lane {
-            Lane::DeadLetters => BatchVerdict::of_dead_letters(&outcomes, delivery.stopped),
-            _ => self.rejections.judge(&outcomes, delivery.stopped),
-        };
-        let settled = &outcomes[..verdict.settled];
-        let dead_letters: Vec<DeadLetter> =
-            settled.iter().filter_map(RecordOutcome::dead_letter).collect();
-        let delivered_dead_letters = outgoing.delivered_dead_letters(settled);
-        let sent = (settled.len() - dead_letters.len()) as u64;
+        let mark = delivery.mark.take();
+        let outcomes = outgoing.outcomes(std::mem::take(&mut delivery.outcomes));
+        let arrived = outcomes.iter().filter(|outcome| outcome.has_arrived());
+        let arrived: Vec<EventId> = arrived.map(|outcome| outcome.event_id).collect();
+        let (outcomes, stopped) = self.judge(outgoing.lane, outcomes, delivery);
 
-        let moves = outgoing.moves(&outcomes, verdict.settled);
-        if !moves.is_empty() {
-            commit(
-                &self.engine,
-                &self.meter,
-                &Advance {
-                    sink: &self.plan.name,
-                    lane: outgoing.lane,
-                    moves: &moves,
-                    mark: delivery.mark.as_deref(),
-                    sent,
-                    truncated: outgoing.batch.truncated(),
-                    dead_letters: &dead_letters,
-                    delivered_dead_letters: &delivered_dead_letters,
-                    now: clock::now().into(),
-                },
-            )
+        let dead_letters: Vec<DeadLetter> =
+            outcomes.iter().filter_map(RecordOutcome::dead_letter).collect();
+        let delivered_dead_letters = outgoing.delivered_dead_letters(&outcomes);
+        let sent = outcomes.iter().filter(|outcome| outcome.has_arrived()).count() as u64;
+
+        let moves = outgoing.moves(&outcomes);
+        if !moves.is_empty() || !dead_letters.is_empty() || !delivered_dead_letters.is_empty() {
+            let sink = self.plan.name.clone();
+            self.commit(&Advance {
+                sink: &sink,
+                lane: outgoing.lane,
+                moves: &moves,
+                mark: mark.as_deref(),
+                sent,
+                truncated: outgoing.batch.truncated(),
+                dead_letters: &dead_letters,
+                delivered_dead_letters: &delivered_dead_letters,
+                now: clock::now().into(),
+            })
             .await?;
+        }
+        if sent > 0 || !dead_letters.is_empty() {
+            self.retries.reset();
+        }
+        if sent < arrived.len() as u64 {
+            // These records wait for others of their tenant, but they show that the receiver works.
+            self.retries.note_arrived(arrived.into_iter());
         }
 
         self.log_dead_letters(&dead_letters);
@@ -228,7 +230,63 @@ impl Deliverer {
             self.engine.meters.outages.advance(&self.outage_subject(), sent, Instant::now());
         }
         self.recycle(outgoing.batch);
-        verdict.stopped.map_or(Ok(()), Err)
+        stopped.map_or(Ok(()), Err)
+    }
+
+    /// Decides which outcomes move cursors, and parks and releases targets. Returns the outcomes,
+    /// and the error that stops the sink.
+    fn judge(
+        &mut self,
+        lane: Lane,
+        outcomes: Vec<RecordOutcome>,
+        delivery: Delivery,
+    ) -> (Vec<RecordOutcome>, Option<DeliveryError>) {
+        let Delivery { stopped, refused, rejecting, .. } = delivery;
+        let accepting = self.accepting_targets(&outcomes);
+        let outcomes = self.targets.hold_back(lane, outcomes);
+
+        let verdict = match lane {
+            Lane::DeadLetters => BatchVerdict::of_dead_letters(outcomes, rejecting, stopped),
+            _ => self.rejections.judge(outcomes, rejecting, stopped),
+        };
+        let BatchVerdict { outcomes, rejecting, stopped } = verdict;
+        self.targets.hold(lane, &outcomes);
+        self.targets.note_busy(&outcomes);
+        self.update_targets(&accepting, refused, rejecting);
+        (outcomes, stopped)
+    }
+
+    /// Commits a cursor movement. While the cause of a failure is on this host and can pass, such
+    /// as a full disk, waits and tries again, so that records that have arrived are not sent again.
+    ///
+    /// After any other failure the sink is closed: it is ahead of its cursors, and only opening it
+    /// again undoes that. A file is then truncated to the confirmed length, and a sink that stores
+    /// its progress moves the cursors to it. See decision 0073.
+    async fn commit(&mut self, advance: &Advance<'_>) -> Result<(), DeliveryError> {
+        loop {
+            let error = match block_in_place(|| self.engine.checkpoint.advance(advance)) {
+                Ok(growth) => {
+                    // An observation about dead letters is delivered by the other sinks.
+                    self.engine.notify(growth);
+                    if advance.lane == Lane::Live {
+                        self.engine.mark_cursors_moved();
+                    }
+                    return Ok(());
+                }
+                Err(error) => DeliveryError::from(error),
+            };
+
+            let can_pass = self.retry_cause(&error) == RetryCause::Host;
+            let wait = if can_pass { self.wait_after(&error) } else { None };
+            let Some(wait) = wait else {
+                self.close().await;
+                return Err(error);
+            };
+            self.record_failure(&error);
+            // The deliverer waits for this host and is not stalled.
+            self.engine.meters.progress(&self.meter);
+            tokio::time::sleep(wait).await;
+        }
     }
 
     fn log_dead_letters(&self, dead_letters: &[DeadLetter]) {
@@ -257,13 +315,9 @@ impl Deliverer {
         }
     }
 
-    /// Closes the sink after failures that require a new connection. A misconfigured sink is opened
-    /// again with every attempt, because its receiver may have been changed.
+    /// Closes the sink after a failure that requires a new client.
     async fn close_if_broken(&mut self, failure: &Failure) {
-        if matches!(
-            failure,
-            Failure::Broken { .. } | Failure::Misconfigured { .. } | Failure::Reopen
-        ) {
+        if failure.requires_new_client() {
             self.close().await;
         }
     }
@@ -280,37 +334,4 @@ fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
         with_separators(rejected),
         count(records, "record")
     ))))
-}
-
-/// Commits a cursor movement. If the disk is full, tries again until there is space, so that
-/// records that have arrived are not sent again.
-async fn commit(
-    engine: &Engine,
-    meter: &SinkMeter,
-    advance: &Advance<'_>,
-) -> Result<(), CheckpointError> {
-    loop {
-        match block_in_place(|| engine.checkpoint.advance(advance)) {
-            Err(CheckpointError::Full(_)) => {
-                tracing::error!(
-                    sink = advance.sink,
-                    hint = "free space on the disk of the state directory",
-                    "the disk is full: delivery is paused until the cursor can be written"
-                );
-                // The deliverer waits for an operator and is not stalled.
-                engine.meters.progress(meter);
-                tokio::time::sleep(DISK_FULL_WAIT).await;
-            }
-
-            Err(error) => return Err(error),
-            Ok(growth) => {
-                // An observation about dead letters is delivered by the other sinks.
-                engine.notify(growth);
-                if advance.lane == Lane::Live {
-                    engine.mark_cursors_moved();
-                }
-                return Ok(());
-            }
-        }
-    }
 }
