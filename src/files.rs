@@ -8,9 +8,13 @@
 //! decision 0060.
 
 mod directory;
+mod encoding;
 mod error;
 mod handed_down;
+mod host_fault;
+mod replacement;
 mod secret;
+mod socket_path;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -29,12 +33,15 @@ use rustix::{
 };
 
 pub use directory::{FileAccess, NewFileMode, OwnedDirectory};
+pub use encoding::{BinaryFormat, EncodingError, WideEncoding, decode_text};
 pub use error::FileError;
 pub use handed_down::{
     HandedDown, VARIABLE, acts_for_root, is_only_of_root, list_directory, opened_by_root,
     receive_files,
 };
+pub use host_fault::{HostFault, error_number, require_descriptor};
 pub use secret::{read_secret, require_protected, require_protected_name};
+pub use socket_path::{SocketPath, require_socket_path};
 pub use walk::{PathOwner, is_root, owner_of};
 
 /// Reads a file of the administrator, such as a configuration, a secret or a certificate. Links

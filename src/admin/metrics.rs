@@ -150,6 +150,12 @@ const SINK_FAMILIES: &[Family<SinkLine>] = &[
     ("sink_parked", GAUGE, "1 if the sink is parked and needs an operator, else 0.", |s| {
         Some(flag(s.health == SinkHealth::Parked))
     }),
+    (
+        "sink_parked_targets",
+        GAUGE,
+        "Parked targets of the sink, such as indices that the receiver refuses.",
+        |s| Some(number(s.parked_targets.len() as u64)),
+    ),
     ("sink_failing", GAUGE, "1 if the last attempt to deliver failed, else 0.", |s| {
         Some(flag(s.health.is_failing()))
     }),
@@ -204,6 +210,12 @@ const PANICS: Description<'_> = (
     "Tasks that a fault in this program has ended since the start of the daemon, by task; the other tasks continue.",
 );
 
+const PARKED_TARGETS: Description<'_> = (
+    "sink_target_parked",
+    GAUGE,
+    "Always 1; the label `target` is the name of a parked target of the sink, such as an index that the receiver refuses.",
+);
+
 const GAUGE: MetricKind = MetricKind::Gauge;
 const COUNTER: MetricKind = MetricKind::Counter;
 
@@ -216,7 +228,15 @@ struct TenantSeries<'a> {
 
 /// Every family of this build, in the order of the reference page.
 pub fn metric_families() -> Vec<MetricDescription> {
-    let single = [BUILD_INFO, TENANTS, CONDITIONS, POLL_FAILURES, TENANT_POLL_FAILURES, PANICS];
+    let single = [
+        BUILD_INFO,
+        TENANTS,
+        CONDITIONS,
+        POLL_FAILURES,
+        TENANT_POLL_FAILURES,
+        PANICS,
+        PARKED_TARGETS,
+    ];
     let global = GLOBAL_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
     let tenants = tenant_families().into_iter().map(|(name, kind, help, _)| (name, kind, help));
     let sinks = SINK_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
@@ -271,6 +291,9 @@ pub(super) fn render(overview: &StatusOverview, views: &Views) -> String {
         .map(|line| (Labels::new(&[("sink", &line.status.name), ("type", line.kind)]), line))
         .collect();
     add(&mut exposition, SINK_FAMILIES, &sinks);
+    if overview.tenants.len() <= overview.tenant_series {
+        add_parked_targets(&mut exposition, overview);
+    }
 
     // The encoder fails only for a family without a name or without metrics.
     let mut text = exposition.into_text();
@@ -349,6 +372,17 @@ fn add_panics(exposition: &mut Exposition, overview: &StatusOverview) {
         .panics
         .map(|(task, panics)| (Labels::new(&[("task", task.as_str())]), number(panics)));
     add_owned(exposition, PANICS, series);
+}
+
+/// Adds one series per parked target. Their number is that of tenants, or a multiple of it.
+fn add_parked_targets(exposition: &mut Exposition, overview: &StatusOverview) {
+    let series = overview.sinks.iter().flat_map(|line| {
+        line.parked_targets.iter().map(move |target| {
+            let (sink, target) = (line.status.name.as_str(), target.as_str());
+            (Labels::new(&[("sink", sink), ("type", line.kind), ("target", target)]), 1.0)
+        })
+    });
+    add_owned(exposition, PARKED_TARGETS, series);
 }
 
 /// Adds a family whose labels belong to no other one.

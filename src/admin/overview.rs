@@ -90,6 +90,8 @@ pub(super) struct SinkLine {
     pub bytes: u64,
     /// The number of failed attempts to deliver since the start of the process.
     pub retries: u64,
+    /// The names of the parked targets, such as indices that the receiver refuses.
+    pub parked_targets: Vec<String>,
 }
 
 impl StatusOverview {
@@ -130,6 +132,7 @@ impl StatusOverview {
                 batches: meter.batches.load(Relaxed),
                 bytes: meter.bytes.load(Relaxed),
                 retries: meter.retries.load(Relaxed),
+                parked_targets: meter.parked_targets(),
                 status,
             })
         });

@@ -371,6 +371,7 @@ mod tests {
             batches: 1,
             bytes: 1,
             retries: 0,
+            parked_targets: Vec::new(),
         }
     }
 

@@ -69,15 +69,20 @@ pub(super) fn is_other_user() -> bool {
 
 /// The text of a file that the caller has named. Root has opened a file that only root can read.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
-    let Some(file) = files::opened_by_root(path) else { return fs_err::read_to_string(path) };
-    let mut text = String::new();
-    if file.metadata()?.is_file() {
-        FromStart::of(file).read_to_string(&mut text)?;
-    } else {
-        let mut pipe = file;
-        pipe.read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    match files::opened_by_root(path) {
+        None => bytes = fs_err::read(path)?,
+        Some(file) if file.metadata()?.is_file() => {
+            FromStart::of(file).read_to_end(&mut bytes)?;
+        }
+        Some(mut pipe) => {
+            pipe.read_to_end(&mut bytes)?;
+        }
     }
-    Ok(text)
+    files::decode_text(bytes).map_err(|error| {
+        let message = format!("cannot read `{}`: {error}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
 #[cfg(test)]

@@ -98,6 +98,7 @@ fn examine(
     host.check_files(findings);
     host.check_sources(findings);
     host.check_state_directory(findings);
+    host.check_sink_files(findings);
     check_values(&configuration, &host, findings);
 
     let holder = Checkpoint::holder(&configuration.state_directory);
@@ -126,7 +127,8 @@ fn examine(
 fn check_values(configuration: &Configuration, host: &HostChecks<'_>, findings: &mut Findings) {
     let read = configuration.check_secrets().err().map(|ConfigError(faults)| faults);
     let unreadable = configuration.unreadable_credentials();
-    for fault in read.into_iter().flatten().chain(unreadable) {
+    let unusable = configuration.unusable_certificates();
+    for fault in read.into_iter().flatten().chain(unreadable).chain(unusable) {
         if !findings.has_error_at(&fault) && !findings.has_error_about(&fault.message) {
             findings.add_errors([fault]);
         }
@@ -147,7 +149,10 @@ fn open_checkpoint(
 ) -> Result<Option<Checkpoint>, CommandFailure> {
     let directory = &configuration.state_directory;
     if !directory.join("checkpoint.db").exists() {
-        return Ok(None);
+        return match Checkpoint::probe(directory) {
+            Err(error @ CheckpointError::DatabaseLost(..)) => Err(error.into()),
+            _ => Ok(None),
+        };
     }
     if holder.is_none() {
         drop(Checkpoint::open(directory)?);

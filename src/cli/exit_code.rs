@@ -42,6 +42,10 @@ pub(super) const SITUATIONS: &[(&str, ExitCode)] = &[
         ExitCode::Incomplete,
     ),
     (
+        "The disk, the memory or the open files of the host were exhausted, or another process had locked the checkpoint",
+        ExitCode::Incomplete,
+    ),
+    (
         "The daemon did not respond, or aborted the request because it is stopping or reloading",
         ExitCode::Incomplete,
     ),
@@ -58,7 +62,7 @@ pub(super) const SITUATIONS: &[(&str, ExitCode)] = &[
     ),
     ("A change that cannot be undone is not confirmed with `--yes`", ExitCode::Usage),
     (
-        "The checkpoint does not exist yet, is damaged, is from a newer release, or cannot be accessed",
+        "The checkpoint does not exist yet, is damaged, is not the one that `cursors.json` remembers, is from a newer release, or cannot be accessed",
         ExitCode::Unusable,
     ),
     (

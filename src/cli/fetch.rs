@@ -21,7 +21,7 @@ use crate::{
     foreign_text::ForeignText,
     format::{FormatName, Formatter, Options, Texts, plain},
     ledger,
-    model::{Body, Day, Number, Record, SnapshotRef, SummaryRecord},
+    model::{Body, Day, Number, Observation, Phase, Record, SnapshotRef, SummaryRecord},
     source::{Clients, SourceError},
     text::{count, cut, decimal, percent, points},
     wire,
@@ -45,6 +45,10 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
                     print_problem(&name, explanation);
                     exit = ExitCode::Incomplete;
                 }
+                print_faults(&name, &fetched, first);
+                if fetched.rejected.count() > 0 {
+                    exit = ExitCode::Incomplete;
+                }
                 printer.add_tenant(&fetched)?;
             }
             Err(error) => {
@@ -58,6 +62,26 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
         Output::Json | Output::Jsonl | Output::Raw | Output::Csv => print_data(&printer.finish())?,
     }
     Ok(exit)
+}
+
+/// Prints why snapshots are not shown, and what is wrong with those that are.
+fn print_faults(tenant: &str, fetched: &FetchedTenant, first: Day) {
+    let rejected = fetched.rejected.observations(fetched.today);
+    for observation in rejected.iter().filter(|rejected| rejected.phase == Phase::Begin) {
+        let Observation { subject, details, .. } = observation;
+        print_problem(tenant, format!("snapshot rejected ({subject}): {details}").into());
+    }
+    for day in fetched.days.iter().filter(|day| !day.faults.is_empty()) {
+        let (date, faults) = (day.facts.day, &day.faults);
+        print_problem(tenant, format!("the scores of {date} contain faults: {faults}").into());
+    }
+    if !fetched.catalog_faults.is_empty() {
+        let problem = format!("the catalog contains faults: {}", fetched.catalog_faults);
+        print_problem(tenant, problem.into());
+    }
+    if fetched.days.is_empty() && fetched.rejected.count() == 0 {
+        print_problem(tenant, format!("Microsoft lists no snapshot since `{first}`").into());
+    }
 }
 
 fn print_problem(tenant: &str, problem: Explanation) {
@@ -120,8 +144,10 @@ impl Printer {
                 continue;
             }
 
-            let snapshot = wire::snapshot(&body)
-                .map_err(|error| CommandFailure::new(ExitCode::Incomplete, chain(&error)))?;
+            let snapshot = wire::snapshot(&body).map_err(|error| {
+                let message = format!("cannot read the snapshot: {}", chain(&error));
+                CommandFailure::new(ExitCode::Incomplete, message)
+            })?;
             let at = SnapshotRef {
                 id: day.snapshot_id.clone(),
                 day: day.facts.day,

@@ -97,8 +97,8 @@ impl<'a> HostChecks<'a> {
         findings.add_errors(errors);
     }
 
-    /// Adds an error for each file and directory of the configuration that all users can change, and
-    /// a warning for each file that only the service could change.
+    /// Adds an error for each file and directory of the configuration that all users can change,
+    /// and a warning for each file that only the service could change.
     pub(super) fn check_sources(&self, findings: &mut Findings) {
         let sources = &self.configuration.inspection.sources;
         let directories = sources
@@ -172,6 +172,19 @@ impl<'a> HostChecks<'a> {
         let explanation = self.state_directory_problem();
         let origin = &self.configuration.inspection.state_directory;
         findings.add_errors(explanation.map(|explanation| origin.fault(explanation)));
+    }
+
+    /// Adds an error for each sink that could not write to its file. A directory that does not
+    /// exist is not an error, because it may be created before the service starts.
+    pub(super) fn check_sink_files(&self, findings: &mut Findings) {
+        let sinks = self.configuration.sinks.iter().filter(|sink| !sink.discarded);
+        let errors = sinks.filter_map(|sink| {
+            let failure = sink.plan.check_host().err()?;
+            let Explanation { message, hint } = Explanation::of(&failure);
+            let message = format!("sink `{}`: {message}", sink.name);
+            Some(Fault::elsewhere(Explanation { message, hint }))
+        });
+        findings.add_errors(errors);
     }
 
     /// Adds an error if the service cannot listen on the address of the status page. The caller has
@@ -281,7 +294,8 @@ impl<'a> HostChecks<'a> {
             let usable = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
             let result = access(directory, usable).and_then(|()| try_creation(directory));
             let Err(error) = result.map_err(std::io::Error::from) else {
-                return distrust(directory);
+                let distrusted = OwnedDirectory::open(directory).err();
+                return distrusted.map(|error| Explanation::of(&CheckpointError::from(error)));
             };
             let commands = format!(
                 "run `chown -R {}:{} {shown}` and `chmod 700 {shown}`",
@@ -313,15 +327,6 @@ impl<'a> HostChecks<'a> {
         );
         problem(reason, hint(&error, commands))
     }
-}
-
-/// Why the daemon would not use an existing state directory. At its start, it removes permissions
-/// of others from a directory of its own.
-fn distrust(directory: &Path) -> Option<Explanation> {
-    let error = OwnedDirectory::open(directory).err()?;
-    let is_own = fs_err::metadata(directory).is_ok_and(|found| found.uid() == geteuid().as_raw());
-    let is_corrected = is_own && matches!(error, FileError::WritableByOthers(_));
-    (!is_corrected).then(|| Explanation::of(&CheckpointError::from(error)))
 }
 
 /// The hint for a file in a directory that the service cannot enter. A directory of the

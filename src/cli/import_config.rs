@@ -49,7 +49,7 @@ pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, Comma
         let message = format!("cannot convert `{}`: {reason}", args.file.display());
         CommandFailure::new(ExitCode::Usage, message)
     };
-    let text = String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8"))?;
+    let text = files::decode_text(bytes).map_err(|error| invalid(&error.to_string()))?;
     let secret_file =
         args.secret_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SECRET_FILE));
     // The service does not run in the working directory of this command.

@@ -42,6 +42,7 @@ mod run;
 mod schema;
 mod selection;
 mod service_user;
+mod signals;
 mod state;
 mod status;
 mod table;
@@ -62,10 +63,11 @@ pub use exit_code::ExitCode;
 use identity::Identity;
 use json::Document;
 use output::{print, print_data, print_explanation, print_json, print_message, snapshot_line};
+use signals::ignore_file_size_signal;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, StorageFault},
     config::{ConfigError, Configuration},
     daemon::{BuildError, PossibleRename, RequestFailure, RunError},
     error::{Explanation, Hint, chain},
@@ -152,7 +154,11 @@ impl From<SourceError> for CommandFailure {
 
 impl From<FileError> for CommandFailure {
     fn from(error: FileError) -> Self {
-        Self::from_error(ExitCode::Unusable, &error)
+        match error {
+            // A fault of the host, such as too many open files, has its own exit code and hint.
+            error @ FileError::Io { .. } => CheckpointError::from(error).into(),
+            error => Self::from_error(ExitCode::Unusable, &error),
+        }
     }
 }
 
@@ -171,6 +177,7 @@ impl From<std::io::Error> for CommandFailure {
 /// Invalid arguments end the process with exit code 2.
 pub fn main() -> ExitCode {
     restrict_process();
+    ignore_file_size_signal();
     let args = Args::parse();
     receive_files();
     let _guard = start_logging(&args);
@@ -319,13 +326,32 @@ pub const MAX_BLOCKING_THREADS: usize = 8;
 /// calls.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+/// The free descriptors that a runtime needs. If it cannot open some of them, tokio panics.
+const RUNTIME_DESCRIPTORS: usize = 8;
+
+/// Starts a runtime. Fails if the process has too few descriptors or threads.
+fn runtime() -> Result<tokio::runtime::Runtime, CommandFailure> {
+    let failure = |error: std::io::Error, remedy: Option<&str>| {
+        let message = format!("cannot start the asynchronous runtime: {error}");
+        let explanation = Explanation { message, hint: remedy.map(str::to_owned) };
+        CommandFailure::new(ExitCode::Incomplete, explanation)
+    };
+
+    require_descriptors(RUNTIME_DESCRIPTORS)
+        .map_err(|error| failure(error.into(), StorageFault::TooManyFiles.remedy()))?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .enable_all()
         .build()
+        .map_err(|error| failure(error, None))
+}
+
+/// Fails if this process cannot open this number of descriptors.
+fn require_descriptors(number: usize) -> Result<(), rustix::io::Errno> {
+    let copies = (0..number).map(|_| rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 0));
+    copies.collect::<Result<Vec<_>, _>>().map(drop)
 }
 
 /// Makes the files that this process creates readable only by its user, and disables core dumps,

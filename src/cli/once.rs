@@ -58,15 +58,21 @@ fn sorted(sinks: &[SinkReport]) -> Vec<&SinkReport> {
     sorted
 }
 
-/// How many polls and deliveries were complete.
+/// How many polls and deliveries were complete, and how many records were rejected if there are
+/// any.
 fn summary(polls: &PollResults, sinks: &[SinkReport]) -> String {
     let polls = polls.summary();
     if sinks.is_empty() {
         return polls;
     }
     let complete = sinks.iter().filter(|sink| sink.is_complete()).count();
+    let rejected: u64 = sinks.iter().map(|sink| sink.rejected).sum();
     let sinks = count(sinks.len(), "sink");
-    format!("{polls}; deliveries complete: {} of {sinks}", with_separators(complete))
+    let deliveries = format!("deliveries complete: {} of {sinks}", with_separators(complete));
+    if rejected == 0 {
+        return format!("{polls}; {deliveries}");
+    }
+    format!("{polls}; {deliveries}; {} rejected", count(rejected, "record"))
 }
 
 /// What was delivered to a sink, and why the delivery stopped.
@@ -160,5 +166,17 @@ mod tests {
         let line = "polls complete: 0 of 0 tenants; deliveries complete: 2 of 3 sinks";
         assert_eq!(summary(&polls, &sinks), line);
         assert_eq!(summary(&polls, &[]), "polls complete: 0 of 0 tenants");
+
+        let rejecting = [report(1, 1_499, 1_499), report(0, 1, 1)];
+        let line = "polls complete: 0 of 0 tenants; deliveries complete: 0 of 2 sinks; 1,500 records rejected";
+        assert_eq!(summary(&polls, &rejecting), line);
+    }
+
+    #[test]
+    fn a_delivery_with_rejections_is_not_complete() {
+        assert!(report(118, 0, 0).is_complete());
+        assert!(!report(118, 0, 1).is_complete());
+        // The dead letters may already have been discarded.
+        assert!(!report(118, 1, 0).is_complete());
     }
 }

@@ -4,7 +4,6 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
@@ -13,6 +12,7 @@ use crate::{
     config::{Configuration, SinkPlan, TenantName, TenantPlan},
     daemon::sink_context,
     error::{Explanation, chain},
+    model::CLOCK_HINT,
     source::{Api, Clients, Collection, Graph, Probe},
     text::{count, with_separators},
     wire,
@@ -22,7 +22,7 @@ use crate::{
 const MAX_CONCURRENT_PROBES: usize = 8;
 /// The tolerated difference between the clocks of this host and of Microsoft. With a larger one,
 /// client assertions are rejected and the times in records are wrong.
-const MAX_SKEW: SignedDuration = SignedDuration::from_secs(60);
+const MAX_SKEW: Duration = Duration::from_mins(1);
 /// Limits the probe of one receiver, in addition to the time limits of its sink.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -193,13 +193,10 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
         usable &= judge_grants(plan, granted, &mut findings);
     }
 
-    let skew = probe.clock_ahead.map_or(0, |ahead| ahead.as_secs());
-    if skew.abs() > MAX_SKEW.as_secs() {
+    if let Some(offset) = probe.clock_offset.filter(|offset| offset.size() > MAX_SKEW) {
         usable = false;
-        let relation = if skew > 0 { "ahead of" } else { "behind" };
-        let message =
-            format!("the clock of this host is {} s {relation} Microsoft's clock", skew.abs());
-        findings.push(Explanation::new(message).with_hint("synchronize the clock with NTP"));
+        let message = format!("the clock of this host is {offset}");
+        findings.push(Explanation::new(message).with_hint(CLOCK_HINT));
     }
 
     (usable, findings)

@@ -40,8 +40,7 @@ pub(super) fn create(path: &Path, text: &str) -> Result<(), FileError> {
     let (directory, name) = parts(path)?;
     as_owner(directory, || {
         let directory = OwnedDirectory::open_for_output(directory)?;
-        let file = write_new(&directory, name, NewFileMode::Secret, None, text)?;
-        file.file().sync_all().map_err(FileError::io("synchronize", path))?;
+        write_new(&directory, name, text)?;
         directory.sync()
     })
 }
@@ -113,42 +112,19 @@ fn replace_in(directory: &OwnedDirectory, name: &str, text: &str) -> Result<(), 
         Err(FileError::HardLinks(..)) => None,
         existing => existing?,
     };
-    let mode = existing.map(|found| found.mode() & PERMISSIONS);
-
+    let mode = existing.map(|found| Permissions::from_mode(found.mode() & PERMISSIONS));
     let new = format!(".{name}.part");
-    // An interrupted command may have left it.
-    directory.remove_if_exists(&new)?;
-    write_new(directory, &new, NewFileMode::Output, mode, text)?;
-    let renamed = directory.rename(&new, name);
-    if renamed.is_err() {
-        let _ = directory.remove_if_exists(&new);
-    }
-    renamed
+    directory.replace_through(&new, name, text.as_bytes(), NewFileMode::Secret, mode)
 }
 
-/// Creates a file, with these permission bits instead of those of `access` if there are any.
-/// Removes it again if it cannot be written.
-fn write_new(
-    directory: &OwnedDirectory,
-    name: &str,
-    access: NewFileMode,
-    mode: Option<u32>,
-    text: &str,
-) -> Result<File, FileError> {
-    let file = directory.open_file(name, FileAccess::CreateNew(access))?;
-    let written = file.file().write_all(text.as_bytes());
-    let written = written.and_then(|()| match mode {
-        Some(mode) => file.file().set_permissions(Permissions::from_mode(mode)),
-        None => Ok(()),
-    });
-
-    match written {
-        Ok(()) => Ok(file),
-        Err(error) => {
-            let _ = directory.remove_if_exists(name);
-            Err(FileError::io("write", file.path())(error))
-        }
+/// Creates a file that only its owner can read. Removes it again if it cannot be written.
+fn write_new(directory: &OwnedDirectory, name: &str, text: &str) -> Result<(), FileError> {
+    let file = directory.open_file(name, FileAccess::CreateNew(NewFileMode::Secret))?;
+    let written = file.file().write_all(text.as_bytes()).and_then(|()| file.file().sync_all());
+    if written.is_err() {
+        let _ = directory.remove_if_exists(name);
     }
+    written.map_err(FileError::io("write", file.path()))
 }
 
 #[cfg(test)]

@@ -52,6 +52,10 @@ impl PollResults {
         for (tenant, outcome) in &self.0 {
             print_explanation(&explain(outcome).within(&format!("tenant `{tenant}`")));
         }
+        // The clock is the same for all tenants.
+        if let Some(clock) = self.0.iter().find_map(|(_, outcome)| outcome.clock()) {
+            print_explanation(clock);
+        }
     }
 
     /// How many polls were complete, such as `polls complete: 499 of 500 tenants`.
@@ -72,7 +76,7 @@ fn explain(outcome: &PollOutcome) -> Explanation {
     let PollOutcome::Polled(report) = outcome else {
         return outcome.problem().unwrap_or_default();
     };
-    let PollReport { days, revisions, rejected, held, newest, incomplete } = report;
+    let PollReport { days, revisions, rejected, held, newest, incomplete, clock: _ } = report;
 
     let mut parts = vec![count(*days, "new day")];
     let newest = newest.map(|day| format!("newest `{day}`"));

@@ -67,11 +67,7 @@ fn report(
             Ok(ExitCode::Done)
         }
         (Err(error), _) => {
-            let code = if matches!(error, Failure::Misconfigured { .. }) {
-                ExitCode::Usage
-            } else {
-                ExitCode::Incomplete
-            };
+            let code = if error.needs_operator() { ExitCode::Usage } else { ExitCode::Incomplete };
             let explanation = Explanation::of(error).within(&format!("sink `{name}`"));
             let failure = CommandFailure::new(code, explanation);
             if document == Document::Omitted {
@@ -106,8 +102,9 @@ async fn deliver(
 ) -> Result<String, Failure> {
     let mut sink = plan.plan.open_for_test(&context).await?;
     let mut batch = Batch::default();
-    let event_id = encode(labels, |record| sink.encode(record, &mut batch))
-        .map_err(|reason| Failure::misconfigured(chain(&reason)))?;
+    let event_id = encode(labels, |record| sink.encode(record, &mut batch)).map_err(|reason| {
+        Failure::misconfigured(format!("cannot encode the test record: {}", chain(&reason)))
+    })?;
 
     let acknowledgement = sink.deliver(&batch).await?.wait().await;
     sink.close().await;

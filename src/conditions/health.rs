@@ -29,6 +29,9 @@ pub enum Health {
 pub enum SinkHealth {
     /// Delivery is paused until an operator has resolved the failure.
     Parked,
+    /// Delivery to a target, such as one of many indices, is paused until an operator has resolved
+    /// the failure. The records for all others are delivered.
+    TargetParked,
     /// The last attempt to deliver failed, and is retried.
     Retrying,
     /// There is a backlog, and no daemon is running.
@@ -146,6 +149,7 @@ impl SinkHealth {
     const fn caused_by(kind: ConditionKind) -> Option<Self> {
         match kind {
             ConditionKind::SinkParked => Some(Self::Parked),
+            ConditionKind::TargetParked => Some(Self::TargetParked),
             ConditionKind::SinkRetrying => Some(Self::Retrying),
             ConditionKind::DeadLetters => Some(Self::RejectedRecords),
             ConditionKind::SinkSilent => Some(Self::NoAcknowledgement),
@@ -154,6 +158,8 @@ impl SinkHealth {
             ConditionKind::LoopStalled
             | ConditionKind::DiskFull
             | ConditionKind::DiskLow
+            | ConditionKind::StorageFailing
+            | ConditionKind::ClockWrong
             | ConditionKind::ConfigurationRejected
             | ConditionKind::ConfigurationInvalid
             | ConditionKind::ConfigurationChanged
@@ -172,6 +178,7 @@ impl SinkHealth {
     /// The words in tables.
     pub const fn title(self) -> &'static str {
         match self {
+            Self::TargetParked => "target parked",
             Self::RejectedRecords => "rejected records",
             Self::NoAcknowledgement => "no acknowledgement",
             Self::Parked | Self::Retrying | Self::Waiting | Self::Working | Self::Healthy => {
@@ -184,6 +191,7 @@ impl SinkHealth {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Parked => "parked",
+            Self::TargetParked => "target_parked",
             Self::Retrying => "retrying",
             Self::Waiting => "waiting",
             Self::RejectedRecords => "rejected_records",
@@ -193,7 +201,8 @@ impl SinkHealth {
         }
     }
 
-    /// Whether the last attempt to deliver failed.
+    /// Whether the last attempt to deliver failed. With a parked target, all other records were
+    /// delivered.
     pub const fn is_failing(self) -> bool {
         matches!(self, Self::Parked | Self::Retrying)
     }
@@ -257,8 +266,9 @@ mod tests {
     }
 
     /// The health for each kind of condition of a sink, the most urgent first.
-    const OF_KINDS: [(ConditionKind, SinkHealth); 6] = [
+    const OF_KINDS: [(ConditionKind, SinkHealth); 7] = [
         (Kind::SinkParked, SinkHealth::Parked),
+        (Kind::TargetParked, SinkHealth::TargetParked),
         (Kind::SinkRetrying, SinkHealth::Retrying),
         (Kind::SinkWaiting, SinkHealth::Waiting),
         (Kind::DeadLetters, SinkHealth::RejectedRecords),

@@ -1,4 +1,4 @@
-//! Conditions of the process: its loops, its disk and its configuration.
+//! Conditions of the process: its loops, its disk, its clock and its configuration.
 //!
 //! They affect all tenants and sinks, so their subject is the daemon, and the headline names them.
 //! This module must not report anything about a single tenant or sink. Start reading at
@@ -8,7 +8,20 @@ use super::{
     Condition, ConditionFacts, ConditionKind, ConditionSeverity, ConditionSubject,
     ConfigurationFacts, DaemonFacts,
 };
-use crate::{error::Explanation, text::size};
+use crate::{
+    error::Explanation,
+    model::{CLOCK_HINT, ClockAccuracy, ClockDifference, UnixMillis},
+    text::size,
+};
+
+/// A fault that prevents the checkpoint from being read or written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageFacts {
+    /// What failed and why, with the hint.
+    pub reason: Explanation,
+    /// The first failure since the last success.
+    pub since: UnixMillis,
+}
 
 /// With less free space than this, a warning is shown. The checkpoint of a tenant grows by a few
 /// megabytes per year, and a backfill needs more.
@@ -21,7 +34,8 @@ pub(super) fn conditions(facts: &ConditionFacts) -> Vec<Condition> {
         condition(severity, kind, what.clone(), "restart the daemon")
     });
     let of_configuration = rejected(facts).into_iter().chain(files(facts));
-    stalled.chain(disk(facts)).chain(of_configuration).chain(stopped(facts)).collect()
+    let of_host = disk(facts).into_iter().chain(storage(facts)).chain(clock(facts));
+    stalled.chain(of_host).chain(of_configuration).chain(stopped(facts)).collect()
 }
 
 /// The condition of the last reload, with the remedy of its fault.
@@ -79,6 +93,35 @@ fn disk(facts: &ConditionFacts) -> Option<Condition> {
         (ConditionSeverity::Warning, ConditionKind::DiskLow, sentence)
     };
     Some(condition(severity, kind, sentence, "free space on the disk of the state directory"))
+}
+
+/// The condition of the storage. Polls and deliveries are repeated until it can be used.
+fn storage(facts: &ConditionFacts) -> Option<Condition> {
+    let StorageFacts { reason: Explanation { message, hint }, since } = facts.storage.as_ref()?;
+    let sentence = format!("the checkpoint cannot be used: {message}");
+    let default_hint = "search the log of the daemon, and that of the kernel (`dmesg`)";
+    let hint = hint.as_deref().unwrap_or(default_hint);
+    let (severity, kind) = (ConditionSeverity::Error, ConditionKind::StorageFailing);
+    Some(Condition { since: Some(*since), ..condition(severity, kind, sentence, hint) })
+}
+
+/// The condition of the clock, which the last poll has compared with Microsoft's.
+fn clock(facts: &ConditionFacts) -> Option<Condition> {
+    let ClockDifference { offset, since } = facts.clock?;
+    let sentence = format!("the clock of this host is {offset}");
+
+    let (severity, sentence) = match offset.accuracy() {
+        ClockAccuracy::Accurate => return None,
+        ClockAccuracy::Inaccurate => (ConditionSeverity::Warning, sentence),
+        ClockAccuracy::Unusable => {
+            let sentence = format!("{sentence}: polling is paused, and delivery continues");
+            (ConditionSeverity::Error, sentence)
+        }
+    };
+    // A time in the future is that of Microsoft's clock, which is right.
+    let since = since.known_past(facts.now);
+    let kind = ConditionKind::ClockWrong;
+    Some(Condition { since, ..condition(severity, kind, sentence, CLOCK_HINT) })
 }
 
 /// A condition of the daemon whose beginning is unknown.

@@ -18,13 +18,14 @@ pub(crate) mod tests;
 pub use self::{
     credentials::is_near_expiry,
     health::{BySubject, Health, SinkHealth, TenantHealth, severity_of},
-    sinks::SinkFacts,
+    host::StorageFacts,
+    sinks::{Parked, SinkFacts},
     summary::{Counts, Group, grouped, headline, is_incomplete, not_ready_reasons, status_line},
     tenants::{PollErrorFacts, TenantFacts},
 };
 use crate::{
     error::Explanation,
-    model::{RejectedConfiguration, Severity, UnixMillis},
+    model::{ClockDifference, RejectedConfiguration, Severity, UnixMillis},
 };
 
 /// Everything that the conditions depend on.
@@ -44,6 +45,10 @@ pub struct ConditionFacts {
     pub free_bytes: Option<u64>,
     /// The number of free bytes below which polling pauses.
     pub reserved_bytes: u64,
+    /// Why the checkpoint cannot be read or written; `None` if it can.
+    pub storage: Option<StorageFacts>,
+    /// The difference between the clocks of this host and of Microsoft, if polls have found one.
+    pub clock: Option<ClockDifference>,
     /// The last reload, if its configuration was rejected.
     pub rejected_configuration: Option<RejectedConfiguration>,
     /// How the files of the configuration differ from what is running.
@@ -124,6 +129,10 @@ pub enum ConditionKind {
     DiskFull,
     /// The disk of the checkpoint is nearly full.
     DiskLow,
+    /// The checkpoint cannot be read or written.
+    StorageFailing,
+    /// The clock of this host differs from Microsoft's.
+    ClockWrong,
     /// A reload was rejected, and the previous configuration remains in force.
     ConfigurationRejected,
     /// The files of the configuration are invalid.
@@ -134,6 +143,8 @@ pub enum ConditionKind {
     DaemonStopped,
     /// A sink needs an operator.
     SinkParked,
+    /// A target of a sink, such as one of many indices, needs an operator.
+    TargetParked,
     /// The last attempt of a sink to deliver failed, and is retried.
     SinkRetrying,
     /// A sink with a backlog has had no acknowledgement for a long time, without an error.
@@ -215,15 +226,18 @@ impl ConditionSeverity {
 
 impl ConditionKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::LoopStalled,
         Self::DiskFull,
         Self::DiskLow,
+        Self::StorageFailing,
+        Self::ClockWrong,
         Self::ConfigurationRejected,
         Self::ConfigurationInvalid,
         Self::ConfigurationChanged,
         Self::DaemonStopped,
         Self::SinkParked,
+        Self::TargetParked,
         Self::SinkRetrying,
         Self::SinkSilent,
         Self::DeadLetters,
@@ -245,11 +259,14 @@ impl ConditionKind {
             Self::LoopStalled => "loop_stalled",
             Self::DiskFull => "disk_full",
             Self::DiskLow => "disk_low",
+            Self::StorageFailing => "storage_failing",
+            Self::ClockWrong => "clock_wrong",
             Self::ConfigurationRejected => "configuration_rejected",
             Self::ConfigurationInvalid => "configuration_invalid",
             Self::ConfigurationChanged => "configuration_changed",
             Self::DaemonStopped => "daemon_stopped",
             Self::SinkParked => "sink_parked",
+            Self::TargetParked => "target_parked",
             Self::SinkRetrying => "sink_retrying",
             Self::SinkSilent => "sink_silent",
             Self::DeadLetters => "dead_letters",

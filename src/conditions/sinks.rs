@@ -20,8 +20,8 @@ pub struct SinkFacts {
     pub name: String,
     /// Why the sink makes no progress; `None` if it makes progress.
     pub failure: Option<Explanation>,
-    /// Whether the sink is parked: the failure needs an operator.
-    pub parked: bool,
+    /// What is parked: the failure needs an operator.
+    pub parked: Parked,
     /// The first failed attempt since the last acknowledgement.
     pub failing_since: Option<UnixMillis>,
     /// The number of log entries that are not completely acknowledged.
@@ -34,6 +34,18 @@ pub struct SinkFacts {
     pub sends_digests: bool,
     /// The number of stored dead letters.
     pub dead_letters: u64,
+}
+
+/// What is parked because of a failure that needs an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parked {
+    #[default]
+    Nothing,
+    /// Some targets of the sink, such as one of many indices. The records for all others are
+    /// delivered.
+    Targets,
+    /// The whole sink.
+    Sink,
 }
 
 /// A sink that retries needs an operator when it has had no acknowledgement for this time.
@@ -78,8 +90,10 @@ fn failing(
     daemon: DaemonFacts,
     silence: Duration,
 ) -> Condition {
-    let (severity, kind, what) = if sink.parked {
+    let (severity, kind, what) = if sink.parked == Parked::Sink {
         (ConditionSeverity::Error, ConditionKind::SinkParked, "parked")
+    } else if sink.parked == Parked::Targets {
+        (ConditionSeverity::Error, ConditionKind::TargetParked, "a target is parked")
     } else if let Some(what) = awaited(daemon) {
         (ConditionSeverity::Warning, ConditionKind::SinkWaiting, what)
     } else if silence > MAX_RETRY {

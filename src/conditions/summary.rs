@@ -192,14 +192,17 @@ pub fn status_line(counts: Counts, conditions: &[Condition]) -> String {
     parts.join("; ")
 }
 
-/// Why the process is not ready: a stalled loop, a sink that needs an operator, or polls of all
-/// tenants that fail. A single failing tenant does not make the process unready.
+/// Why the process is not ready: a stalled loop, a checkpoint that cannot be used, a clock that is
+/// wrong by more than a day, a sink that needs an operator, or polls of all tenants that fail. A
+/// single failing tenant does not make the process unready.
 pub fn not_ready_reasons(facts: &ConditionFacts, conditions: &[Condition]) -> Vec<Explanation> {
     let is_blocking = |condition: &&Condition| {
         condition.severity == ConditionSeverity::Error
             && matches!(
                 condition.kind,
                 ConditionKind::LoopStalled
+                    | ConditionKind::StorageFailing
+                    | ConditionKind::ClockWrong
                     | ConditionKind::SinkParked
                     | ConditionKind::SinkRetrying
             )
@@ -228,6 +231,7 @@ pub fn is_incomplete<'a>(conditions: impl IntoIterator<Item = &'a Condition>) ->
     conditions.into_iter().any(|condition| {
         let is_of_data = match condition.kind {
             ConditionKind::SinkParked
+            | ConditionKind::TargetParked
             | ConditionKind::SinkRetrying
             | ConditionKind::SinkSilent
             | ConditionKind::SinkDelivering
@@ -241,6 +245,8 @@ pub fn is_incomplete<'a>(conditions: impl IntoIterator<Item = &'a Condition>) ->
             ConditionKind::LoopStalled
             | ConditionKind::DiskFull
             | ConditionKind::DiskLow
+            | ConditionKind::StorageFailing
+            | ConditionKind::ClockWrong
             | ConditionKind::ConfigurationRejected
             | ConditionKind::ConfigurationInvalid
             | ConditionKind::ConfigurationChanged

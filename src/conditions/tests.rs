@@ -1,9 +1,11 @@
 //! Tables of facts and the conditions that follow from them.
 
+use std::time::Duration;
+
 use super::*;
 use ConditionKind as Kind;
 
-use crate::model::{Day, ObservationKind, OpenObservation, PollErrorClass};
+use crate::model::{ClockOffset, Day, ObservationKind, OpenObservation, PollErrorClass};
 
 pub(crate) mod fleet;
 mod past_bugs;
@@ -27,6 +29,8 @@ fn facts() -> ConditionFacts {
         stalled: Vec::new(),
         free_bytes: Some(10 << 30),
         reserved_bytes: 16 << 20,
+        storage: None,
+        clock: None,
         rejected_configuration: None,
         configuration: ConfigurationFacts::InForce,
     }
@@ -48,7 +52,7 @@ fn sink(name: &str) -> SinkFacts {
     SinkFacts {
         name: name.to_owned(),
         failure: None,
-        parked: false,
+        parked: Parked::Nothing,
         failing_since: None,
         backlog: 0,
         oldest_day: None,
@@ -64,6 +68,12 @@ fn error(class: PollErrorClass, message: &str) -> PollErrorFacts {
         class: Some(class),
         since: Some(at("2026-11-30T06:15:00Z")),
     }
+}
+
+/// The difference between a clock that shows `now`, and one that is behind it.
+fn clock_ahead(now: UnixMillis, ahead: Duration) -> ClockDifference {
+    let since = now.saturating_sub(ahead);
+    ClockDifference { offset: ClockOffset::between(now.into(), since.into()), since }
 }
 
 /// The severity and kind of each condition.
@@ -90,7 +100,28 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
         Kind::LoopStalled,
     ),
     ("a full disk", |f| f.free_bytes = Some(1 << 20), ConditionSeverity::Error, Kind::DiskFull),
+    (
+        "a checkpoint that cannot be written",
+        |f| {
+            let reason = Explanation::new("the disk of the checkpoint reported an error");
+            f.storage = Some(StorageFacts { reason, since: f.now });
+        },
+        ConditionSeverity::Error,
+        Kind::StorageFailing,
+    ),
     ("little space", |f| f.free_bytes = Some(100 << 20), ConditionSeverity::Warning, Kind::DiskLow),
+    (
+        "a clock that is ten minutes ahead",
+        |f| f.clock = Some(clock_ahead(f.now, Duration::from_mins(10))),
+        ConditionSeverity::Warning,
+        Kind::ClockWrong,
+    ),
+    (
+        "a clock that is forty days ahead",
+        |f| f.clock = Some(clock_ahead(f.now, Duration::from_hours(40 * 24))),
+        ConditionSeverity::Error,
+        Kind::ClockWrong,
+    ),
     (
         "a rejected reload",
         |f| {
@@ -123,10 +154,19 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
         "a parked sink",
         |f| {
             f.sinks[0].failure = Some("the token is rejected".into());
-            f.sinks[0].parked = true;
+            f.sinks[0].parked = Parked::Sink;
         },
         ConditionSeverity::Error,
         Kind::SinkParked,
+    ),
+    (
+        "a parked target",
+        |f| {
+            f.sinks[0].failure = Some("index `a` is missing".into());
+            f.sinks[0].parked = Parked::Targets;
+        },
+        ConditionSeverity::Error,
+        Kind::TargetParked,
     ),
     (
         "a sink that retries",
@@ -398,7 +438,9 @@ fn readiness_depends_on_loops_sinks_and_all_tenants() {
 
     facts.tenants[1].error = None;
     facts.sinks[0].failure = Some("the token is rejected".into());
-    facts.sinks[0].parked = true;
+    facts.sinks[0].parked = Parked::Targets;
+    assert_eq!(reasons(&facts), Vec::<String>::new(), "other targets receive their records");
+    facts.sinks[0].parked = Parked::Sink;
     facts.stalled.push("the scheduler has not run for 5 minutes".to_owned());
     assert_eq!(
         reasons(&facts),

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     error::Hint,
-    files::{FileError, list_directory, read_limited},
-    settings::{Fault, KeyDefinition, Source},
+    files::{EncodingError, FileError, decode_text, list_directory, read_limited},
+    settings::{Fault, KeyDefinition, Location, Source},
 };
 
 /// The directories next to the main file whose files are also read.
@@ -68,7 +68,7 @@ fn read(path: PathBuf, keys: &'static [KeyDefinition]) -> Result<SourceFile, Con
 fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
     let bytes = read_limited(path, MAX_FILE_BYTES);
     let bytes = bytes.map_err(|error| not_used(path, error, hint))?;
-    String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))
+    decode_text(bytes).map_err(|error| not_utf8(path, error))
 }
 
 /// The fault of a file or directory that is not used. `hint` is for a file that does not exist.
@@ -85,17 +85,21 @@ fn not_used(path: &Path, error: FileError, hint: &str) -> ConfigError {
 }
 
 /// The fault of a file or directory that cannot be read. `error` must not contain its path. `hint`
-/// is for a file that does not exist.
+/// is for a path without a file.
 fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
+    use std::io::ErrorKind;
+
     let file = path.display().to_string();
     let hint = match error.kind() {
-        std::io::ErrorKind::PermissionDenied if path.is_dir() => {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => hint,
+        ErrorKind::PermissionDenied if path.is_dir() => {
             "run the command as root or as the user of the service, and let the group of that user read the directory with `chgrp` and `chmod 750`"
         }
-        std::io::ErrorKind::PermissionDenied => {
+        ErrorKind::PermissionDenied => {
             "run the command as root or as the user of the service, and make the file readable by that user"
         }
-        _ => hint,
+        // The path is right, and the host is the cause, such as too many open files.
+        _ => "",
     };
     ConfigError(vec![Fault {
         message: format!("cannot read `{file}`: {error}"),
@@ -106,18 +110,12 @@ fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
 }
 
 /// The fault of a file in another encoding, at its first byte that is not UTF-8.
-fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
-    let file = path.display().to_string();
-    let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
-
-    let before = String::from_utf8_lossy(&bytes[..at]);
-    let location = Some(Source::file(&file, before.to_string()).location(before.len()));
-    let byte = bytes.get(at).copied().unwrap_or_default();
+fn not_utf8(path: &Path, error: EncodingError) -> ConfigError {
     ConfigError(vec![Fault {
-        file,
-        location,
-        message: format!("the file is not UTF-8: byte {} is 0x{byte:02x}", at + 1),
-        hint: Some("save the file as UTF-8".to_owned()),
+        file: path.display().to_string(),
+        location: Some(Location { line: error.line, column: error.column }),
+        message: error.to_string(),
+        hint: Some(error.hint().to_owned()),
     }])
 }
 

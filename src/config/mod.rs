@@ -5,6 +5,7 @@
 //! Loading reads no secret, opens no socket and writes nothing. Start reading at
 //! [`Configuration::load`].
 
+mod certificates;
 mod example;
 mod files;
 mod inspection;

@@ -15,6 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::keys::{SINKS, TENANTS};
 use crate::{
+    model::hex,
     settings::{Node, Table},
     sink::common_keys,
 };
@@ -87,7 +88,7 @@ impl ValueHash {
 impl fmt::Display for ValueHash {
     /// Prints 64 hex digits in lower case.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

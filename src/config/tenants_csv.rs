@@ -1,8 +1,10 @@
 //! The CSV file that `tenants_file` names, as a TOML list of its tenants.
 //!
-//! The location of each cell is kept, so that a fault in the generated text is reported at the line
-//! and the column of the file. This module does not interpret the values; [`super::read`] does.
-//! Start reading at [`parse`].
+//! The file has the form of RFC 4180, or one that spreadsheets write in other countries: with
+//! semicolons or tabs, a byte order mark, a line that names the separator, other line ends, and
+//! empty rows and columns at its end. The location of each cell is kept, so that a fault in the
+//! generated text is reported at the line and the column of the file. This module does not
+//! interpret the values; [`super::read`] does. Start reading at [`parse`].
 
 use std::fmt::Write as _;
 
@@ -25,6 +27,27 @@ type Cell = (String, Location);
 struct Locations<'a> {
     rest: &'a str,
     line: usize,
+    separator: Separator,
+    /// The location of a cell whose quotation mark is not closed.
+    unclosed: Option<Location>,
+}
+
+/// What separates the cells of a row. A spreadsheet writes semicolons where the comma is the
+/// decimal separator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Separator {
+    #[default]
+    Comma,
+    Semicolon,
+    Tab,
+}
+
+/// The cells of a file.
+#[derive(Default)]
+struct Cells {
+    separator: Separator,
+    header: Vec<Cell>,
+    rows: Vec<Vec<Cell>>,
 }
 
 /// A TOML text under construction, and the location of each part in the CSV file.
@@ -41,10 +64,7 @@ fn key_columns() -> impl Iterator<Item = &'static KeyDefinition> {
 
 /// Converts the text of a file. Fails if the header or the number of cells of a row is not valid.
 pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
-    let (header, rows) = read(text).map_err(|error| {
-        let fault = Fault::elsewhere(Explanation::new(format!("cannot read `{file}`: {error}")));
-        ConfigError(vec![fault])
-    })?;
+    let Cells { separator, header, rows } = read(file, text)?;
     let mut faults: Vec<Fault> =
         header.iter().filter_map(|cell| check_column(file, cell)).collect();
     let duplicates = header
@@ -60,7 +80,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
         if row.iter().all(|(value, _)| value.is_empty()) {
             continue;
         }
-        match check_length(file, &header, &row) {
+        match check_length(file, separator, &header, &row) {
             Some(fault) => faults.push(fault),
             None => generated.add_tenant(&header, &row),
         }
@@ -74,23 +94,56 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
     Ok(Source::cells(file, text, cells))
 }
 
-/// The header and the other rows of a file.
-fn read(text: &str) -> Result<(Vec<Cell>, Vec<Vec<Cell>>), csv::Error> {
+/// Reads the cells. Columns without a name and cells without a value are omitted at the end of the
+/// header and of a row. Fails if a quotation mark is not closed.
+fn read(file: &str, text: &str) -> Result<Cells, ConfigError> {
     let text = text.trim_start_matches(BYTE_ORDER_MARK);
-    let mut locations = Locations { rest: text, line: 1 };
-    let mut located = |record: csv::StringRecord| -> Vec<Cell> {
+    let (separator, text) = Separator::detect(text);
+    let mut locations = Locations::of(text, separator);
+    let mut located = |record: &csv::StringRecord| -> Vec<Cell> {
         let locations = locations.next().unwrap_or_default();
         record.iter().map(str::to_owned).zip(locations).collect()
     };
 
     let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator.byte())
         .flexible(true)
         .has_headers(false)
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
-    let mut rows = reader.records().map(|record| record.map(&mut located));
-    let header = rows.next().transpose()?.unwrap_or_default();
-    Ok((header, rows.collect::<Result<_, _>>()?))
+    let mut cells = Cells { separator, ..Cells::default() };
+    for record in reader.records() {
+        let row = located(&record.map_err(|error| not_csv(file, &error))?);
+        if cells.header.is_empty() {
+            cells.header = without_empty_end(row, 0);
+        } else {
+            cells.rows.push(without_empty_end(row, cells.header.len()));
+        }
+    }
+
+    match locations.unclosed {
+        Some(location) => Err(ConfigError(vec![Fault {
+            file: file.to_owned(),
+            location: Some(location),
+            message: "the quotation mark at the beginning of this value is not closed".to_owned(),
+            hint: Some("add the quotation mark at the end of the value".to_owned()),
+        }])),
+        None => Ok(cells),
+    }
+}
+
+/// The fault of a text that is not CSV.
+fn not_csv(file: &str, error: &csv::Error) -> ConfigError {
+    let message = format!("`{file}` is not valid CSV: {error}");
+    ConfigError(vec![Fault::elsewhere(Explanation::new(message))])
+}
+
+/// The row without the cells at its end that have no value, but with at least `length` cells.
+fn without_empty_end(mut row: Vec<Cell>, length: usize) -> Vec<Cell> {
+    while row.len() > length && row.last().is_some_and(|(value, _)| value.is_empty()) {
+        row.pop();
+    }
+    row
 }
 
 fn check_column(file: &str, (column, location): &Cell) -> Option<Fault> {
@@ -99,12 +152,18 @@ fn check_column(file: &str, (column, location): &Cell) -> Option<Fault> {
         return None;
     }
     let known: Vec<&str> = key_columns().map(|key| key.name).collect();
-    Some(Fault {
-        file: file.to_owned(),
-        location: Some(*location),
-        message: format!("unknown column `{column}`"),
-        hint: Some(format!("use only the columns {}, {LABEL}NAME", known.join(", "))),
-    })
+    let similar = known.iter().find(|name| name.eq_ignore_ascii_case(column));
+    let (message, hint) = match similar {
+        _ if column.is_empty() => {
+            ("a column has no name".to_owned(), "name the column, or remove it".to_owned())
+        }
+        Some(name) => (format!("unknown column `{column}`"), format!("use `{name}`")),
+        None => {
+            let hint = format!("use only the columns {}, {LABEL}NAME", known.join(", "));
+            (format!("unknown column `{column}`"), hint)
+        }
+    };
+    Some(Fault { file: file.to_owned(), location: Some(*location), message, hint: Some(hint) })
 }
 
 /// The fault of a column that an earlier one also names.
@@ -119,7 +178,7 @@ fn duplicate(file: &str, earlier: &[Cell], (column, location): &Cell) -> Option<
 }
 
 /// The fault of a row that has more or fewer cells than the header.
-fn check_length(file: &str, header: &[Cell], row: &[Cell]) -> Option<Fault> {
+fn check_length(file: &str, separator: Separator, header: &[Cell], row: &[Cell]) -> Option<Fault> {
     if row.len() == header.len() {
         return None;
     }
@@ -132,8 +191,65 @@ fn check_length(file: &str, header: &[Cell], row: &[Cell]) -> Option<Fault> {
         file: file.to_owned(),
         location: row.first().map(|(_, location)| *location),
         message,
-        hint: Some("put a value that contains a comma in quotation marks".to_owned()),
+        hint: Some(if row.first().is_some_and(|(value, _)| value.starts_with('#')) {
+            "remove the row: a CSV file contains no comments".to_owned()
+        } else if row.len() < header.len() {
+            "add the missing fields: a row has one for each column, which can be empty".to_owned()
+        } else if row.iter().any(|(value, _)| value.starts_with('"')) {
+            "remove the space before the quotation mark".to_owned()
+        } else {
+            format!("put a value that contains a {} in quotation marks", separator.as_str())
+        }),
     })
+}
+
+impl Separator {
+    const ALL: [Self; 3] = [Self::Comma, Self::Semicolon, Self::Tab];
+
+    /// The separator of a text, and the text without a line that names it (`sep=;`), but with the
+    /// end of that line. Otherwise, the separator is the one that the header contains most often.
+    fn detect(text: &str) -> (Self, &str) {
+        let length = text.find(['\n', '\r']).unwrap_or(text.len());
+        let (first, rest) = text.split_at(length);
+        let named = first.trim_matches(['"', ' ']).strip_prefix("sep=");
+        let named = Self::ALL
+            .into_iter()
+            .find(|separator| named.is_some_and(|name| name.starts_with(separator.character())));
+        if let Some(separator) = named {
+            return (separator, rest);
+        }
+
+        let header = text.trim_start_matches(['\n', '\r']).lines().next().unwrap_or_default();
+        let count = |separator: &Self| header.matches(separator.character()).count();
+        // The last maximum is returned, and a comma is more probable than any other separator.
+        let separator = Self::ALL.into_iter().rev().max_by_key(count).unwrap_or_default();
+        (separator, text)
+    }
+
+    const fn character(self) -> char {
+        match self {
+            Self::Comma => ',',
+            Self::Semicolon => ';',
+            Self::Tab => '\t',
+        }
+    }
+
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Comma => b',',
+            Self::Semicolon => b';',
+            Self::Tab => b'\t',
+        }
+    }
+
+    /// The name of the character.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Comma => "comma",
+            Self::Semicolon => "semicolon",
+            Self::Tab => "tab",
+        }
+    }
 }
 
 impl Generated {
@@ -175,13 +291,19 @@ impl Generated {
     }
 }
 
+impl<'a> Locations<'a> {
+    fn of(text: &'a str, separator: Separator) -> Self {
+        Self { rest: text, line: 1, separator, unclosed: None }
+    }
+}
+
 impl Iterator for Locations<'_> {
     type Item = Vec<Location>;
 
     /// The locations of the cells of the next row.
     fn next(&mut self) -> Option<Vec<Location>> {
         let start = self.rest.trim_start_matches(['\n', '\r']);
-        self.line += self.rest[..self.rest.len() - start.len()].matches('\n').count();
+        self.line += line_ends(&self.rest[..self.rest.len() - start.len()]);
         self.rest = start;
         if start.is_empty() {
             return None;
@@ -189,17 +311,22 @@ impl Iterator for Locations<'_> {
 
         let (mut column, mut locations) = (1, Vec::new());
         loop {
-            let (cell, rest) = self.rest.split_at(cell_length(self.rest));
+            let (cell, rest) = self.rest.split_at(cell_length(self.rest, self.separator));
             let indent = cell.chars().take_while(|c| matches!(c, ' ' | '\t')).count();
-            locations.push(Location { line: self.line, column: column + indent });
+            let location = Location { line: self.line, column: column + indent };
+            locations.push(location);
+            // Only the last cell of a text can have an odd number of them.
+            if cell.starts_with('"') && cell.matches('"').count() % 2 == 1 {
+                self.unclosed = Some(location);
+            }
 
             // A cell in quotation marks can contain line breaks.
-            self.line += cell.matches('\n').count();
-            column = match cell.rsplit_once('\n') {
+            self.line += line_ends(cell);
+            column = match cell.rsplit_once(['\n', '\r']) {
                 Some((_, last)) => last.chars().count() + 1,
                 None => column + cell.chars().count(),
             };
-            let Some(after) = rest.strip_prefix(',') else {
+            let Some(after) = rest.strip_prefix(self.separator.character()) else {
                 self.rest = rest;
                 return Some(locations);
             };
@@ -209,8 +336,8 @@ impl Iterator for Locations<'_> {
 }
 
 /// The length in bytes of the cell at the beginning of a text, with its quotation marks (RFC 4180).
-/// A cell ends before a comma or a line break that is not in quotation marks.
-fn cell_length(text: &str) -> usize {
+/// A cell ends before a separator or a line break that is not in quotation marks.
+fn cell_length(text: &str, separator: Separator) -> usize {
     // A doubled quotation mark ends and begins the quoted part, so it needs no special treatment.
     let mut is_quoted = false;
     let can_be_quoted = text.starts_with('"');
@@ -219,93 +346,16 @@ fn cell_length(text: &str) -> usize {
             is_quoted = !is_quoted;
             false
         }
-        ',' | '\n' | '\r' => !is_quoted,
-        _ => false,
+        '\n' | '\r' => !is_quoted,
+        c => c == separator.character() && !is_quoted,
     });
     end.unwrap_or(text.len())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::keys::TENANTS_FILE;
-
-    #[test]
-    fn the_description_names_every_column() {
-        let doc = TENANTS_FILE.define().doc;
-        for column in key_columns().map(|key| key.name).chain(["label.NAME"]) {
-            assert!(doc.contains(&format!("`{column}`")), "{column}");
-        }
-    }
-
-    #[test]
-    fn cells_have_their_line_and_column() {
-        for (text, expected) in [
-            ("a,b\nc, d", vec![vec![(1, 1), (1, 3)], vec![(2, 1), (2, 4)]]),
-            ("\r\n\r\nä,b\r\n", vec![vec![(3, 1), (3, 3)]]),
-            ("\"x, \"\"y\"\"\",z\n", vec![vec![(1, 1), (1, 12)]]),
-            ("\"1\n2\",z\nq", vec![vec![(1, 1), (2, 4)], vec![(3, 1)]]),
-            (",", vec![vec![(1, 1), (1, 2)]]),
-            ("", vec![]),
-        ] {
-            let rows = Locations { rest: text, line: 1 };
-            let found: Vec<Vec<(usize, usize)>> =
-                rows.map(|row| row.into_iter().map(|at| (at.line, at.column)).collect()).collect();
-            assert_eq!(found, expected, "{text:?}");
-
-            // The parser finds the same cells.
-            let (header, rows) = read(text).unwrap();
-            let parsed = std::iter::once(header).chain(rows).map(|row| row.len());
-            let lengths: Vec<usize> = expected.iter().map(Vec::len).collect();
-            assert_eq!(parsed.filter(|length| *length > 0).collect::<Vec<_>>(), lengths);
-        }
-    }
-
-    #[test]
-    fn generated_text_is_toml_with_locations() {
-        let text =
-            "\u{feff}name,label.a b,id,initial_backfill_days\n\"o \"\"x\"\"\",v,t.example,7\n,,,\n";
-        let source = parse("t.csv", text).unwrap();
-        let table: toml::Table = source.text().parse().unwrap();
-        let tenant = &table["tenants"][0];
-        assert_eq!(tenant["name"].as_str(), Some("o \"x\""));
-        assert_eq!(tenant["labels"]["a b"].as_str(), Some("v"));
-        assert_eq!(tenant["initial_backfill_days"].as_integer(), Some(7));
-
-        for (value, column) in [("t.example", 13), ("{", 1), ("7,", 23), ("a b", 11)] {
-            let at = source.text().find(value).unwrap();
-            assert_eq!(source.location(at), Location { line: 2, column }, "{value}");
-        }
-    }
-
-    /// Regression: a row of separators, which spreadsheets write, was reported as a tenant.
-    #[test]
-    fn rows_without_values_are_ignored() {
-        for text in ["name,id\n,\n\n,\r\n", "name,id\n , \n", "name,id"] {
-            assert_eq!(parse("t.csv", text).unwrap().text(), "tenants = [\n]\n", "{text:?}");
-        }
-    }
-
-    /// Regression: a duplicate column was reported at the first row, as a duplicate key.
-    #[test]
-    fn duplicate_columns_are_faults_of_the_header() {
-        let error = parse("t.csv", "name,id,name\na,a.example,b\n").err().unwrap();
-        let faults: Vec<String> = error.0.iter().map(ToString::to_string).collect();
-        assert_eq!(faults, ["t.csv:1:9: duplicate column `name`: it is also at column 1"]);
-    }
-
-    #[test]
-    fn faults_of_the_table_are_reported_together() {
-        let error = parse("t.csv", "name,idd,x\na,b\nc,d,e,f\n").err().unwrap();
-        let faults: Vec<String> = error.0.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            faults,
-            [
-                "t.csv:1:6: unknown column `idd`",
-                "t.csv:1:10: unknown column `x`",
-                "t.csv:2:1: the row and the header have different numbers of fields: 2 and 3",
-                "t.csv:3:1: the row and the header have different numbers of fields: 4 and 3",
-            ]
-        );
-    }
+/// The number of line ends in a text: CRLF, LF, or CR, which old spreadsheets write.
+fn line_ends(text: &str) -> usize {
+    text.matches(['\n', '\r']).count() - text.matches("\r\n").count()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,22 +6,20 @@
 //! follows a link, waits for a FIFO, or changes the owner of a file. Start reading at
 //! [`OwnedDirectory::open_file`].
 
+mod creation;
+
 use std::{
-    ffi::OsStr,
-    fs::{DirBuilder, Metadata},
-    io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, MetadataExt},
-    },
+    fs::Metadata,
+    io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use fs_err::File;
 use rustix::{
     fs::{
-        Access, AtFlags, CWD, Dir, Mode, OFlags, accessat, chmodat, chownat, fchmod, fcntl_getfl,
-        fcntl_setfl, fsync, mkdirat, openat, renameat, unlinkat,
+        Access, AtFlags, CWD, Dir, Mode, OFlags, accessat, chmodat, chownat, fcntl_getfl,
+        fcntl_setfl, fsync, openat, renameat, unlinkat,
     },
     io::Errno,
     process::{Gid, Uid, getegid, geteuid, getgroups},
@@ -41,9 +39,6 @@ const FILE_FLAGS: OFlags =
 const ALL_BITS: u32 = 0o7777;
 const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
-const OTHERS: u32 = 0o007;
-const GROUP_AND_OTHERS: u32 = 0o077;
-const PRIVATE_DIRECTORY: u32 = 0o700;
 
 /// How a file is opened, and what happens if it does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +61,8 @@ pub enum NewFileMode {
     State,
     /// Only its owner can use the file.
     Secret,
-    /// Its owner can use the file, and its group can read it.
+    /// Its owner can use the file, and its group can read it. The group that shares its directory
+    /// can use it regardless of the umask, so that another user of the group can continue.
     Output,
 }
 
@@ -112,8 +108,9 @@ impl OwnedDirectory {
         Self::locate(path, DirectoryContent::State)?.checked()
     }
 
-    /// Like [`Self::open`], but creates a directory that does not exist, and makes one of this user
-    /// private: mode 0700, unless its group can write to it.
+    /// Like [`Self::open`], but creates a directory that does not exist: for this user and, in a
+    /// directory that a group of this process shares, for that group. An existing one keeps its
+    /// mode.
     ///
     /// # Errors
     ///
@@ -123,7 +120,6 @@ impl OwnedDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
             located => located?,
         };
-        directory.restrict()?;
         directory.checked()
     }
 
@@ -212,26 +208,6 @@ impl OwnedDirectory {
         read_all(&self.open_file(name, FileAccess::Read)?, limit)
     }
 
-    /// Replaces a file as a whole, through a new one whose name ends with `.new`. The content is on
-    /// disk when this returns.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the new file cannot be written, synchronized or renamed; the previous file is then
-    /// kept.
-    pub fn replace(&self, name: &str, bytes: &[u8], mode: NewFileMode) -> Result<(), FileError> {
-        let new = format!("{name}.new");
-        // An interrupted process may have left it.
-        self.remove_if_exists(&new)?;
-        let file = self.open_file(&new, FileAccess::CreateNew(mode))?;
-        let written = file.file().write_all(bytes).and_then(|()| file.file().sync_all());
-        written.map_err(FileError::io("write", file.path()))?;
-
-        // The rename is durable only when the directory is synchronized too.
-        self.rename(&new, name)?;
-        self.sync()
-    }
-
     /// Renames a file within the directory. A file with the new name is replaced.
     ///
     /// # Errors
@@ -315,24 +291,11 @@ impl OwnedDirectory {
         let private = (mode & kept) | 0o600;
 
         let is_own = found.uid() == self.trust.user;
-        if is_own && mode != private { self.change_mode(name, private) } else { Ok(()) }
-    }
-
-    /// Creates a directory in this one with exactly this mode.
-    ///
-    /// # Errors
-    ///
-    /// Fails with [`FileError::Io`], also if the name exists.
-    pub fn create_directory(&self, name: &OsStr, mode: u32) -> Result<Self, FileError> {
-        let path = self.path().join(name);
-        mkdirat(&self.descriptor, name, Mode::RWXU).map_err(FileError::io("create", &path))?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(&self.descriptor, name, flags, Mode::empty());
-        let opened = opened.map_err(FileError::io("open", &path))?;
-
-        let created = Self::of(opened, &path, self.trust.content)?;
-        created.change_mode(".", mode)?;
-        Ok(created)
+        if is_own && mode != private {
+            permit_fixed_mode(self.change_mode(name, private))
+        } else {
+            Ok(())
+        }
     }
 
     /// Assigns the directory itself to a group and, unless it is `None`, to a user.
@@ -374,17 +337,6 @@ impl OwnedDirectory {
         Self::of(opened.map_err(FileError::io("open", path))?, path, content)
     }
 
-    fn create(path: &Path) -> Result<Self, FileError> {
-        if is_root() {
-            let created = open_as_root(path, MissingDirectories::Create)?;
-            return Self::of(created.into(), path, DirectoryContent::State);
-        }
-
-        let created = DirBuilder::new().recursive(true).mode(PRIVATE_DIRECTORY).create(path);
-        created.map_err(FileError::io("create", path))?;
-        Self::locate(path, DirectoryContent::State)
-    }
-
     fn of(opened: OwnedFd, path: &Path, content: DirectoryContent) -> Result<Self, FileError> {
         let descriptor = File::from_parts(opened.into(), path);
         let trust = Trust::in_directory(&metadata(&descriptor)?, content);
@@ -397,24 +349,6 @@ impl OwnedDirectory {
         Ok(self)
     }
 
-    /// Removes the permissions of others from a directory of this user. A group that can write to
-    /// it was meant to, so it keeps its permissions.
-    fn restrict(&self) -> Result<(), FileError> {
-        let found = metadata(&self.descriptor)?;
-        let mode = found.mode() & ALL_BITS;
-        let private = if mode & GROUP_WRITE == 0 {
-            PRIVATE_DIRECTORY
-        } else if mode & OTHERS_WRITE != 0 {
-            mode & !OTHERS
-        } else {
-            mode
-        };
-
-        let is_own = found.uid() == self.trust.user;
-        let has_excess = mode & GROUP_AND_OTHERS != 0 && mode != private;
-        if is_own && has_excess { self.change_mode(".", private) } else { Ok(()) }
-    }
-
     fn change_mode(&self, name: &str, mode: u32) -> Result<(), FileError> {
         let mode = Mode::from_raw_mode(mode);
         let changed = chmodat(&self.descriptor, name, mode, AtFlags::empty());
@@ -423,22 +357,6 @@ impl OwnedDirectory {
 
     fn open_existing(&self, name: &str, access: OFlags) -> Result<OwnedFd, Errno> {
         openat(&self.descriptor, name, access | FILE_FLAGS, Mode::empty())
-    }
-
-    fn open_new(&self, name: &str, mode: NewFileMode) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE_FLAGS;
-        let is_shared = mode == NewFileMode::State && self.trust.group.is_some();
-        let mode = Mode::from_raw_mode(match mode {
-            NewFileMode::State if is_shared => 0o660,
-            NewFileMode::State | NewFileMode::Secret => 0o600,
-            NewFileMode::Output => 0o640,
-        });
-
-        let created = openat(&self.descriptor, name, flags, mode)?;
-        if is_shared {
-            fchmod(&created, mode)?;
-        }
-        Ok(created)
     }
 
     /// The directory, opened for reading.
@@ -477,6 +395,22 @@ impl Trust {
             return Err(FileError::WritableByOthers(path.to_owned()));
         }
         Ok(())
+    }
+}
+
+/// A successful result if the file system does not support other modes, like those that are shared
+/// with Windows. What the mode permits is examined separately.
+fn permit_fixed_mode(changed: Result<(), FileError>) -> Result<(), FileError> {
+    match changed {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        changed => changed,
     }
 }
 

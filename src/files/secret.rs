@@ -1,11 +1,14 @@
 //! Reads files with secrets. They are files of the administrator, so links are followed; but a file
-//! that all users can change or replace could contain the secret of another user, so it is
-//! rejected. See decision 0067.
+//! that all users can change, or that another user could have put in its place, could contain the
+//! secret of that user, so it is rejected. See decision 0067.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 
 use fs_err::File;
-use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
+use rustix::{
+    fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstatvfs, openat, openat2},
+    process::geteuid,
+};
 
 use super::{
     FileError, metadata, opened_by_root, read_all, require_regular, walk::open_protected_parent,
@@ -22,7 +25,8 @@ const STICKY: u32 = 0o1000;
 /// # Errors
 ///
 /// Fails in the same cases, and with [`FileError::WritableByOthers`] if all users can change the
-/// file, or replace it because of the permissions of its directory.
+/// file. Also fails with it if they can replace the file because of the permissions of its
+/// directory, unless the file is one that they cannot have put there.
 pub fn read_secret(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     if let Some(file) = opened_by_root(path) {
         // Root has opened the file because this user may be unable to enter its directory.
@@ -37,7 +41,11 @@ pub fn read_secret(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => open_in_directory(path),
         opened => opened,
     };
-    read_checked(&opened?, limit)
+    let file = match opened {
+        Err(error @ FileError::WritableByOthers(_)) => open_authentic(path).ok_or(error)?,
+        opened => opened?,
+    };
+    read_checked(&file, limit)
 }
 
 /// Fails if all users can replace a file: if they can write to a directory that leads to it, before
@@ -80,6 +88,18 @@ fn open_in_directory(path: &Path) -> Result<File, FileError> {
     let file = File::from_parts(opened.map_err(FileError::io("open", path))?.into(), path);
     require_regular(&metadata(&file)?, path)?;
     Ok(file)
+}
+
+/// Opens a file that no other user can have put in its place: it belongs to root or to the user of
+/// this process, has one name, and no link leads to it. `None` for any other file. The volume of a
+/// container can be a directory whose mode cannot be changed.
+fn open_authentic(path: &Path) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()?;
+    let file = File::from_parts(opened.into(), path);
+    let found = metadata(&file).ok()?;
+    let is_trusted = found.uid() == 0 || found.uid() == geteuid().as_raw();
+    (found.is_file() && found.nlink() == 1 && is_trusted).then_some(file)
 }
 
 /// Whether all users can replace the files of an open directory.
@@ -139,9 +159,9 @@ mod tests {
         assert!(matches!(read_secret(directory.path(), 64), Err(FileError::Io { .. })));
     }
 
-    /// Regression: a secret was used although every user could replace it in its directory.
+    /// Regression: a link of every user was followed in a directory to which all users can write.
     #[test]
-    fn replaceable_files_are_not_secrets() {
+    fn replaceable_links_lead_to_no_secret() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs_err::create_dir(at("open")).unwrap();
@@ -151,7 +171,9 @@ mod tests {
         symlink("open/secret", at("link-into-open")).unwrap();
         symlink("../closed/secret", at("open/link")).unwrap();
 
-        let names = ["open/secret", "link-into-open", "open/link"];
+        fs_err::hard_link(at("closed/secret"), at("open/hard")).unwrap();
+
+        let names = ["link-into-open", "open/link", "open/hard"];
         for (mode, is_used) in
             [(0o700, true), (0o775, true), (0o777, false), (0o703, false), (0o1777, true)]
         {
@@ -173,8 +195,30 @@ mod tests {
         assert!(require_protected_name(&at("missing")).is_err());
     }
 
-    /// Regression: only the directory of the name and that of the file were examined, so users could
-    /// replace a parent directory, or a link between the two.
+    /// Regression: in the volume of a container whose mode cannot be changed, the secrets of root
+    /// were rejected.
+    #[test]
+    fn own_files_are_secrets_in_every_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        fs_err::write(&path, "s3cret").unwrap();
+        for mode in [0o777, 0o703, 0o1777] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            fs_err::set_permissions(directory.path(), permissions).unwrap();
+            assert_eq!(read_secret(&path, 64).unwrap(), b"s3cret", "{mode:o}");
+        }
+
+        // A file that another user has put there belongs to that user.
+        fs_err::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            let planted = read_secret(&path, 64);
+            assert!(matches!(planted, Err(FileError::WritableByOthers(_))), "{planted:?}");
+        }
+    }
+
+    /// Regression: only the directory of the name and that of the file were examined, so users
+    /// could replace a parent directory, or a link between the two.
     #[test]
     fn everything_that_leads_to_a_secret_is_protected() {
         let directory = tempfile::tempdir().unwrap();
@@ -190,8 +234,9 @@ mod tests {
         for (mode, is_used) in [(0o755, true), (0o777, false), (0o1777, true)] {
             fs_err::set_permissions(at("open"), std::fs::Permissions::from_mode(mode)).unwrap();
             for name in ["open/secrets/a", "open/secrets/../secrets/a", "c", "closed/d"] {
+                let has_link = !name.starts_with("open");
                 let read = read_secret(&at(name), 64);
-                assert_eq!(read.is_ok(), is_used, "{name} {mode:o}: {read:?}");
+                assert_eq!(read.is_ok(), is_used || !has_link, "{name} {mode:o}: {read:?}");
                 assert_eq!(require_protected_name(&at(name)).is_ok(), is_used, "{name} {mode:o}");
             }
             assert_eq!(read_secret(&at("closed/b"), 64).unwrap(), b"s3cret");

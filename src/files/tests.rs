@@ -177,19 +177,21 @@ fn files_are_created_but_never_truncated() {
 }
 
 /// Regression: a directory that its group shares was narrowed to 0700, so that the next user of the
-/// group could not start.
+/// group could not start, and so was one whose mode an administrator had chosen; and one to which
+/// all users could write was changed instead of rejected.
 #[test]
-fn only_permissions_that_were_not_meant_are_removed() {
+fn only_new_directories_are_made_private() {
     let parent = tempfile::tempdir().unwrap();
     for (before, after) in [
         (0o700, 0o700),
-        (0o755, 0o700),
+        (0o755, 0o755),
+        (0o751, 0o751),
         (0o500, 0o500),
         (0o770, 0o770),
         (0o775, 0o775),
         (0o2775, 0o2775),
-        (0o777, 0o770),
-        (0o707, 0o700),
+        (0o777, 0o777),
+        (0o707, 0o707),
     ] {
         let path = parent.path().join(format!("{before:o}"));
         std::fs::create_dir(&path).unwrap();
@@ -199,9 +201,16 @@ fn only_permissions_that_were_not_meant_are_removed() {
             assert!(matches!(error, FileError::WritableByOthers(_)), "{error}");
             OwnedDirectory::open_for_output(&path).unwrap();
         }
-        OwnedDirectory::prepare(&path).unwrap();
+        assert_eq!(OwnedDirectory::prepare(&path).is_ok(), before & 0o002 == 0, "{before:o}");
         assert_eq!(mode(&path), after, "{before:o}");
     }
+
+    let sticky = parent.path().join("sticky");
+    std::fs::create_dir(&sticky).unwrap();
+    set_mode(&sticky, 0o1777);
+    let error = OwnedDirectory::prepare(&sticky).unwrap_err();
+    assert!(matches!(error, FileError::WritableByOthers(_)), "{error}");
+    assert_eq!(mode(&sticky), 0o1777);
 
     let deep = parent.path().join("a/b");
     OwnedDirectory::prepare(&deep).unwrap();
@@ -287,6 +296,43 @@ fn files_of_other_users_are_rejected() {
     assert_eq!(mode(&state.join("new")), 0o660);
     assert_eq!(mode(&state.join("secret")), 0o600);
     assert_eq!(mode(&state), 0o2770);
+}
+
+/// Regression: a state directory that was created in the volume of a group had the mode 0700, and
+/// the file of a sink the mode 0600, so that the next user of the group could use neither.
+#[test]
+fn new_names_in_a_shared_directory_are_shared() {
+    if !is_root() {
+        return;
+    }
+    let parent = tempfile::tempdir().unwrap();
+    set_mode(parent.path(), 0o755);
+    for (volume, directory, file) in [
+        (0o2775, 0o2770, 0o660),
+        (0o775, 0o770, 0o660),
+        (0o2777, 0o2770, 0o660),
+        (0o1777, 0o700, 0o600),
+    ] {
+        let path = parent.path().join(format!("{volume:o}"));
+        std::fs::create_dir(&path).unwrap();
+        give(&path, 0, OTHER);
+        set_mode(&path, volume);
+        let state = path.join("a/state");
+
+        let write = || {
+            let state = OwnedDirectory::prepare(&state)?;
+            let output = OwnedDirectory::open_for_output(state.path())?;
+            output.open_file("records", FileAccess::Create(NewFileMode::Output))?;
+            state.open_file("lock", FileAccess::Create(NewFileMode::State)).map(drop)
+        };
+        as_user(OTHER, OTHER, write).unwrap();
+        assert_eq!(mode(&state), directory, "{volume:o}");
+        assert_eq!(mode(&path.join("a")), directory, "{volume:o}");
+        assert_eq!(mode(&state.join("lock")), file, "{volume:o}");
+        let is_shared = file == 0o660;
+        assert_eq!(mode(&state.join("records")) & 0o020 != 0, is_shared, "{volume:o}");
+        assert_eq!(as_user(THIRD, OTHER, write).is_ok(), is_shared, "{volume:o}");
+    }
 }
 
 #[test]

@@ -15,6 +15,8 @@ use scalar::{as_phrase, expected_scalar, is_valid_scalar};
 use super::{
     Faults, FileUse, KeyDefinition, Many, SecretCheck, SecretRef, SecretUse, Section, Shape, Span,
     Table, Variant,
+    absolute::require_absolute,
+    hidden::HiddenCharacter,
     node::{Node, SetBy, Value},
 };
 use crate::text::nearest;
@@ -45,9 +47,6 @@ pub fn check_names(table: &Table, keys: &[KeyDefinition], faults: &Faults) {
         checker.unknown_key(name, span, &refs(keys));
     }
 }
-
-/// The hint for a relative path.
-const ABSOLUTE: &str = "write the path from the root directory, because the service does not run in your working directory";
 
 /// Checks one part of the document.
 struct Checker<'a> {
@@ -178,13 +177,29 @@ impl Checker<'_> {
 
     /// Checks a value that is neither a table nor a list.
     fn scalar(&self, value: &Node, shape: Shape) {
-        if !is_valid_scalar(value, shape) {
-            let expected = expected_scalar(value, shape);
-            let is_date = matches!(value.value, Value::DateTime);
-            let hint = is_date.then(|| "put the date in quotes".to_owned());
-            let message = format!("`{}` must be {expected}", self.shown(value.span));
-            self.faults.at(value.span, message, hint);
+        if is_valid_scalar(value, shape) {
+            return self.warn_of_hidden(value);
         }
+        let expected = expected_scalar(value, shape);
+        let is_date = matches!(value.value, Value::DateTime);
+        let hint = is_date.then(|| "put the date in quotes".to_owned());
+        let message = format!("`{}` must be {expected}", self.shown(value.span));
+        self.faults.at(value.span, message, hint);
+    }
+
+    /// Adds a warning if a text contains a character that is not shown, or begins or ends with a
+    /// space, because the value then differs from the one that the reader sees.
+    fn warn_of_hidden(&self, value: &Node) {
+        let text = value.text().unwrap_or_default();
+        let problem = match HiddenCharacter::in_value(text) {
+            Some(hidden) => format!("contains {hidden}"),
+            None if text.starts_with(' ') => "begins with a space".to_owned(),
+            None if text.ends_with(' ') => "ends with a space".to_owned(),
+            None => return,
+        };
+        let message = format!("`{}` {problem}", self.shown(value.span));
+        let hint = "write the value again without this character";
+        self.faults.warn(value.span, message, Some(hint.to_owned()));
     }
 
     /// Checks a value of a table of strings. A period in a name that is not in quotes creates
@@ -205,13 +220,14 @@ impl Checker<'_> {
         if text.is_empty() {
             return self.scalar(value, Shape::Text);
         }
-        if !text.starts_with('/') {
-            let message = format!("`{}` must be an absolute path", self.shown(value.span));
-            return self.faults.at(value.span, message, Some(ABSOLUTE.to_owned()));
+        if let Err(fault) = require_absolute(self.shown(value.span), Path::new(text)) {
+            return self.faults.at(value.span, fault.message, fault.hint);
         }
 
+        self.warn_of_hidden(value);
         let origin = self.faults.origin(value.span);
-        let named = FileUse { path: Path::new(text).to_owned(), origin };
+        let (key, path) = (self.shown(value.span).to_owned(), Path::new(text).to_owned());
+        let named = FileUse { key, path, origin };
         self.references.borrow_mut().files.push(named);
     }
 
@@ -286,12 +302,16 @@ impl Checker<'_> {
         let target = target.and_then(|one| one.value.text()).filter(|target| !target.is_empty());
 
         match (target, SecretRef::of(value)) {
-            (Some(_), Some(SecretRef::File(path))) if path.is_relative() => {
-                let path = self.shown(value.span);
-                let message = format!("`{path}.file` must be an absolute path");
-                self.faults.at(value.span, message, Some(ABSOLUTE.to_owned()));
+            (Some(target), Some(SecretRef::File(path))) if path.is_relative() => {
+                let name = format!("{}.file", self.shown(value.span));
+                if let Err(fault) = require_absolute(&name, Path::new(target)) {
+                    self.faults.at(value.span, fault.message, fault.hint);
+                }
             }
             (Some(_), Some(reference)) => {
+                if let Some(one) = one {
+                    self.inside(&one.name).warn_of_hidden(&one.value);
+                }
                 let origin = self.faults.origin(value.span);
                 self.references.borrow_mut().secrets.push(SecretUse { reference, origin, check });
             }
@@ -408,75 +428,4 @@ fn refs(keys: &[KeyDefinition]) -> Vec<&KeyDefinition> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::{ExampleValue, Presence, parse, typed::*};
-
-    const LINE_KEYS: &[KeyDefinition] = &[key("format", Shape::OneOf(&["csv", "json", "cef"]))];
-    const MESSAGE_KEYS: &[KeyDefinition] = &[key("format", Shape::OneOf(&["json", "cef"]))];
-    const SINK: &[KeyDefinition] = &[required("type", TEXT, "The type.").define()];
-    const KEYS: &[KeyDefinition] = &[key(
-        "sinks",
-        Shape::Tagged { tag: "type", many: Many::List, keys: SINK, variants: kinds },
-    )];
-
-    const fn key(name: &'static str, shape: Shape) -> KeyDefinition {
-        let presence = Presence::Optional("none");
-        KeyDefinition { name, shape, presence, doc: "A key.", example: ExampleValue::OfKey }
-    }
-
-    /// The faults of a text.
-    fn check_text(text: &str, keys: &[KeyDefinition]) -> Vec<crate::settings::Fault> {
-        let faults = Faults::of_file("c.toml", text);
-        let table = parse(&faults, 0).unwrap();
-        check(&Section::root(&table, &faults), keys, &faults);
-        faults.sorted()
-    }
-
-    fn kinds() -> Vec<Variant> {
-        vec![
-            Variant { name: "file", keys: Some(LINE_KEYS), examples: &[] },
-            Variant { name: "syslog", keys: Some(MESSAGE_KEYS), examples: &[] },
-        ]
-    }
-
-    /// Regression: a format that only other sinks support was reported as a misspelled one, with
-    /// the most similar format as its correction.
-    #[test]
-    fn formats_of_other_sinks_are_not_typos() {
-        let choices = "`sinks[0].format` must be one of: json, cef";
-        for (kind, format, message, hint) in [
-            (
-                "syslog",
-                "csv",
-                "`sinks[0].format = \"csv\"` is not available for `type = \"syslog\"`",
-                Some("use one of: json, cef"),
-            ),
-            ("syslog", "ceff", choices, Some("use `cef`")),
-            ("syslog", "parquet", choices, None),
-            ("file", "csvv", "`sinks[0].format` must be one of: csv, json, cef", Some("use `csv`")),
-        ] {
-            let text = format!("[[sinks]]\ntype = \"{kind}\"\nformat = \"{format}\"\n");
-            let found = check_text(&text, KEYS);
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!(found[0].message, message);
-            assert_eq!(found[0].hint.as_deref(), hint, "{message}");
-        }
-    }
-
-    #[test]
-    fn entries_of_maps_are_quoted_strings() {
-        const MAP: &[KeyDefinition] = &[key("properties", Shape::Map)];
-        for (text, path, hint) in [
-            ("\"linger.ms\" = 5", "properties.linger.ms", Some("put the value in quotes")),
-            ("linger.ms = \"5\"", "properties.linger", Some("put a name with periods in quotes")),
-            ("linger = \"\"", "properties.linger", None),
-        ] {
-            let text = format!("properties = {{ {text} }}\n");
-            let found = check_text(&text, MAP);
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert_eq!(found[0].message, format!("`{path}` must be a non-empty string"));
-            assert_eq!(found[0].hint.as_deref(), hint);
-        }
-    }
-}
+mod tests;

@@ -6,12 +6,14 @@
 //! module does not interpret any key; `config` and the module of each sink do. Start reading at
 //! [`Key`] and [`Section`], and see decision 0044.
 
+mod absolute;
 mod authority_keys;
 mod check;
 mod effective;
 mod environment;
 mod example;
 mod fault;
+mod hidden;
 mod key;
 mod node;
 mod parse;
@@ -25,6 +27,7 @@ mod toml_text;
 mod typed;
 mod units;
 
+pub use absolute::require_absolute;
 pub use authority_keys::{AUTHORITY_KEYS, CA_FILE};
 pub use check::{References, check, check_names};
 pub use effective::{EffectiveTable, EffectiveValue, ValueOrigin, effective};
@@ -39,7 +42,7 @@ pub use node::{Node, Span, Table};
 pub use parse::parse;
 pub use reference::reference;
 pub use schema::schema;
-pub use secret::{SecretError, SecretRef};
+pub use secret::{NotALine, SecretError, SecretRef};
 pub use secret_check::{GENERATE_KEY, SecretCheck, check_key, check_variety};
 pub use section::{FileUse, SecretUse, Section};
 pub use toml_text::{toml_key, toml_string};

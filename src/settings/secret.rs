@@ -6,16 +6,16 @@
 
 use std::{
     borrow::Cow,
-    ops::RangeInclusive,
+    env::VarError,
     path::{Path, PathBuf},
 };
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::node::Node;
+use super::{hidden::HiddenCharacter, node::Node};
 use crate::{
     error::{Explanation, Hint},
-    files::{self, FileError},
+    files::{self, FileError, WideEncoding, decode_text},
 };
 
 /// Where a secret is read from.
@@ -45,14 +45,60 @@ pub enum SecretError {
     #[error("environment variable `{0}` is not set")]
     NoVariable(String),
     #[error("the secret in `{0}` is not a single line of text")]
-    NotALine(String),
+    NotALine(String, #[source] NotALine),
+}
+
+/// Why a text is not a single line. Contains no part of the text, except for control characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotALine {
+    /// The position of the first byte that is not valid, counted from 1.
+    #[error("it is not UTF-8 from byte {0} on")]
+    OtherEncoding(usize),
+    #[error("it is {0}, not UTF-8")]
+    WideEncoding(&'static str),
+    /// The value of the environment variable is not UTF-8.
+    #[error("it is not UTF-8")]
+    Variable,
+    /// The position is that of the first character of the second line, in bytes counted from 1.
+    #[error("its second line begins at byte {0}")]
+    SecondLine(usize),
+    /// The code point, and the position in bytes, counted from 1.
+    #[error("it contains the control character U+{0:04X} at byte {1}")]
+    ControlCharacter(u32, usize),
 }
 
 impl Hint for SecretError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Read(error) => error.hint(),
+            Self::NotALine(_, reason) => Some(reason.remedy().into()),
             _ => None,
+        }
+    }
+}
+
+impl NotALine {
+    /// Checks a text without its trailing line break.
+    fn check(text: &str) -> Result<(), Self> {
+        match text.char_indices().find(|(_, c)| c.is_control()) {
+            None => Ok(()),
+            Some((at, '\n')) => Err(Self::SecondLine(at + 2)),
+            Some((at, '\r')) if text[at..].starts_with("\r\n") => Err(Self::SecondLine(at + 3)),
+            Some((at, c)) => Err(Self::ControlCharacter(u32::from(c), at + 1)),
+        }
+    }
+
+    /// What an operator can do about it, as an imperative.
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::OtherEncoding(_) | Self::WideEncoding(_) => {
+                "save the file as UTF-8 without a byte order mark"
+            }
+            Self::Variable => "set the variable again, and copy only the secret into it",
+            Self::SecondLine(_) => "write only the secret, on one line",
+            Self::ControlCharacter(..) => {
+                "copy the secret again, and write it without this character"
+            }
         }
     }
 }
@@ -81,9 +127,12 @@ impl SecretRef {
         let text = match self {
             Self::Credential(name) => self.read_file(&credential(name)?)?,
             Self::File(path) => self.read_file(path)?,
-            Self::Env(name) => {
-                std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?
-            }
+            Self::Env(name) => std::env::var(name).map_err(|error| match error {
+                VarError::NotPresent => SecretError::NoVariable(name.clone()),
+                VarError::NotUnicode(_) => {
+                    SecretError::NotALine(self.to_string(), NotALine::Variable)
+                }
+            })?,
         };
 
         let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -92,9 +141,7 @@ impl SecretRef {
         if line.is_empty() {
             return Err(SecretError::Empty(self.to_string()));
         }
-        if line.chars().any(char::is_control) {
-            return Err(SecretError::NotALine(self.to_string()));
-        }
+        NotALine::check(line).map_err(|reason| SecretError::NotALine(self.to_string(), reason))?;
         Ok(SecretString::from(line))
     }
 
@@ -119,7 +166,12 @@ impl SecretRef {
 
     fn read_file(&self, path: &Path) -> Result<String, SecretError> {
         let bytes = files::read_secret(path, MAX_SECRET_BYTES).map_err(SecretError::Read)?;
-        String::from_utf8(bytes).map_err(|_| SecretError::NotALine(self.to_string()))
+        decode_text(bytes).map_err(|error| {
+            let encoding = error.encoding.map(WideEncoding::as_str);
+            let other = NotALine::OtherEncoding(error.offset + 1);
+            let reason = encoding.map_or(other, NotALine::WideEncoding);
+            SecretError::NotALine(self.to_string(), reason)
+        })
     }
 }
 
@@ -133,16 +185,6 @@ const KINDS: [(&str, ReferenceTo); 3] = [
     ("env", |name| SecretRef::Env(name.to_owned())),
 ];
 
-/// Characters that are not shown and do not count as white space: soft hyphens, joiners, marks for
-/// the direction of text, and the byte order mark.
-const INVISIBLE: [RangeInclusive<char>; 5] = [
-    '\u{ad}'..='\u{ad}',
-    '\u{200b}'..='\u{200f}',
-    '\u{202a}'..='\u{202e}',
-    '\u{2060}'..='\u{2064}',
-    '\u{feff}'..='\u{feff}',
-];
-
 /// What is unusual about the text of a secret, as a predicate, and a hint.
 fn doubt(text: &str) -> Option<(String, &'static str)> {
     if text.starts_with('\u{feff}') {
@@ -150,12 +192,8 @@ fn doubt(text: &str) -> Option<(String, &'static str)> {
         return Some(("begins with a byte order mark".to_owned(), hint));
     }
 
-    let is_invisible = |c: char| {
-        c != ' ' && (c.is_whitespace() || INVISIBLE.iter().any(|range| range.contains(&c)))
-    };
-    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_invisible(*c)) {
-        let what =
-            format!("contains the invisible character U+{:04X} at byte {}", u32::from(c), at + 1);
+    if let Some(hidden) = HiddenCharacter::in_secret(text) {
+        let what = format!("contains {hidden}");
         return Some((what, "copy the secret again, and write it without this character"));
     }
 
@@ -164,18 +202,33 @@ fn doubt(text: &str) -> Option<(String, &'static str)> {
         return Some((format!("{end} with a space"), "remove the space"));
     }
 
-    let is_quoted = |mark: char| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
-    if is_quoted('"') || is_quoted('\'') {
+    let mut letters = text.chars();
+    let ends = letters.next().zip(letters.next_back());
+    if ends.is_some_and(|ends| QUOTATION_MARKS.contains(&ends)) {
         return Some(("is in quotation marks".to_owned(), "remove the quotation marks"));
     }
 
-    let is_variable = text.split_once('=').is_some_and(|(name, value)| {
-        name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-            && !value.trim_matches('=').is_empty()
-    });
-    is_variable
+    is_assignment(text)
         .then(|| ("has the form `NAME=value`".to_owned(), "write only the value, without its name"))
+}
+
+/// Whether a text assigns a value to a variable, as in the file of an environment: to a name in
+/// upper case, to one such as `client_secret`, or after `export`. Connection strings begin with
+/// names such as `Endpoint`.
+fn is_assignment(text: &str) -> bool {
+    let (is_exported, text) = match text.strip_prefix("export ") {
+        Some(rest) => (true, rest.trim_start()),
+        None => (false, text),
+    };
+    text.split_once('=').is_some_and(|(name, value)| {
+        let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let is_upper = !name.bytes().any(|b| b.is_ascii_lowercase());
+        let is_snake = !name.bytes().any(|b| b.is_ascii_uppercase()) && name.contains('_');
+        name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && is_word
+            && (is_upper || is_snake || is_exported)
+            && !value.trim_matches('=').is_empty()
+    })
 }
 
 impl std::fmt::Display for SecretRef {
@@ -188,6 +241,10 @@ impl std::fmt::Display for SecretRef {
         }
     }
 }
+
+/// Pairs of marks around a text, which an editor, a shell or a word processor has added.
+const QUOTATION_MARKS: [(char, char); 5] =
+    [('"', '"'), ('\'', '\''), ('`', '`'), ('\u{201c}', '\u{201d}'), ('\u{2018}', '\u{2019}')];
 
 /// The directory whose files the systemd unit loads as credentials, and where commands that run
 /// outside the unit look for them.
@@ -236,30 +293,64 @@ mod tests {
         assert_eq!(read("abc~ 1\n").unwrap(), "abc~ 1");
         assert_eq!(read("abc\r\n").unwrap(), "abc");
         assert!(matches!(read(""), Err(SecretError::Empty(_))));
-        assert!(matches!(read("a\nb\n"), Err(SecretError::NotALine(_))));
+        assert!(matches!(read("a\nb\n"), Err(SecretError::NotALine(..))));
 
         let debug = format!("{:?}", SecretRef::File(path.clone()).read());
         fs_err::write(&path, "canary").unwrap();
         assert!(!debug.contains("canary"));
     }
 
+    /// Regression: every fault was reported as `not a single line of text`, without its position.
+    #[test]
+    fn texts_of_several_lines_name_the_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        for (bytes, reason) in [
+            (&b"ab\ncd\n"[..], "its second line begins at byte 4"),
+            (&b"ab\r\ncd"[..], "its second line begins at byte 5"),
+            (&b"\nab\n"[..], "its second line begins at byte 2"),
+            (&b"ab\t\n"[..], "it contains the control character U+0009 at byte 3"),
+            (&b"s\xfccret"[..], "it is not UTF-8 from byte 2 on"),
+            (&b"\xff\xfea\0b\0"[..], "it is UTF-16, not UTF-8"),
+        ] {
+            fs_err::write(&path, bytes).unwrap();
+            let error = SecretRef::File(path.clone()).read().unwrap_err();
+            let explanation = Explanation::of(&error);
+            let expected = format!(
+                "the secret in `{}` is not a single line of text: {reason}",
+                path.display()
+            );
+            assert_eq!(explanation.message, expected);
+            assert!(explanation.hint.is_some(), "{reason}");
+        }
+    }
+
     /// Regression: a secret with a character that an editor had added passed `check`, and the hint
     /// of the rejected sign-in named another cause.
     #[test]
     fn invisible_additions_to_secrets_are_reported() {
-        for (text, expected) in [
+        let cases = [
             ("\u{feff}s3cr3t", Some("begins with a byte order mark")),
             ("s3cr3t\u{a0}", Some("contains the invisible character U+00A0 at byte 7")),
             ("s3\u{200b}cr3t", Some("contains the invisible character U+200B at byte 3")),
             ("s3cr3t ", Some("ends with a space")),
             (" s3cr3t", Some("begins with a space")),
             ("\"s3cr3t\"", Some("is in quotation marks")),
+            ("\u{201c}s3cr3t\u{201d}", Some("is in quotation marks")),
+            ("s3cr3t\u{2066}", Some("contains the invisible character U+2066 at byte 7")),
+            ("s3cr3t\u{fe0f}", Some("contains the invisible character U+FE0F at byte 7")),
             ("CLIENT_SECRET=s3cr3t", Some("has the form `NAME=value`")),
+            ("client_secret=s3cr3t", Some("has the form `NAME=value`")),
+            ("export secret=s3cr3t", Some("has the form `NAME=value`")),
+            ("Endpoint=sb://a.example/;SharedAccessKey=QUJD", None),
+            ("\"", None),
             ("s3~cr.3t with spaces", None),
             ("QUJD=", None),
             ("QUJDRA==", None),
             ("11111111-2222-4333-8444-555555555555", None),
-        ] {
+        ];
+
+        for (text, expected) in cases {
             let found = doubt(text).map(|(what, _)| what);
             assert_eq!(found.as_deref(), expected, "{text}");
         }

@@ -33,6 +33,8 @@ pub struct SecretUse {
 /// A file that the configuration names, other than that of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileUse {
+    /// The path of the key, such as `sinks[0].ca_file`.
+    pub key: String,
     /// The absolute path of the file.
     pub path: PathBuf,
     pub origin: Origin,

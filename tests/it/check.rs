@@ -210,7 +210,7 @@ fn tenants_of_directory_and_csv_share_a_credential() {
 #[test]
 fn files_that_the_service_cannot_read_are_errors() {
     let mut workspace = Workspace::new();
-    workspace.file_sink("local");
+    workspace.sink("local", "type = \"stdout\"");
     // Root can read every file, so the service is another user then: the owner of its directory.
     let (unreadable, readable) = if rustix::process::geteuid().is_root() {
         std::fs::create_dir(workspace.state()).unwrap();

@@ -35,7 +35,7 @@ pub(crate) fn facts() -> ConditionFacts {
     let reason = Explanation::new("c.toml:3:1: unknown key `x`").with_hint("remove the key");
     facts.rejected_configuration = Some(RejectedConfiguration { at: facts.now, reason });
 
-    facts.sinks[0].parked = true;
+    facts.sinks[0].parked = Parked::Sink;
     facts.sinks[0].failure = Some("the receiver rejects the token".into());
     facts.sinks[1].failure = Some("connection refused".into());
     facts.sinks[2].backlog = 3;

@@ -38,6 +38,7 @@ fn every_error_is_incomplete() {
                 | Kind::DayLate
                 | Kind::CredentialExpiring
                 | Kind::DataQuality
+                | Kind::ClockWrong
         );
         assert_eq!(is_incomplete(&conditions(&facts)), is_error || !is_harmless, "{name}");
     }

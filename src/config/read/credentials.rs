@@ -20,8 +20,9 @@ use crate::{
             },
         },
     },
+    error::Explanation,
     model::TenantId,
-    settings::{Key, KeyDefinition, Named, Section, Text},
+    settings::{Key, KeyDefinition, Named, Section, Text, require_absolute},
     source::{
         Certificate, CertificateChain, ClientSecret, Credential, ManagedIdentity,
         ManagedIdentityId, RefreshTokenStore, UserCredential, WorkloadIdentity, from_environment,
@@ -152,8 +153,16 @@ fn workload_identity(section: &Section<'_>) -> Option<WorkloadIdentity> {
     let client_id = or_variable(WORKLOAD_CLIENT_ID.define(), "AZURE_CLIENT_ID", given);
     let given = section.get(&TOKEN_FILE).map(|path| path.display().to_string());
     let token_file = or_variable(TOKEN_FILE.define(), "AZURE_FEDERATED_TOKEN_FILE", given);
+    let token_file = token_file.map(PathBuf::from);
+    let relative = token_file
+        .as_deref()
+        .and_then(|file| require_absolute("$AZURE_FEDERATED_TOKEN_FILE", file).err());
+    // The path in the configuration has already been checked.
+    if let Some(Explanation { message, hint }) = relative.filter(|_| !section.has(&TOKEN_FILE)) {
+        section.fault_with(&TOKEN_FILE, message, hint);
+    }
 
-    Some(WorkloadIdentity { client_id: client_id?, token_file: PathBuf::from(token_file?) })
+    Some(WorkloadIdentity { client_id: client_id?, token_file: token_file? })
 }
 
 fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {

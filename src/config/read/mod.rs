@@ -27,11 +27,13 @@ use super::{
     layers::Layers,
 };
 use crate::{
+    error::Explanation,
     model::Day,
+    net::{parse_base_url, parse_url},
     schedule::{DigestSchedule, Schedule},
     settings::{
         CA_FILE, Fault, FileUse, KeyWithDefault, Named, References, Section, Table, Text, Timespan,
-        check,
+        check, require_absolute,
     },
     sink::{
         self,
@@ -129,8 +131,8 @@ fn inspection(
 fn state_directory(state: &Section<'_>) -> Option<PathBuf> {
     let directory = PathBuf::from(state.get(&state::DIRECTORY)?);
 
-    if directory.is_relative() {
-        state.fault(&state::DIRECTORY, "`state.directory` must be an absolute path");
+    if let Err(Explanation { message, hint }) = require_absolute("state.directory", &directory) {
+        state.fault_with(&state::DIRECTORY, message, hint);
     }
 
     Some(directory)
@@ -139,14 +141,16 @@ fn state_directory(state: &Section<'_>) -> Option<PathBuf> {
 /// Reads the listener. Metrics and errors name tenants, so a listener that other hosts can reach
 /// must list the names under which it accepts requests.
 fn admin(section: &Section<'_>) -> Option<AdminPlan> {
-    let listen = ListenAddress::parse(section.get(&admin::LISTEN)?);
-    if listen.is_none() {
-        section.fault(
-            &admin::LISTEN,
-            "`admin.listen` must be an IP address and a port, such as 127.0.0.1:9633, or `unix:` and an absolute path",
-        );
-    }
-    let listen = listen?;
+    let listen = match ListenAddress::parse(section.get(&admin::LISTEN)?) {
+        Ok(listen) => listen,
+        Err(Explanation { message: cause, hint }) => {
+            let message = format!(
+                "`admin.listen` must be an IP address and a port, such as 127.0.0.1:9633, or `unix:` and an absolute path: {cause}"
+            );
+            section.fault_with(&admin::LISTEN, message, hint);
+            return None;
+        }
+    };
 
     let hosts = section.get(&admin::HOSTS).unwrap_or_default();
     if listen.is_remote() && hosts.is_empty() {
@@ -172,19 +176,10 @@ fn admin(section: &Section<'_>) -> Option<AdminPlan> {
 fn http_options(section: &Section<'_>) -> GraphHttpOptions {
     // The password is a secret and must not be part of the URL.
     let proxy = section.get(&source::PROXY).map(|text| {
-        let url = Url::parse(text).ok().filter(|url| {
-            matches!(url.scheme(), "http" | "https")
-                && url.has_host()
-                && url.username().is_empty()
-                && url.password().is_none()
+        let read = proxy_url(text).map_err(|Explanation { message, hint }| {
+            section.fault_with(&source::PROXY, format!("`source.proxy` {message}"), hint);
         });
-        if url.is_none() {
-            section.fault(
-                &source::PROXY,
-                "`source.proxy` must be http://host:port, without user and password",
-            );
-        }
-        url
+        read.ok()
     });
     if section.has(&source::PROXY_USER) != section.has(&source::PROXY_PASSWORD) {
         section
@@ -206,6 +201,29 @@ fn http_options(section: &Section<'_>) -> GraphHttpOptions {
         requests_per_second: section.get(&source::REQUESTS_PER_SECOND),
         bytes_in_flight: section.get(&source::BYTES_IN_FLIGHT) as u64,
     }
+}
+
+/// Reads the URL of a proxy, which can use another scheme than a server for which it has no
+/// credential. Fails with the reason, as a predicate.
+fn proxy_url(text: &str) -> Result<Url, Explanation> {
+    const PROXY_URL: &str = "must be http://host:port, without user and password";
+    let url = parse_url(text).map_err(|cause| Explanation {
+        message: format!("{PROXY_URL}: it {}", cause.message),
+        ..cause
+    })?;
+
+    if !matches!(url.scheme(), "http" | "https") {
+        let message = format!("{PROXY_URL}: the scheme `{}` is not supported", url.scheme());
+        return Err(message.into());
+    }
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if has_user || !url.has_host() {
+        return Err(PROXY_URL.into());
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+        return Err(format!("{PROXY_URL}: it has a path or a query").into());
+    }
+    Ok(url)
 }
 
 fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
@@ -303,12 +321,11 @@ fn sign_in(
         Some("cn") => "https://login.partner.microsoftonline.cn",
         _ => "https://login.microsoftonline.com",
     };
-    let login_url = Url::parse(section.get(&LOGIN_URL).unwrap_or(login));
-    let login_url = login_url.ok().filter(crate::net::is_safe_url);
-    if login_url.is_none() {
-        section
-            .fault(&LOGIN_URL, "`login_url` must be https://host, or http to a loopback address");
-    }
+    let login_url = parse_base_url(section.get(&LOGIN_URL).unwrap_or(login));
+    let login_url = login_url.map_err(|Explanation { message, hint }| {
+        section.fault_with(&LOGIN_URL, format!("`login_url` {message}"), hint);
+    });
+    let login_url = login_url.ok();
 
     let (Some(name), Some(tenant)) = (section.get(&CREDENTIAL), section.get(&ENTRA_TENANT)) else {
         let message = "a sink that signs in to Entra requires `credential` and `entra_tenant`";

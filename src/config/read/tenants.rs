@@ -3,8 +3,6 @@
 
 use std::path::Path;
 
-use url::Url;
-
 use super::{
     credentials::{self, OF_TENANT, Shared},
     unique,
@@ -20,6 +18,7 @@ use crate::{
             },
         },
     },
+    error::Explanation,
     model::TenantId,
     net,
     settings::{Key, Map, NameOrSectionValue, Named, Section, Text},
@@ -82,13 +81,18 @@ pub(super) fn record_fields(
 ) -> std::collections::BTreeMap<String, String> {
     let fields = section.get(key).unwrap_or_default();
 
+    if fields.iter().flat_map(|(name, value)| [name, value]).any(|text| has_control_character(text))
+    {
+        let message = "has a name or a value with a control character, such as a line break";
+        section.fault(key, format!("`{}` {message}", key.name()));
+    }
     if fields.len() > MAX_RECORD_FIELDS
         || !fields.iter().all(|(name, value)| is_bounded(name) && is_bounded(value))
     {
         section.fault(
             key,
             format!(
-                "`{}` can have at most {MAX_RECORD_FIELDS} entries; each name and value must be on one line and have at most {MAX_FIELD_LENGTH} characters",
+                "`{}` can have at most {MAX_RECORD_FIELDS} entries; each name and value can have at most {MAX_FIELD_LENGTH} characters",
                 key.name()
             ),
         );
@@ -98,7 +102,11 @@ pub(super) fn record_fields(
 }
 
 fn is_bounded(text: &str) -> bool {
-    text.chars().count() <= MAX_FIELD_LENGTH && !text.chars().any(char::is_control)
+    text.chars().count() <= MAX_FIELD_LENGTH
+}
+
+fn has_control_character(text: &str) -> bool {
+    text.chars().any(char::is_control)
 }
 
 /// Reads one tenant, and its credential if the section contains it.
@@ -111,9 +119,10 @@ fn tenant(
     let cloud = cloud(section);
     let labels = record_fields(section, &LABELS);
     let name = section.get(&NAME)?.to_owned();
-    if !is_bounded(&name) {
-        let limit = format!("have at most {MAX_FIELD_LENGTH} characters");
-        section.fault(&NAME, format!("`name` must be on one line and {limit}"));
+    if has_control_character(&name) {
+        section.fault(&NAME, "`name` contains a control character, such as a line break");
+    } else if !is_bounded(&name) {
+        section.fault(&NAME, format!("`name` has more than {MAX_FIELD_LENGTH} characters"));
     }
 
     let (used, is_own) = match section.get(&CREDENTIAL)? {
@@ -176,16 +185,11 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
     };
 
     let url = |key: &Key<Text>| {
-        let url = Url::parse(custom.get(key)?)
-            .ok()
-            .filter(|url| net::is_safe_url(url) && url.path() == "/" && url.query().is_none());
-        if url.is_none() {
-            let message = format!(
-                "`cloud.{}` must be https://host, or http to a loopback address",
-                key.name()
-            );
-            custom.fault(key, message);
-        }
+        let read = net::parse_base_url(custom.get(key)?);
+        let url = read.map_err(|Explanation { message, hint }| {
+            custom.fault_with(key, format!("`cloud.{}` {message}", key.name()), hint);
+        });
+        let url = url.ok();
         if let Some(cloud) = url.as_ref().and_then(Cloud::without_secure_score) {
             no_api(&custom, key, cloud);
         }
