@@ -1,7 +1,7 @@
 //! Rules of the source tree: dependencies between modules, purity, hints, names of types and tests,
 //! the documentation of modules, the length of files and paragraphs, arithmetic with foreign
-//! numbers, addresses for credentials, words to avoid, citations of decisions, and the form of
-//! Markdown.
+//! numbers, addresses for credentials, words to avoid, citations of decisions, the matrix of
+//! faults, and the form of Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -22,18 +22,24 @@ mod comments;
 mod credentials;
 #[path = "architecture/decisions.rs"]
 mod decisions;
+#[path = "architecture/faults.rs"]
+mod faults;
 #[path = "architecture/files.rs"]
 mod files;
 #[path = "architecture/layout.rs"]
 mod layout;
 #[path = "architecture/markdown.rs"]
 mod markdown;
+#[path = "architecture/messages.rs"]
+mod messages;
 #[path = "architecture/modules.rs"]
 mod modules;
 #[path = "architecture/names.rs"]
 mod names;
 #[path = "architecture/numbers.rs"]
 mod numbers;
+#[path = "architecture/sinks.rs"]
+mod sinks;
 #[path = "architecture/types.rs"]
 mod types;
 #[path = "architecture/words.rs"]

@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("format", &["foreign_text", "model", "text"]),
     ("report", &["derive", "foreign_text", "format", "model", "text"]),
     ("telemetry", &["clock", "foreign_text"]),
-    ("settings", &["error", "files", "model", "text"]),
+    ("settings", &["error", "files", "foreign_text", "model", "text"]),
     ("checkpoint", &["error", "files", "model", "compressed", "text"]),
     (
         "source",

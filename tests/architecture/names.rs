@@ -26,7 +26,7 @@ fn names_of_tests_have_three_to_eight_words() {
 
 /// The names of all tests, each with the number of its line. A test that a macro generates has no
 /// name in the text.
-fn test_names(text: &str) -> Vec<(usize, &str)> {
+pub fn test_names(text: &str) -> Vec<(usize, &str)> {
     let mut names = Vec::new();
     let mut is_annotated = false;
     for (number, line) in (1..).zip(text.lines().map(str::trim_start)) {

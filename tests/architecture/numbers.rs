@@ -20,6 +20,7 @@ const MODULES: &[&str] = &[
     "src/sink/object_store/mod.rs",
     "src/sink/otlp/mod.rs",
     "src/sink/progress.rs",
+    "src/sink/reply.rs",
     "src/sink/reply_json.rs",
     "src/sink/sentinel/mod.rs",
     "src/sink/splunk_hec/mod.rs",

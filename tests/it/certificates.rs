@@ -214,6 +214,10 @@ fn check_rejects_unusable_certificates() {
         assert_eq!(run.code, 2);
         assert!(run.stderr.contains(reason), "{reason}: {}", run.stderr);
     }
+
+    // The key and the certificates can be in any order.
+    write(workspace.path("bad-secret.pem"), &format!("{other_certificate}{complete}"));
+    workspace.run_ok(&["check"]);
 }
 
 /// Regression: one tenant's expired certificate kept the daemon from starting.

@@ -423,6 +423,7 @@ fn ninety_simulated_days_match_the_golden_file() {
             day: facts.day,
             historical: index < 87,
             backfilled: index < 87,
+            has_lost_controls: facts.has_lost_controls,
             catalog: &catalog,
             comparison: &comparison,
         };

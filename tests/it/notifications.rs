@@ -42,7 +42,7 @@ fn backlog(workspace: &Workspace) -> u64 {
 
 #[test]
 fn teams_receives_cards_with_changes_and_problems() {
-    let endpoint = Endpoint::new("");
+    let endpoint = Endpoint::with_status(202, "");
     let (mut workspace, file) = workspace();
     let keys = "service = \"teams\"\nhistorical_changes = true\nstart_from = \"2020-01-01\"";
     add_chat(&mut workspace, &endpoint, keys);

@@ -90,6 +90,11 @@ fn a_lost_database_causes_no_repeats() {
     for name in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
         let _ = std::fs::remove_file(workspace.state().join(name));
     }
+    let lost = workspace.run(&["once"]);
+    assert_eq!(lost.code, 3, "{}", lost.stderr);
+    assert!(lost.stderr.contains("but `cursors.json` contains its cursors"), "{}", lost.stderr);
+
+    workspace.run_ok(&["state", "repair"]);
     let run = workspace.run_ok(&["once"]);
     assert!(run.stderr.contains("10 new days"), "{}", run.stderr);
     assert_eq!(records(&file).len(), before);

@@ -82,7 +82,12 @@ fn sinks(workspace: &Workspace, addresses: &Addresses) -> String {
         ("local", format!("type = \"file\"\npath = \"{}\"", file.display())),
         ("siem", format!("type = \"syslog\"\naddress = \"relp://127.0.0.1:{closed}\"")),
         ("denied", format!("type = \"http\"\nurl = \"{endpoint}/denied\"")),
-        ("rejected", format!("type = \"http\"\nurl = \"{endpoint}/rejected\"\ntenants = [\"t1\"]")),
+        (
+            "rejected",
+            format!(
+                "type = \"http\"\nurl = \"{endpoint}/rejected\"\nbatch_records = 1\ntenants = [\"t1\"]"
+            ),
+        ),
     ];
 
     let mut text = String::new();

@@ -19,6 +19,7 @@ const MEMORY_OF_POLLS: &str = "docs/contributing/decisions/0009-bound-memory-of-
 const CHANGES: &str = "docs/how-to/changes-and-severity.md";
 const MANAGE_SINKS: &str = "docs/how-to/manage-sinks.md";
 const MONITORING: &str = "docs/how-to/monitoring.md";
+const CLOCK_OFFSET: &str = "src/model/clock_offset.rs";
 const NOTIFICATIONS: &str = "docs/how-to/notifications.md";
 const RUN_THE_SERVICE: &str = "docs/how-to/run-the-service.md";
 
@@ -27,7 +28,6 @@ const CLI: &str = "src/cli/mod.rs";
 const ALERTS: &str = "deploy/monitoring/alerts.yml";
 const CHAT: &str = "src/sink/chat/config.rs";
 const COLLECTOR: &str = "src/daemon/collector/mod.rs";
-const DELIVERER: &str = "src/daemon/deliverer/mod.rs";
 const DAYS: &str = "src/checkpoint/days.rs";
 const ENGINE: &str = "src/daemon/mod.rs";
 
@@ -35,6 +35,7 @@ const EMAIL: &str = "src/sink/email/config.rs";
 const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
 const ONCE_SERVICE: &str = "systemd/secure-score-forwarder-once.service";
 const REJECTIONS: &str = "src/daemon/deliverer/rejections.rs";
+const RETRY: &str = "src/daemon/deliverer/retry.rs";
 const STATUS: &str = "src/checkpoint/status.rs";
 const SINK_CONDITIONS: &str = "src/conditions/sinks.rs";
 const TENANT_CONDITIONS: &str = "src/conditions/tenants.rs";
@@ -69,7 +70,7 @@ pub(super) const FIGURES: &[Figure] = &[
     (ARCHITECTURE, "a burst of 20", THROTTLE, "const BURST: u32 = 20;"),
     (ARCHITECTURE, "Once a minute", LIFECYCLE, TICK),
     (ARCHITECTURE, "secureScores?$top=3", "src/ledger/mod.rs", "const REREAD_DAYS: i32 = 3;"),
-    (ARCHITECTURE, "tries again every five minutes", DELIVERER, PARKED_WAIT),
+    (ARCHITECTURE, "tries again every five minutes", RETRY, PARKED_WAIT),
     (MEMORY_OF_POLLS, "one of eight permits", ENGINE, POLL_PERMITS),
     (MEMORY_OF_POLLS, "more than 14 days takes", COLLECTOR, DAYS_PER_PERMIT),
     (MEMORY_OF_POLLS, "14 days takes four", ENGINE, BACKFILL_PERMITS),
@@ -84,27 +85,29 @@ pub(super) const FIGURES: &[Figure] = &[
     (
         DELIVERY,
         "a backoff that starts at one second",
-        DELIVERER,
+        RETRY,
         "const FIRST_BACKOFF: Duration = Duration::from_secs(1);",
     ),
     (
         DELIVERY,
         "doubles up to five minutes",
-        DELIVERER,
+        RETRY,
         "const MAX_BACKOFF: Duration = Duration::from_mins(5);",
     ),
+    (DELIVERY, "half of each wait is random", RETRY, "doubled / 2 + doubled.mul_f64(jitter / 2.0)"),
+    (DELIVERY, "the sink is retried every five minutes", RETRY, PARKED_WAIT),
     (
         DELIVERY,
-        "half of each wait is random",
-        DELIVERER,
-        "doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0)",
+        "at most 30 seconds, because an attempt",
+        RETRY,
+        "const MAX_HOST_BACKOFF: Duration = Duration::from_secs(30);",
     ),
-    (DELIVERY, "the sink is retried every five minutes", DELIVERER, PARKED_WAIT),
+    (DELIVERY, "after four failures", RETRY, "const MAX_FAILURES: u32 = 4;"),
     (DELIVERY, "more than 20 records in a row", REJECTIONS, REJECTED_IN_A_ROW),
     (DELIVERY, "more than 50 of the last", REJECTIONS, REJECTED_IN_WINDOW),
     (DELIVERY, "of the last 1,000", REJECTIONS, WINDOW_RECORDS),
     (DELIVERY, "less than 16 MiB free", ENGINE, RESERVED_BYTES),
-    (DELIVERY, "receives the last 90 days", ENGINE, "Day::of(clock::now()).plus(-90)"),
+    (DELIVERY, "receives the last 90 days", ENGINE, "today.plus(-90)"),
     (
         DELIVERY,
         "up to three seconds for pending acknowledgements when it stops",
@@ -144,7 +147,8 @@ pub(super) const FIGURES: &[Figure] = &[
     (MANAGE_SINKS, "more than 20 rejected records in a row", REJECTIONS, REJECTED_IN_A_ROW),
     (MANAGE_SINKS, "more than 50 among the last", REJECTIONS, REJECTED_IN_WINDOW),
     (MANAGE_SINKS, "among the last 1,000", REJECTIONS, WINDOW_RECORDS),
-    (MANAGE_SINKS, "retried every five minutes", DELIVERER, PARKED_WAIT),
+    (MANAGE_SINKS, "retried every five minutes", RETRY, PARKED_WAIT),
+    (MONITORING, "by more than five minutes", CLOCK_OFFSET, "const MAX_ACCURATE: u64 = 5 * 60;"),
     (
         MONITORING,
         "no acknowledgement for 15 minutes",
