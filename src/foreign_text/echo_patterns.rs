@@ -62,7 +62,10 @@ impl EchoPatterns {
         let mut start = 0;
         loop {
             let end = text.len().min(start + WINDOW_BYTES);
-            self.find_decoded(&EchoText::new(&text[start..end], start), MAX_DEPTH, &mut found);
+            let mut in_window = Vec::new();
+            self.find_decoded(&EchoText::new(&text[start..end], start), MAX_DEPTH, &mut in_window);
+            // A text that repeats a secret again and again has a match at each of its bytes.
+            found.append(&mut merged(in_window));
             if end == text.len() {
                 return merged(found);
             }

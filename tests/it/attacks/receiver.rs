@@ -126,6 +126,22 @@ fn bulk_replies_with_many_items_are_refused() {
     }
 }
 
+/// Attack: a cluster repeats the API key of a request until the limit of a response. Each
+/// occurrence is redacted, with little memory.
+///
+/// Regression: every position of the text was stored as a match, which took 540 MB.
+#[test]
+fn repeated_credentials_take_little_memory() {
+    let endpoint = Endpoint::new("");
+    let body = TOKEN.repeat((7 << 20) / TOKEN.len());
+    endpoint.rule(move |_| Some((200, body.clone())));
+    let mut workspace = workspace("type = \"stdout\"");
+    let key = workspace.secret("key-secret", TOKEN);
+    let section = format!("type = \"elasticsearch\"\nurl = \"{}\"\napi_key = {key}", endpoint.url);
+    workspace.clear_sinks().sink("attacked", &section);
+    assert_retried(&mut workspace, "[redacted]");
+}
+
 /// Attack: a server answers with interim responses without an end. They occupy the worker of the
 /// daemon, but a health check is answered.
 ///
