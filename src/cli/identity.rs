@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     config::{Configuration, DIRECTORIES},
+    error::Explanation,
     files::{self, HandedDown, OwnedDirectory, PathOwner, VARIABLE},
     settings::SecretRef,
 };
@@ -67,13 +68,17 @@ impl Identity {
             None => Configuration::state_directory_in(config),
         };
         // Without a state directory, the command only reports the faults of the configuration.
-        let Some(directory) = directory else { return Ok(Self::Caller) };
+        let Some(directory) = directory else {
+            return Self::root(config, configuration.as_ref());
+        };
         let user = match ServiceUser::of_service(&directory) {
             // The command reports this fault, `check` with its location.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Self::Caller),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Self::root(config, configuration.as_ref());
+            }
             user => user?,
         };
-        let Some(user) = user else { return Ok(Self::Caller) };
+        let Some(user) = user else { return Self::root(config, configuration.as_ref()) };
 
         if touched == Touched::Created && files::owner_of(&directory)? == PathOwner::Root {
             // systemd would create it when the service starts for the first time.
@@ -86,6 +91,22 @@ impl Identity {
         let handed_down = hand_down(config, trusted, command, &user)?;
         let environment = inherited(trusted);
         Ok(Self::Owner(Box::new(StateOwner { user, directory, handed_down, environment })))
+    }
+
+    /// Root itself. Fails if another user can change the configuration, which names the secrets
+    /// that root reads, the files that it writes, and where it sends both.
+    fn root(config: &Path, configuration: Option<&Configuration>) -> Result<Self, CommandFailure> {
+        let sources = configuration.map(|configuration| configuration.inspection.sources.clone());
+        let sources = sources.unwrap_or_else(|| vec![config.to_owned()]);
+        let is_changeable = |path: &&PathBuf| path.exists() && !files::is_only_of_root(path);
+        let Some(changeable) = sources.iter().find(is_changeable) else { return Ok(Self::Caller) };
+
+        let message = format!(
+            "root does not use `{}`, because another user can change or replace it",
+            changeable.display()
+        );
+        let hint = "run the command as that user; or make root the owner of the file and of its directory, with modes that permit no other user to write";
+        Err(CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint)))
     }
 }
 

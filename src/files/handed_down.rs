@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::Metadata,
     io,
     os::{
         fd::{AsRawFd, BorrowedFd, RawFd},
@@ -37,6 +38,8 @@ const MAX_FILES: usize = 256;
 const MAX_NAMES: usize = 400;
 /// Lower numbers are those of the standard streams.
 const FIRST_DESCRIPTOR: RawFd = 3;
+/// The bit of the mode of a directory with which users can replace only files of their own.
+const STICKY: u32 = 0o1000;
 /// The permission bits with which others than the owner can change a file.
 const WRITE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 
@@ -149,10 +152,21 @@ impl HandedDown {
 }
 
 /// Whether only root can change a file: root owns it and everything that leads to it, and no group
-/// can write to it.
+/// can write to it or replace it.
 pub fn is_only_of_root(path: &Path) -> bool {
+    let is_closed = |found: &Metadata| found.mode() & WRITE_BY_GROUP_OR_OTHERS == 0;
     let found = open_input_as_root(path).and_then(|file| metadata(&file));
-    found.is_ok_and(|found| found.uid() == 0 && found.mode() & WRITE_BY_GROUP_OR_OTHERS == 0)
+    if !found.is_ok_and(|found| found.uid() == 0 && is_closed(&found)) {
+        return false;
+    }
+
+    // In a sticky directory, users replace only what belongs to them.
+    let is_kept = |directory: &Path| {
+        let found = fs_err::symlink_metadata(directory);
+        found.is_ok_and(|found| is_closed(&found) || found.mode() & STICKY != 0)
+    };
+    let resolved = fs_err::canonicalize(path);
+    resolved.is_ok_and(|resolved| resolved.ancestors().skip(1).all(is_kept))
 }
 
 /// Takes over the files that root has opened for this process, so that no child inherits them.

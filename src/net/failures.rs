@@ -19,6 +19,8 @@ pub enum UnreachableCause {
     UnknownName,
 }
 
+/// The error of rustls for a name that is not valid in the DNS, before it is resolved.
+const INVALID_NAME: &str = "invalid dns name";
 /// The beginning of an error of the system's resolver.
 const RESOLVER_ERROR: &str = "failed to lookup address information";
 
@@ -81,8 +83,11 @@ impl UnreachableCause {
             io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::TimedOut => Some(Self::NoRoute),
-            _ if error.to_string().starts_with(RESOLVER_ERROR) => Some(Self::UnknownName),
-            _ => None,
+            _ => {
+                let text = error.to_string();
+                let is_name = text.starts_with(RESOLVER_ERROR) || text == INVALID_NAME;
+                is_name.then_some(Self::UnknownName)
+            }
         }
     }
 }

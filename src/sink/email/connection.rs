@@ -58,33 +58,36 @@ pub(super) enum ExpectedReply {
 }
 
 /// Connects to the mail server, encrypts the connection as the plan requires, and returns it with
-/// the extensions of the server. `hello` is the name of this host. Fails with `Misconfigured` if
+/// the extensions of the server. `hello` is the name of this host, and `secrets` are those that it
+/// sends, which the server may know from an earlier connection. Fails with `Misconfigured` if
 /// TLS is not possible or the certificate is not trusted, and with `Retry` if the server cannot be
 /// reached.
 pub(super) async fn connect(
     plan: &EmailPlan,
     hello: &str,
+    secrets: SentSecrets,
 ) -> Result<(SmtpConnection, Vec<String>), Failure> {
     let mut tcp = net::connect_tcp(&plan.server.address()).await?;
     let mut connection = match plan.encryption {
         Encryption::None => {
-            plain_greeting(plan, &mut tcp).await?;
+            plain_greeting(plan, &mut tcp, &secrets).await?;
             SmtpConnection::over(tcp)
         }
         Encryption::Implicit => {
             let mut connection = SmtpConnection::over(handshake(plan, tcp).await?);
-            greeting(&mut connection.stream)
+            greeting(&mut connection.stream, &secrets)
                 .await?
                 .require(ExpectedReply::Completion, NOT_GREETED)?;
             connection
         }
         Encryption::StartTls => {
-            plain_greeting(plan, &mut tcp).await?;
-            request_tls(&mut tcp, hello).await?;
+            plain_greeting(plan, &mut tcp, &secrets).await?;
+            request_tls(&mut tcp, hello, &secrets).await?;
             SmtpConnection::over(handshake(plan, tcp).await?)
         }
     };
 
+    connection.secrets = secrets;
     // What the server announced in clear text is not trusted.
     let extensions = connection.introduce(hello).await?;
     Ok((connection, extensions))
@@ -101,9 +104,12 @@ async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStre
 
 /// Requests TLS after the greeting (RFC 3207). Only the handshake may follow: if the server, or an
 /// attacker on the network, sends anything else in clear text, the handshake fails.
-async fn request_tls(stream: &mut impl ByteStream, hello: &str) -> Result<(), Failure> {
-    let secrets = SentSecrets::default();
-    let extensions = exchange(stream, &format!("EHLO {hello}"), &secrets).await?;
+async fn request_tls(
+    stream: &mut impl ByteStream,
+    hello: &str,
+    secrets: &SentSecrets,
+) -> Result<(), Failure> {
+    let extensions = exchange(stream, &format!("EHLO {hello}"), secrets).await?;
     let is_offered = extensions.lines.iter().any(|line| line.eq_ignore_ascii_case("STARTTLS"));
     if !is_offered {
         let hint =
@@ -114,15 +120,19 @@ async fn request_tls(stream: &mut impl ByteStream, hello: &str) -> Result<(), Fa
         });
     }
 
-    let reply = exchange(stream, "STARTTLS", &secrets).await?;
+    let reply = exchange(stream, "STARTTLS", secrets).await?;
     let what = "the mail server rejected STARTTLS";
     reply.require(ExpectedReply::Completion, what).map(drop)
 }
 
 /// Reads the greeting of a server in plain text. A server that sends none is probed once, because
 /// it may expect TLS; a mail server rejects the beginning of a TLS handshake as a command.
-async fn plain_greeting(plan: &EmailPlan, stream: &mut TcpStream) -> Result<(), Failure> {
-    let failure = match greeting(stream).await {
+async fn plain_greeting(
+    plan: &EmailPlan,
+    stream: &mut TcpStream,
+    secrets: &SentSecrets,
+) -> Result<(), Failure> {
+    let failure = match greeting(stream, secrets).await {
         Ok(reply) => return reply.require(ExpectedReply::Completion, NOT_GREETED).map(drop),
         Err(failure) => failure,
     };
@@ -131,8 +141,8 @@ async fn plain_greeting(plan: &EmailPlan, stream: &mut TcpStream) -> Result<(), 
 }
 
 /// Reads the first reply of a server. A server that expects TLS sends none.
-async fn greeting(stream: &mut impl ByteStream) -> Result<Reply, Failure> {
-    match timeout(net::READ_TIMEOUT, read_reply(stream, &SentSecrets::default())).await {
+async fn greeting(stream: &mut impl ByteStream, secrets: &SentSecrets) -> Result<Reply, Failure> {
+    match timeout(net::READ_TIMEOUT, read_reply(stream, secrets)).await {
         Ok(reply) => reply,
         Err(_) => Err(Failure::Retry {
             reason: "the mail server did not send a greeting".to_owned(),
@@ -195,11 +205,6 @@ fn lost(error: &io::Error) -> Failure {
 impl SmtpConnection {
     pub(super) fn over(stream: impl ByteStream + 'static) -> Self {
         Self { stream: Box::new(stream), secrets: SentSecrets::default() }
-    }
-
-    /// Adds a secret that a later command contains.
-    pub(super) fn protect(&mut self, secret: &str) {
-        self.secrets.add(secret);
     }
 
     /// Sends a command, without its line break, and reads the reply.
@@ -326,16 +331,26 @@ mod tests {
     async fn tls_is_requested_only_if_it_is_offered() {
         let offered = "220 hi\r\n250-mail\r\n250-SIZE\r\n250 starttls\r\n220 go\r\n";
         let (mut client, _server) = server(offered).await;
-        greeting(&mut client).await.unwrap();
-        request_tls(&mut client, "collector").await.unwrap();
+        greeting(&mut client, &SentSecrets::default()).await.unwrap();
+        request_tls(&mut client, "collector", &SentSecrets::default()).await.unwrap();
 
         let (mut client, _server) = server("220 hi\r\n250-mail\r\n250 AUTH PLAIN\r\n").await;
-        greeting(&mut client).await.unwrap();
-        let failure = request_tls(&mut client, "collector").await.unwrap_err();
+        greeting(&mut client, &SentSecrets::default()).await.unwrap();
+        let failure =
+            request_tls(&mut client, "collector", &SentSecrets::default()).await.unwrap_err();
         assert!(matches!(&failure, Failure::Misconfigured { hint: Some(_), .. }), "{failure}");
 
+        // Regression: only replies after the authentication were redacted, and a server that knew
+        // the password from an earlier connection disclosed it in its greeting.
+        let mut secrets = SentSecrets::default();
+        secrets.add("canary-password");
+        let (mut client, _server) = server("554 it was canary-password\r\n").await;
+        let reply = greeting(&mut client, &secrets).await.unwrap();
+        let failure = reply.require(ExpectedReply::Completion, NOT_GREETED).unwrap_err();
+        assert!(failure.to_string().ends_with("554 it was [redacted]"), "{failure}");
+
         let (mut client, _server) = server("421 try later\r\n").await;
-        let reply = greeting(&mut client).await.unwrap();
+        let reply = greeting(&mut client, &SentSecrets::default()).await.unwrap();
         let failure = reply.require(ExpectedReply::Completion, NOT_GREETED).unwrap_err();
         assert!(matches!(&failure, Failure::Retry { .. }), "{failure}");
     }
@@ -396,7 +411,7 @@ mod tests {
         let (client, _server) =
             server("535 wrong: canary+pass\r\n535 x Y2FuYXJ5K3Bhc3M=\r\n").await;
         let mut connection = SmtpConnection::over(client);
-        connection.protect("canary+pass");
+        connection.secrets.add("canary+pass");
         for expected in ["x: 535 wrong: [redacted]", "x: 535 x [redacted]"] {
             let reply = connection.command("AUTH PLAIN").await.unwrap();
             assert_eq!(reply.failure("x").to_string().trim_end_matches("M="), expected);

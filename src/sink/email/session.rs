@@ -14,7 +14,7 @@ use super::{
     config::EmailPlan,
     connection::{ExpectedReply, SmtpConnection, connect},
 };
-use crate::sink::Failure;
+use crate::{foreign_text::SentSecrets, sink::Failure};
 
 /// How long the end of a session may take. Nothing depends on it.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,11 +29,20 @@ impl SmtpSession {
     /// Connects and authenticates. `host` is the name of this host. Fails with `Misconfigured` if
     /// the server rejects the credentials or offers no supported mechanism.
     pub(super) async fn open(plan: &EmailPlan, host: &str) -> Result<Self, Failure> {
-        let (connection, extensions) = connect(plan, hello(host)).await?;
+        let mut secrets = SentSecrets::default();
+        let credentials = match &plan.credentials {
+            Some((user, password)) => {
+                let password =
+                    password.read().map_err(|error| Failure::misconfigured_by(&error))?;
+                secrets.add(password.expose_secret());
+                Some((user, password))
+            }
+            None => None,
+        };
+
+        let (connection, extensions) = connect(plan, hello(host), secrets).await?;
         let mut session = Self(connection);
-        if let Some((user, password)) = &plan.credentials {
-            let password = password.read().map_err(|error| Failure::misconfigured_by(&error))?;
-            session.0.protect(password.expose_secret());
+        if let Some((user, password)) = credentials {
             session.authenticate(user, &password, &extensions).await?;
         }
         Ok(session)

@@ -56,6 +56,40 @@ fn secrets_of_root_need_a_configuration_of_root() {
     }
 }
 
+/// Regression: with a state directory of root, or a file in its place, root itself read the secrets
+/// for a configuration of the user of the service.
+#[test]
+fn root_uses_no_configuration_of_another_user() {
+    let receiver = Endpoint::new(r#"{"text":"Success","code":0}"#);
+    let mut workspace = Workspace::new();
+    let token = workspace.secret("hec-secret", TOKEN);
+    let section = format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", receiver.url);
+    workspace.sink("own", &section);
+    set_mode(workspace.path(""), 0o755);
+    set_mode(workspace.path("hec-secret"), 0o600);
+    let config = workspace.path("config.toml");
+
+    for is_directory in [true, false] {
+        if is_directory {
+            std::fs::create_dir(workspace.state()).unwrap();
+        } else {
+            std::fs::remove_dir_all(workspace.state()).unwrap();
+            write(workspace.state(), "a file");
+        }
+        for (owner, directory_mode) in [(OTHER, 0o755), (0, 0o775)] {
+            let test = workspace.command(&["test-sink", "own"]);
+            chown(&config, Some(owner), Some(OTHER)).unwrap();
+            set_mode(&config, 0o640);
+            set_mode(workspace.path(""), directory_mode);
+            let run = run_within_limit(test);
+            assert_eq!(run.code, 2, "{run:?}");
+            assert!(run.stderr.contains("root does not use `"), "{run:?}");
+            set_mode(workspace.path(""), 0o755);
+        }
+    }
+    assert!(receiver.accepted().is_empty());
+}
+
 /// Regression: the user of the service traced the browser that `login` of root had started as that
 /// user, wrote commands to the terminal of root, and read the files that root's shell had open.
 #[test]
