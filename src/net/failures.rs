@@ -77,17 +77,17 @@ impl UnreachableCause {
             return (error.is_connect() && error.is_timeout()).then_some(Self::NoRoute);
         }
 
+        if error.to_string() == INVALID_NAME {
+            return Some(Self::UnknownName);
+        }
         let error = error.downcast_ref::<io::Error>()?;
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Some(Self::Refused),
             io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::TimedOut => Some(Self::NoRoute),
-            _ => {
-                let text = error.to_string();
-                let is_name = text.starts_with(RESOLVER_ERROR) || text == INVALID_NAME;
-                is_name.then_some(Self::UnknownName)
-            }
+            _ if error.to_string().starts_with(RESOLVER_ERROR) => Some(Self::UnknownName),
+            _ => None,
         }
     }
 }

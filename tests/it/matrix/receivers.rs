@@ -209,7 +209,10 @@ fn a_slow_receiver_delays_no_other_sink() {
     let daemon = workspace.spawn(&["run"]);
     for days in [DAYS, DAYS + 2] {
         let began = Instant::now();
-        workspace.run_ok(&["backfill", "--days", &days.to_string()]);
+        let days_text = days.to_string();
+        eventually("the daemon has read the days", || {
+            workspace.run(&["backfill", "--days", &days_text]).code == 0
+        });
         eventually("the other sink has all days", || summaries(&file) == days);
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     }
