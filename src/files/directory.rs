@@ -377,9 +377,7 @@ impl OwnedDirectory {
 impl Trust {
     fn in_directory(directory: &Metadata, content: DirectoryContent) -> Self {
         let (user, group) = (geteuid().as_raw(), directory.gid());
-        // A directory of all users that assigns its group to new files does not identify them.
-        let is_of_group = directory.mode() & (GROUP_WRITE | OTHERS_WRITE) == GROUP_WRITE;
-        let is_shared = !is_root() && is_of_group && is_own_group(group);
+        let is_shared = !is_root() && directory.mode() & GROUP_WRITE != 0 && is_own_group(group);
         Self { user, group: is_shared.then_some(group), content }
     }
 
