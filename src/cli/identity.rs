@@ -29,7 +29,7 @@ use super::{
 use crate::{
     config::{Configuration, DIRECTORIES},
     error::Explanation,
-    files::{self, HandedDown, OwnedDirectory, PathOwner, VARIABLE},
+    files::{self, FileError, HandedDown, OwnedDirectory, PathOwner, VARIABLE},
     settings::SecretRef,
 };
 
@@ -85,9 +85,10 @@ impl Identity {
             user.own(&OwnedDirectory::prepare(&directory)?)?;
         }
         // Another user could name a secret of root in its configuration, and its own receiver.
-        let trusted = configuration.as_ref().filter(|configuration| {
-            configuration.inspection.sources.iter().all(|path| files::is_only_of_root(path))
-        });
+        let trusted = match &configuration {
+            Some(configuration) if is_unchangeable(configuration)? => Some(configuration),
+            _ => None,
+        };
         let handed_down = hand_down(config, trusted, command, &user)?;
         let environment = inherited(trusted);
         Ok(Self::Owner(Box::new(StateOwner { user, directory, handed_down, environment })))
@@ -98,8 +99,14 @@ impl Identity {
     fn root(config: &Path, configuration: Option<&Configuration>) -> Result<Self, CommandFailure> {
         let sources = configuration.map(|configuration| configuration.inspection.sources.clone());
         let sources = sources.unwrap_or_else(|| vec![config.to_owned()]);
-        let is_changeable = |path: &&PathBuf| path.exists() && !files::is_only_of_root(path);
-        let Some(changeable) = sources.iter().find(is_changeable) else { return Ok(Self::Caller) };
+        let mut changeable = None;
+        for path in sources.iter().filter(|path| path.exists()) {
+            if !files::is_only_of_root(path)? {
+                changeable = Some(path);
+                break;
+            }
+        }
+        let Some(changeable) = changeable else { return Ok(Self::Caller) };
 
         let message = format!(
             "root does not use `{}`, because another user can change or replace it",
@@ -108,6 +115,16 @@ impl Identity {
         let hint = "run the command as that user; or make root the owner of the file and of its directory, with modes that permit no other user to write";
         Err(CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint)))
     }
+}
+
+/// Whether root alone can change the files of a configuration.
+fn is_unchangeable(configuration: &Configuration) -> Result<bool, FileError> {
+    for path in &configuration.inspection.sources {
+        if !files::is_only_of_root(path)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl StateOwner {

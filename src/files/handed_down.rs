@@ -26,7 +26,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FileError, metadata, walk::open_input_as_root};
+use super::{FileError, HostFault, STICKY, metadata, walk::open_input_as_root};
 
 /// The environment variable with the descriptors that a process has received. No other process may
 /// inherit it.
@@ -38,8 +38,6 @@ const MAX_FILES: usize = 256;
 const MAX_NAMES: usize = 400;
 /// Lower numbers are those of the standard streams.
 const FIRST_DESCRIPTOR: RawFd = 3;
-/// The bit of the mode of a directory with which users can replace only files of their own.
-const STICKY: u32 = 0o1000;
 /// The permission bits with which others than the owner can change a file.
 const WRITE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 
@@ -152,21 +150,39 @@ impl HandedDown {
 }
 
 /// Whether only root can change a file: root owns it and everything that leads to it, and no group
-/// can write to it or replace it.
-pub fn is_only_of_root(path: &Path) -> bool {
+/// can write to it or replace it. A file that does not exist, or of which this cannot be found out
+/// because of its own properties, does not count.
+///
+/// # Errors
+///
+/// Fails if this host prevents the examination, such as with too many open files.
+pub fn is_only_of_root(path: &Path) -> Result<bool, FileError> {
     let is_closed = |found: &Metadata| found.mode() & WRITE_BY_GROUP_OR_OTHERS == 0;
-    let found = open_input_as_root(path).and_then(|file| metadata(&file));
-    if !found.is_ok_and(|found| found.uid() == 0 && is_closed(&found)) {
-        return false;
+    let found = examined(open_input_as_root(path).and_then(|file| metadata(&file)))?;
+    if !found.is_some_and(|found| found.uid() == 0 && is_closed(&found)) {
+        return Ok(false);
     }
 
-    // In a sticky directory, users replace only what belongs to them.
-    let is_kept = |directory: &Path| {
-        let found = fs_err::symlink_metadata(directory);
-        found.is_ok_and(|found| is_closed(&found) || found.mode() & STICKY != 0)
-    };
-    let resolved = fs_err::canonicalize(path);
-    resolved.is_ok_and(|resolved| resolved.ancestors().skip(1).all(is_kept))
+    let resolved = path.canonicalize().map_err(FileError::io("resolve", path));
+    let Some(resolved) = examined(resolved)? else { return Ok(false) };
+    for directory in resolved.ancestors().skip(1) {
+        let found = directory.symlink_metadata();
+        let found = examined(found.map_err(FileError::io("examine", directory)))?;
+        // In a sticky directory, users replace only what belongs to them.
+        if !found.is_some_and(|found| is_closed(&found) || found.mode() & STICKY != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What an examination has found; `None` if the file itself prevents it.
+fn examined<T>(found: Result<T, FileError>) -> Result<Option<T>, FileError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if HostFault::of(&error).is_some() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// Takes over the files that root has opened for this process, so that no child inherits them.
@@ -290,8 +306,8 @@ mod tests {
             let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
             fs_err::set_permissions(&path, permissions).unwrap();
             let is_root = geteuid().is_root();
-            assert_eq!(is_only_of_root(&path), expected && is_root, "{mode:o}");
+            assert_eq!(is_only_of_root(&path).unwrap(), expected && is_root, "{mode:o}");
         }
-        assert!(!is_only_of_root(&directory.path().join("missing")));
+        assert!(!is_only_of_root(&directory.path().join("missing")).unwrap());
     }
 }
