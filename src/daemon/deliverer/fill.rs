@@ -167,11 +167,13 @@ impl Deliverer {
             for next in &mut pending {
                 next.at = *self.read_positions.get(&(lane, next.tenant)).unwrap_or(&next.at);
             }
-            // The log of a tenant that is no longer configured is kept but not sent.
+            // The log of a tenant that is no longer configured is kept but not sent. A tenant with
+            // withheld records is read again after everything that was read is settled.
             pending.retain(|p| {
                 p.at.seq <= p.last_seq
                     && tenants.contains_key(&p.tenant)
                     && !skipped.contains(&p.tenant)
+                    && !self.targets.holds(lane, p.tenant)
             });
             rotate(&mut pending, self.last, |tenant| self.targets.is_busy(tenant));
             pending

@@ -399,6 +399,7 @@ impl Deliverer {
     fn discard_unsettled(&mut self) {
         self.in_flight.clear();
         self.read_positions.clear();
+        self.targets.cursors_are_read();
         let batch = std::mem::take(&mut self.outgoing.batch);
         self.outgoing = OutgoingBatch::new(Lane::Live, batch);
     }
