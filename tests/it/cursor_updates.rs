@@ -33,7 +33,7 @@ struct DiskFault {
 }
 
 impl DiskFault {
-    /// Makes all of these calls of a process fail. strace ends by itself with the process.
+    /// Makes all of these calls of a process fail. strace ends when the process ends.
     fn begin(&self, workspace: &Workspace, process: &Process) -> Process {
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-p", &process.id().to_string(), "-o"]);

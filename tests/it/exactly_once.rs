@@ -63,15 +63,7 @@ fn delivers_once_when_killed_at_any_step() {
         let mut workspace = workspace(broker(), &topic, 1);
         let file = workspace.file_sink("local");
 
-        let inject = |n: u32| format!("inject={call}:signal=SIGKILL:when={}", n * every);
-        let kills = repeat_until_complete(|n| {
-            let plain = workspace.command(&["once"]);
-            let mut traced = Command::new("strace");
-            traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"]);
-            traced.arg(inject(n)).arg(plain.get_program()).args(plain.get_args());
-            traced.envs(plain.get_envs().filter_map(|(k, v)| Some((k, v?))));
-            Run::of(traced.output().unwrap())
-        });
+        let kills = repeat_until_complete(|n| workspace.once_killed_at(call, n * every));
 
         assert!(kills > 5, "{call}: {kills}");
         assert_once(broker(), &topic, &file);

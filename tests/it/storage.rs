@@ -37,7 +37,6 @@ fn run_with_fault(
     error: &str,
     files: Files,
 ) -> Run {
-    let plain = workspace.command(args);
     let mut traced = Command::new("strace");
     traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
     traced.arg(format!("inject={calls}:error={error}"));
@@ -46,9 +45,7 @@ fn run_with_fault(
             traced.arg("-P").arg(workspace.state().join(name));
         }
     }
-    traced.arg(plain.get_program()).args(plain.get_args());
-    traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Run::of(traced.output().unwrap())
+    Run::of(workspace.command_under(traced, args).output().unwrap())
 }
 
 /// The names of the files in a directory.

@@ -92,59 +92,46 @@ fn assert_isolated(mut workspace: Workspace, store: &Store, section: &str) {
 /// message did not name it.
 #[test]
 fn hec_delivers_to_all_other_indices() {
-    let (store, endpoint) = (Store::default(), Endpoint::new(""));
-    let shared = store.clone();
-    endpoint.rule(move |request| {
-        let events: Vec<Value> = request
-            .body
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).unwrap())
-            .collect();
-        if events.iter().any(|event| shared.refuses(&event["index"])) {
-            let reply = json!({ "text": "Incorrect index", "code": 7, "invalid-event-number": 0 });
-            return Some((400, reply.to_string()));
-        }
-        events.iter().for_each(|event| shared.add(&event["event"]["event_id"]));
-        Some((200, json!({ "text": "Success", "code": 0 }).to_string()))
-    });
-
+    let store = Store::default();
+    let reply = json!({ "text": "Incorrect index", "code": 7, "invalid-event-number": 0 });
+    let collector = failing_collector(&store, 400, &reply);
     let workspace = workspace();
-    let token = workspace.secret("hec-secret", crate::support::hec::TOKEN);
-    let section = format!(
-        "type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\nacknowledgement = false\nindex = \"posture-{{tenant.name}}\"",
-        endpoint.url
-    );
+    let section = hec_index_per_tenant(&workspace, &collector);
     assert_isolated(workspace, &store, &section);
 }
 
 /// Regression: an index that did not exist parked the sink for all tenants.
 #[test]
 fn elasticsearch_delivers_to_all_other_indices() {
-    let (store, endpoint) = (Store::default(), Endpoint::new(""));
-    let shared = store.clone();
-    endpoint.rule(move |request| {
-        let text = String::from_utf8_lossy(&request.body).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        let item = |pair: &[&str]| {
-            let action: Value = serde_json::from_str(pair[0]).unwrap();
-            if shared.refuses(&action["create"]["_index"]) {
-                let error =
-                    json!({ "type": "index_not_found_exception", "reason": "no such index" });
-                return json!({ "create": { "status": 404, "error": error } });
-            }
-            shared.add(&action["create"]["_id"]);
-            json!({ "create": { "status": 201 } })
-        };
-        let items: Vec<Value> = lines.chunks(2).map(item).collect();
-        Some((200, json!({ "errors": true, "items": items }).to_string()))
-    });
+    let store = Store::default();
+    let error = json!({ "type": "index_not_found_exception", "reason": "no such index" });
+    let endpoint = failing_index(&store, 404, error);
+    assert_isolated(workspace(), &store, &index_per_tenant(&endpoint));
+}
 
-    let section = format!(
-        "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"posture-{{tenant.name}}\"",
-        endpoint.url
-    );
-    assert_isolated(workspace(), &store, &section);
+/// A collector that responds to every request with an event for a refused index with this status
+/// and reply, and stores the events of all others.
+fn failing_collector(store: &Store, status: u16, reply: &Value) -> Endpoint {
+    let (endpoint, shared, reply) = (Endpoint::new(""), store.clone(), reply.to_string());
+    endpoint.rule(move |request| {
+        let lines = request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let events: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        if events.iter().any(|event| shared.refuses(&event["index"])) {
+            return Some((status, reply.clone()));
+        }
+        events.iter().for_each(|event| shared.add(&event["event"]["event_id"]));
+        Some((200, json!({ "text": "Success", "code": 0 }).to_string()))
+    });
+    endpoint
+}
+
+/// A sink for a collector with an index for each tenant.
+fn hec_index_per_tenant(workspace: &Workspace, collector: &Endpoint) -> String {
+    let token = workspace.secret("hec-secret", crate::support::hec::TOKEN);
+    format!(
+        "type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\nacknowledgement = false\nindex = \"posture-{{tenant.name}}\"",
+        collector.url
+    )
 }
 
 /// A cluster that answers every document for a refused index with this status and error, and
@@ -207,24 +194,11 @@ fn a_busy_elasticsearch_index_delays_no_other() {
 /// anything.
 #[test]
 fn a_busy_hec_index_delays_no_other() {
-    let (store, endpoint) = (Store::default(), Endpoint::new(""));
-    let shared = store.clone();
-    endpoint.rule(move |request| {
-        let lines = request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let events: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
-        if events.iter().any(|event| shared.refuses(&event["index"])) {
-            return Some((503, json!({ "text": "Server is busy", "code": 9 }).to_string()));
-        }
-        events.iter().for_each(|event| shared.add(&event["event"]["event_id"]));
-        Some((200, json!({ "text": "Success", "code": 0 }).to_string()))
-    });
-
+    let store = Store::default();
+    let reply = json!({ "text": "Server is busy", "code": 9 });
+    let collector = failing_collector(&store, 503, &reply);
     let workspace = workspace();
-    let token = workspace.secret("hec-secret", crate::support::hec::TOKEN);
-    let section = format!(
-        "type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\nacknowledgement = false\nindex = \"posture-{{tenant.name}}\"",
-        endpoint.url
-    );
+    let section = hec_index_per_tenant(&workspace, &collector);
     assert_not_delayed(workspace, &store, &section);
 }
 

@@ -145,7 +145,7 @@ fn faults_of_addresses_are_explained() {
     let others = [
         (
             "type = \"splunk_hec\"\ntoken = { env = \"TOKEN\" }\nurl = \"https://h:8088/services/collector\"",
-            "`url` must not have a path; the paths of the collector are added",
+            "`url` must not have a path or a query; the paths of the collector are added",
             "remove everything after the host and the port",
         ),
         (

@@ -16,13 +16,15 @@ use crate::{
     },
 };
 
-/// Runs a command with a limit of `prlimit`.
+/// A command with a limit of `prlimit`.
+fn with_limit(workspace: &Workspace, limit: &str, args: &[&str]) -> Command {
+    let mut prlimit = Command::new("prlimit");
+    prlimit.arg(limit);
+    workspace.command_under(prlimit, args)
+}
+
 fn run_with_limit(workspace: &Workspace, limit: &str, args: &[&str]) -> Run {
-    let plain = workspace.command(args);
-    let mut limited = Command::new("prlimit");
-    limited.arg(limit).arg(plain.get_program()).args(plain.get_args());
-    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    Run::of(limited.output().unwrap())
+    Run::of(with_limit(workspace, limit, args).output().unwrap())
 }
 
 fn tenant_ids(count: usize) -> Vec<String> {
@@ -151,10 +153,7 @@ fn polls_resume_when_files_can_be_opened() {
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
     let log = workspace.path("log");
-    let plain = workspace.command(&["run"]);
-    let mut limited = Command::new("prlimit");
-    limited.arg(LIMIT).arg(plain.get_program()).args(plain.get_args());
-    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut limited = with_limit(&workspace, LIMIT, &["run"]);
     limited.stderr(std::fs::File::create(&log).unwrap());
     let daemon = Process::of(limited);
 

@@ -3,11 +3,11 @@
 //! Afterward, every record has arrived. A file contains it once, and a receiver has at most those
 //! repeated that had arrived and were not acknowledged at a kill.
 
-use std::{collections::HashSet, process::Command};
+use std::collections::HashSet;
 
 use super::lines::Lines;
 use crate::support::{
-    Run, Workspace, counts, eventually,
+    Workspace, counts, eventually,
     hec::{Hec, TOKEN},
     ids, without_observations,
 };
@@ -93,17 +93,6 @@ impl Trial {
         Self { workspace, lines, hec, file }
     }
 
-    /// Runs `once` and kills it at this call of a kind, if a thread makes so many of them.
-    fn run_killed_at(&self, calls: &str, number: usize) -> Run {
-        let plain = self.workspace.command(&["once"]);
-        let mut traced = Command::new("strace");
-        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
-        traced.arg(format!("inject={calls}:signal=SIGKILL:when={number}"));
-        traced.arg(plain.get_program()).args(plain.get_args());
-        traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Run::of(traced.output().unwrap())
-    }
-
     /// The event IDs that a receiver has stored, in order.
     fn arrived(&self, sink: RepeatingSink) -> Vec<String> {
         match sink {
@@ -132,7 +121,7 @@ impl Trial {
     fn kill_repeatedly(&self, point: &KillPoint) -> (usize, [usize; 2]) {
         let mut repeatable = [0; 2];
         for kills in 0..400 {
-            let run = self.run_killed_at(point.calls, (kills + 1) * point.every);
+            let run = self.workspace.once_killed_at(point.calls, (kills + 1) * point.every);
             if run.code == 0 {
                 return (kills, repeatable);
             }

@@ -182,12 +182,11 @@ impl RecordedRun {
 /// Runs a command, and returns its steps.
 fn trace(workspace: &Workspace, arguments: &[&str]) -> Vec<Step> {
     let output = workspace.path("trace");
-    let plain = workspace.command(arguments);
     let mut traced = Command::new("strace");
     traced.args(["-f", "-ttt", "-y", "-xx", "-s", "16777216", "-e", &format!("trace={CALLS}")]);
-    traced.arg("-o").arg(&output).arg(plain.get_program()).args(plain.get_args());
-    traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let run = crate::support::Run::of(traced.output().unwrap());
+    traced.arg("-o").arg(&output);
+    let traced = workspace.command_under(traced, arguments).output();
+    let run = crate::support::Run::of(traced.unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
 
     let text = std::fs::read_to_string(&output).unwrap();

@@ -1,4 +1,4 @@
-//! The faults of the soak. Each begins at a random moment, lasts a few seconds and ends by itself.
+//! The faults of the soak. Each begins at a random moment, and is ended after a few seconds.
 //! Only one fault of an area is active at a time, but several areas can have faults.
 
 use std::{
@@ -42,7 +42,7 @@ pub struct FaultTargets {
     pub web: Vec<Arc<WebReceiver>>,
     pub syslog: Vec<Arc<SyslogReceiver>>,
     pub graph: Arc<GraphState>,
-    /// The state directory, which is on a small file system of its own.
+    /// The state directory, which is on a small, separate file system.
     pub state: PathBuf,
     /// The names of the tenants.
     pub tenants: Vec<&'static str>,
@@ -201,7 +201,7 @@ fn lock_database(state: &Path) -> Option<Box<dyn FnOnce()>> {
     }))
 }
 
-/// Makes the synchronizations of a process fail. strace ends by itself with the process.
+/// Makes the synchronizations of a process fail. strace ends when the process ends.
 fn fail_synchronizations(pid: u32) -> Box<dyn FnOnce()> {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]);

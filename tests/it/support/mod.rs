@@ -16,6 +16,7 @@ pub mod limits;
 pub mod objects;
 pub mod old_broker;
 pub mod provider;
+mod records;
 pub mod registration;
 pub mod rsyslog;
 pub mod servers;
@@ -25,7 +26,6 @@ pub mod syslog_ng;
 pub mod terminal;
 
 use std::{
-    collections::HashMap,
     fmt::Write as _,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -44,6 +44,10 @@ use secure_score_forwarder::{
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+pub use self::records::{
+    counts, ids, records, records_of_kinds, scores, sorted_ids, summaries, without_observations,
+};
 
 /// A part of every secret that the tests use. It must not occur in any output.
 pub const CANARY: &str = "CANARY-5ecr3t";
@@ -191,6 +195,22 @@ impl Workspace {
             .env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// A command that another program runs, such as `strace`, whose options are complete.
+    pub fn command_under(&self, mut tool: Command, args: &[&str]) -> Command {
+        let plain = self.command(args);
+        tool.arg(plain.get_program()).args(plain.get_args());
+        tool.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        tool
+    }
+
+    /// Runs `once`, and kills it at this call of a kind, if a thread makes so many of them.
+    pub fn once_killed_at(&self, calls: &str, number: impl std::fmt::Display) -> Run {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
+        strace.arg(format!("inject={calls}:signal=SIGKILL:when={number}"));
+        Run::of(self.command_under(strace, &["once"]).output().unwrap())
     }
 
     /// Runs a command and waits until it ends.
@@ -436,59 +456,4 @@ pub fn remove_profile(profile: &Path) {
 
 pub fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
-}
-
-/// The records of a file of canonical JSON. Panics on an invalid or incomplete line.
-pub fn records(path: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        text.is_empty() || text.ends_with('\n'),
-        "{} ends with an incomplete line",
-        path.display()
-    );
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
-}
-
-/// The number of complete days in a file of canonical JSON: a summary is the last record of a day.
-pub fn summaries(path: &Path) -> usize {
-    std::fs::read_to_string(path).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
-}
-
-/// The control and summary records, without changes and observations.
-pub fn scores(path: &Path) -> Vec<serde_json::Value> {
-    records_of_kinds(path, &["control", "summary"])
-}
-
-/// All records except observations, which differ between sinks: a sink receives only those about
-/// other sinks.
-pub fn without_observations(path: &Path) -> Vec<serde_json::Value> {
-    records_of_kinds(path, &["control", "summary", "change"])
-}
-
-pub fn records_of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
-    let mut all = records(path);
-    all.retain(|record| kinds.iter().any(|kind| record["kind"] == *kind));
-    all
-}
-
-/// How often each event ID occurs.
-pub fn counts<'a>(ids: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
-    let mut counts = HashMap::new();
-    for id in ids {
-        *counts.entry(id.to_owned()).or_default() += 1;
-    }
-    counts
-}
-
-pub fn ids(records: &[serde_json::Value]) -> impl Iterator<Item = &str> {
-    records.iter().map(|record| record["event_id"].as_str().unwrap())
-}
-
-/// The event IDs in alphabetical order. A message does not list records in the order of the log.
-pub fn sorted_ids(records: &[serde_json::Value]) -> Vec<String> {
-    let mut sorted: Vec<String> = ids(records).map(str::to_owned).collect();
-    sorted.sort();
-    sorted
 }
