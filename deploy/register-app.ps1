@@ -176,7 +176,7 @@ function Test-OnlyOne {
     return $named['List'].Count -eq 1
 }
 
-# Prints the directories above a directory in which other users can replace what leads to it.
+# Prints the first directory above a directory in which other users can replace what leads to it.
 $above = 'path=$(cd "$1" && pwd -P)
     while [ "$path" != / ]; do
         path=$(dirname "$path")
