@@ -5,12 +5,12 @@
 //! line, the log renderer, the HTTP endpoints and notifications. Each of these, and a JSON
 //! document, can therefore show the hint differently. See decision 0041.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, error::Error, io};
 
 use serde::{Deserialize, Serialize};
 
 /// An error that an operator may be able to resolve.
-pub trait Hint: std::error::Error {
+pub trait Hint: Error {
     /// An imperative fragment such as ``run `login` again``, without the prefix `hint:`; `None` if
     /// there is no general remedy.
     fn hint(&self) -> Option<Cow<'static, str>>;
@@ -76,7 +76,7 @@ impl From<&str> for Explanation {
 
 /// Joins an error and its causes into one line: `cannot read the secret: no such file`. Omits a
 /// cause whose text the line already contains.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
 
     let mut source = error.source();
@@ -90,6 +90,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
 
     text
+}
+
+/// The error and its causes, in order.
+pub fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&current| match current.downcast_ref::<io::Error>() {
+        // The source of such an error is that of the error that it contains, not this error itself.
+        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => current.source(),
+    })
 }
 
 /// The text with `[path]` in place of every absolute path.

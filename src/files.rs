@@ -44,6 +44,9 @@ pub use secret::{read_secret, require_protected, require_protected_name};
 pub use socket_path::{SocketPath, require_socket_path};
 pub use walk::{PathOwner, is_root, owner_of};
 
+/// The bit of the mode of a directory with which users can replace only files of their own.
+const STICKY: u32 = 0o1000;
+
 /// Reads a file of the administrator, such as a configuration, a secret or a certificate. Links
 /// are followed, because Kubernetes mounts files as links. Never waits for a FIFO or a device.
 ///

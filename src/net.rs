@@ -45,7 +45,7 @@ pub use tls_config::{
 #[cfg(test)]
 pub(crate) use tls_probe::tests::silent_tls_server;
 pub use tls_probe::{TlsSupport, address_to_probe, tls_support};
-pub use urls::{parse_base_url, parse_url};
+pub use urls::{has_path_or_query, parse_base_url, parse_url};
 
 use crate::{error::Hint, files::FileError, text::with_separators};
 

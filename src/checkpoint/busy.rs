@@ -61,7 +61,7 @@ impl BusyWaits {
 mod tests {
     use super::*;
 
-    /// Regression: with a locked database, each of eight polls waited for five seconds after the
+    /// Regression: with a locked database, eight polls waited for five seconds each, one after the
     /// other, and a signal to stop was noticed half a minute later.
     #[test]
     fn statements_after_a_timeout_do_not_wait() {

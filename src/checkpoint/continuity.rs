@@ -3,8 +3,9 @@
 //!
 //! A database that was removed, emptied or replaced by an old copy would otherwise become a new
 //! start that sends days again. A successor that an operator has requested states which checkpoint
-//! it succeeds, so that it is accepted. Nothing here changes a file of a checkpoint that is not
-//! accepted. Start reading at [`check`] and [`Checkpoint::check_in_place`]. See decision 0075.
+//! it succeeds, so that it is accepted. Opening must never change a file of a checkpoint that is
+//! not accepted; only [`Checkpoint::adopt`], at the request of an operator, does. Start reading at
+//! [`check`] and [`Checkpoint::check_in_place`]. See decision 0075.
 
 use std::{collections::HashMap, os::unix::fs::MetadataExt, path::Path};
 

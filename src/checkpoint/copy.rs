@@ -21,7 +21,7 @@ use super::{
     migrate, schema,
 };
 use crate::{
-    error::chain,
+    error::{causes, chain},
     files::{self, FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory},
 };
 
@@ -305,25 +305,16 @@ fn backup_fault(error: CheckpointError, file: &Path) -> String {
     let reason = match error {
         CheckpointError::Damaged(reason) => reason,
         CheckpointError::Foreign(_) => "not a checkpoint of this program".to_owned(),
-        CheckpointError::File(error) => innermost(&error),
+        // The last cause does not repeat the path.
+        CheckpointError::File(error) => {
+            causes(&error).last().map(ToString::to_string).unwrap_or_default()
+        }
         CheckpointError::Storage(_, error) => error.to_string(),
         other => chain(&other),
     };
     // SQLite ends the message about a file that it cannot open with the path.
     let path = format!(": {}", file.display());
     format!("not a valid backup ({})", reason.strip_suffix(&path).unwrap_or(&reason))
-}
-
-/// The message of the last cause of an error, which does not repeat the path.
-fn innermost(error: &io::Error) -> String {
-    let mut last: &dyn std::error::Error = error;
-    if let Some(inner) = error.get_ref() {
-        last = inner;
-    }
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 /// Converts a path for SQLite, which accepts only UTF-8.

@@ -14,8 +14,8 @@ use crate::model::{ClockAccuracy, ClockDifference, ClockOffset, UnixMillis};
 
 /// The row of `meta` with the difference, as JSON.
 const CLOCK: &str = "clock";
-/// A change of the offset by less than this is not stored: the header `Date` and the way of a
-/// response vary by seconds.
+/// A change of the offset by less than this is not stored: the `Date` header and the transit time
+/// of a response vary by seconds.
 const MIN_CHANGE: Duration = Duration::from_mins(1);
 
 impl Checkpoint {

@@ -136,7 +136,8 @@ pub struct Checkpoint {
     /// `None` if the checkpoint is read-only. The kernel releases the lock when the process ends,
     /// even if it crashes.
     lock: Option<lock::Lock>,
-    /// The files that the connection has opened; `None` if the checkpoint is read-only.
+    /// The files that the connection has opened. `None` if the checkpoint is read-only or the files
+    /// could not be examined; they are then not checked.
     opened: Option<OpenedFiles>,
     id: String,
     /// The second cursor file as it was when the checkpoint was opened. If the previous database

@@ -1,7 +1,7 @@
 //! Finds entries of partial indexes that have no row, which the integrity check of SQLite does not.
 //!
-//! Such an index is intact by itself, so reads succeed, but a later write fails because of it. A
-//! power loss on a disk that has reported false synchronizations can cause it. The index is built
+//! Such an index is consistent in itself, so reads succeed, but a later write fails because of it.
+//! A power loss on a disk that has reported false synchronizations can cause it. The index is built
 //! again like every other damaged index. Start reading at [`findings`]. See decision 0074.
 
 use rusqlite::Connection;

@@ -3,11 +3,11 @@
 //! module must never record a poll that has read something: [`Checkpoint::commit_poll`] does so, in
 //! the transaction that stores the data.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Checkpoint, CheckpointError, LogGrowth, columns, commit_poll::append_observation,
-    running_polls, tenant_id, tenant_row,
+    row_ids::TenantRow, running_polls, tenant_id, tenant_row,
 };
 use crate::{
     error::Explanation,
@@ -100,21 +100,14 @@ impl Checkpoint {
         tenant: TenantId,
         failure: &PollFailure<'_>,
     ) -> Result<LogGrowth, CheckpointError> {
-        let PollFailure { at, reason, class, observation, not_before } = *failure;
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let row = tenant_row(&transaction, &tenant.to_string())?;
-        transaction.execute(
-            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
-                failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
-            params![row, at, reason.message, reason.hint, class.as_str(), not_before],
-        )?;
-        let growth = append_observation(&transaction, row, observation, at)?;
-        running_polls::finish(&transaction, tenant)?;
-
-        transaction.commit()?;
-        Ok(growth)
+        let PollFailure { at, reason, class, not_before, .. } = *failure;
+        self.append_failure(tenant, failure, |connection, row| {
+            connection.execute(
+                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
+                    failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
+                params![row, at, reason.message, reason.hint, class.as_str(), not_before],
+            )
+        })
     }
 
     /// Records a poll that failed because of this host, as [`Self::record_poll_failure`] does, but
@@ -128,21 +121,14 @@ impl Checkpoint {
         tenant: TenantId,
         failure: &PollFailure<'_>,
     ) -> Result<LogGrowth, CheckpointError> {
-        let PollFailure { at, reason, class, observation, .. } = *failure;
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let row = tenant_row(&transaction, &tenant.to_string())?;
-        transaction.execute(
-            "UPDATE tenant SET last_error = ?3, last_hint = ?4, error_class = ?5, failing_since = coalesce(failing_since, ?2)
-             WHERE id = ?1",
-            params![row, at, reason.message, reason.hint, class.as_str()],
-        )?;
-        let growth = append_observation(&transaction, row, observation, at)?;
-        running_polls::finish(&transaction, tenant)?;
-
-        transaction.commit()?;
-        Ok(growth)
+        let PollFailure { at, reason, class, .. } = *failure;
+        self.append_failure(tenant, failure, |connection, row| {
+            connection.execute(
+                "UPDATE tenant SET last_error = ?3, last_hint = ?4, error_class = ?5, failing_since = coalesce(failing_since, ?2)
+                 WHERE id = ?1",
+                params![row, at, reason.message, reason.hint, class.as_str()],
+            )
+        })
     }
 
     /// The tenant that a configured domain was resolved to; `None` if it has not been resolved yet.
@@ -200,5 +186,24 @@ impl Checkpoint {
         )?;
         transaction.execute("DELETE FROM unresolved_domain WHERE domain = ?1", [domain])?;
         Ok(transaction.commit()?)
+    }
+
+    /// Updates the row of the tenant, and appends the observation that its poll has failed.
+    fn append_failure(
+        &self,
+        tenant: TenantId,
+        failure: &PollFailure<'_>,
+        update: impl FnOnce(&Connection, TenantRow) -> rusqlite::Result<usize>,
+    ) -> Result<LogGrowth, CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+
+        let row = tenant_row(&transaction, &tenant.to_string())?;
+        update(&transaction, row)?;
+        let growth = append_observation(&transaction, row, failure.observation, failure.at)?;
+        running_polls::finish(&transaction, tenant)?;
+
+        transaction.commit()?;
+        Ok(growth)
     }
 }

@@ -61,16 +61,14 @@ impl Checkpoint {
             return Ok(StructureRepair::Unchanged);
         }
 
-        let rebuilt = rebuild(&directory);
+        let suffix = format!("damaged-{stamp}");
+        let rebuilt =
+            rebuild(&directory).and_then(|()| replace_database(&directory, REBUILT, &suffix));
         if rebuilt.is_err() {
-            remove_database(&directory, REBUILT)?;
+            let _ = remove_database(&directory, REBUILT);
         }
         match (rebuilt, structure) {
-            (Ok(()), _) => {
-                let suffix = format!("damaged-{stamp}");
-                let damaged = replace_database(&directory, REBUILT, &suffix)?;
-                Ok(StructureRepair::Rebuilt(damaged.unwrap_or_default()))
-            }
+            (Ok(damaged), _) => Ok(StructureRepair::Rebuilt(damaged.unwrap_or_default())),
             (Err(error), Structure::Broken(reason)) if error.is_about_content() => {
                 Ok(StructureRepair::Unusable(reason))
             }

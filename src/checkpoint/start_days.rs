@@ -43,14 +43,14 @@ impl Checkpoint {
             None => false,
         };
         // A release that did not compare clocks has created these cursors.
-        let healed = transaction.execute(
+        let repaired = transaction.execute(
             "UPDATE cursor SET floor = ?2
              WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND floor > ?3 AND floor > ?2",
             params![sink, start_from.number(), today.plus(MAX_DAYS_AHEAD).number()],
         )?;
 
         transaction.commit()?;
-        Ok(moved || healed > 0)
+        Ok(moved || repaired > 0)
     }
 
     /// The sinks whose first day is provisional.
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn confirmed_cursors_in_the_future_are_healed() {
+    fn confirmed_cursors_in_the_future_move_back() {
         let (_directory, checkpoint) = checkpoint();
         for (number, start) in [(1, "2026-11-24"), (2, "2026-11-25")] {
             register(&checkpoint, number, start);

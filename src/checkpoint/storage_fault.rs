@@ -85,8 +85,8 @@ impl StorageFault {
         })
     }
 
-    /// Whether the fault remains until an operator removes it. Any other one can pass by itself or
-    /// while the process is running.
+    /// Whether the fault remains until an operator removes it. Any other fault can clear without
+    /// one while the process is running.
     pub const fn needs_operator(self) -> bool {
         matches!(self, Self::ReadOnly | Self::PermissionDenied | Self::Missing | Self::Unexpected)
     }

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use super::{CheckpointError, CursorFile, continuity::assign_new_id, row_ids::SinkRow};
+use super::{
+    CheckpointError, CursorFile, continuity::assign_new_id, row_ids::SinkRow, sinks::delete_sink,
+};
 
 /// A column that contains texts, and how a text is repaired.
 struct TextColumn {
@@ -70,9 +72,6 @@ const COLUMNS: &[TextColumn] = &[
     text("unresolved_domain", "last_hint", Clear),
     text("unresolved_domain", "error_class", Replace),
 ];
-
-/// The tables whose rows refer to a sink, those first that others refer to last.
-const OF_SINKS: [&str; 3] = ["cursor", "dead_letter", "replay"];
 
 const fn text(table: &'static str, column: &'static str, remedy: TextRemedy) -> TextColumn {
     TextColumn { table, column, remedy }
@@ -161,10 +160,7 @@ impl TextColumn {
             DeleteSink => {
                 let sql = format!("SELECT id FROM sink WHERE {condition}");
                 let id: SinkRow = connection.query_row(&sql, [bytes], |row| row.get("id"))?;
-                for table in OF_SINKS {
-                    connection.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [id])?;
-                }
-                connection.execute("DELETE FROM sink WHERE id = ?1", [id])?;
+                delete_sink(connection, id)?;
             }
             Keep => {}
         }

@@ -98,7 +98,7 @@ impl<'a> HostChecks<'a> {
     }
 
     /// Adds an error for each file and directory of the configuration that all users can change,
-    /// and a warning for each file that only the service could change.
+    /// and, for a command of root, a warning for each file that the user of the service can change.
     pub(super) fn check_sources(&self, findings: &mut Findings) {
         let sources = &self.configuration.inspection.sources;
         let directories = sources
@@ -180,9 +180,8 @@ impl<'a> HostChecks<'a> {
         let sinks = self.configuration.sinks.iter().filter(|sink| !sink.discarded);
         let errors = sinks.filter_map(|sink| {
             let failure = sink.plan.check_host().err()?;
-            let Explanation { message, hint } = Explanation::of(&failure);
-            let message = format!("sink `{}`: {message}", sink.name);
-            Some(Fault::elsewhere(Explanation { message, hint }))
+            let explanation = Explanation::of(&failure).within(&format!("sink `{}`", sink.name));
+            Some(Fault::elsewhere(explanation))
         });
         findings.add_errors(errors);
     }

@@ -67,11 +67,11 @@ use signals::ignore_file_size_signal;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
-    checkpoint::{CheckpointError, StorageFault},
+    checkpoint::CheckpointError,
     config::{ConfigError, Configuration},
     daemon::{BuildError, PossibleRename, RequestFailure, RunError},
     error::{Explanation, Hint, chain},
-    files::{FileError, receive_files},
+    files::{FileError, HostFault, receive_files},
     foreign_text::ForeignText,
     model::UnixMillis,
     source::SourceError,
@@ -331,21 +331,20 @@ const RUNTIME_DESCRIPTORS: usize = 8;
 
 /// Starts a runtime. Fails if the process has too few descriptors or threads.
 fn runtime() -> Result<tokio::runtime::Runtime, CommandFailure> {
-    let failure = |error: std::io::Error, remedy: Option<&str>| {
+    let failure = |error: std::io::Error| {
         let message = format!("cannot start the asynchronous runtime: {error}");
-        let explanation = Explanation { message, hint: remedy.map(str::to_owned) };
-        CommandFailure::new(ExitCode::Incomplete, explanation)
+        let hint = HostFault::of(&error).map(|fault| fault.remedy().to_owned());
+        CommandFailure::new(ExitCode::Incomplete, Explanation { message, hint })
     };
 
-    require_descriptors(RUNTIME_DESCRIPTORS)
-        .map_err(|error| failure(error.into(), StorageFault::TooManyFiles.remedy()))?;
+    require_descriptors(RUNTIME_DESCRIPTORS).map_err(|error| failure(error.into()))?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .thread_keep_alive(THREAD_KEEP_ALIVE)
         .enable_all()
         .build()
-        .map_err(|error| failure(error, None))
+        .map_err(failure)
 }
 
 /// Fails if this process cannot open this number of descriptors.

@@ -13,7 +13,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, PollFailure},
     clock,
     error::Explanation,
-    model::{Day, Observation, ObservationKind, Phase, PollErrorClass, TenantId, UnixMillis},
+    model::{Day, Observation, PollErrorClass, TenantId, UnixMillis},
 };
 
 /// A poll that the checkpoint lists as running. Dropping it removes it from the list, also if the
@@ -97,14 +97,7 @@ impl Engine {
     ) -> Result<(), CheckpointError> {
         let reason = reason();
         let class = PollErrorClass::Interrupted;
-        let observation = Observation {
-            what: ObservationKind::PollFailed,
-            subject: class.observation_subject().to_owned(),
-            first_day: Day::of(now),
-            phase: Phase::Begin,
-            details: reason.message.clone(),
-            hint: reason.hint.clone(),
-        };
+        let observation = Observation::of_failed_poll(class, Day::of(now), &reason);
         let failure = PollFailure {
             at: now.into(),
             reason: &reason,

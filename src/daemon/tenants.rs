@@ -49,7 +49,7 @@ pub struct TenantState {
 /// The longest wait after a failed attempt.
 pub(super) const LONGEST_BACKOFF: Duration = Duration::from_mins(5 << MAX_DOUBLINGS);
 /// The wait after a poll that failed because of this host. It does not grow, because an attempt
-/// costs Microsoft nothing while the checkpoint cannot be written.
+/// that fails on this host costs Microsoft little or nothing.
 const LOCAL_RETRY: Duration = Duration::from_secs(30);
 /// The wait after the first failed attempt; it doubles with every failure, up to 32 times this.
 const FIRST_BACKOFF: Duration = Duration::from_mins(5);

@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use super::FileError;
+use crate::error::causes;
 
 /// Why this host cannot do what any program may request of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,15 +106,6 @@ pub fn require_descriptor() -> Result<(), FileError> {
     let root = Path::new("/");
     let opened = openat(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     opened.map(drop).map_err(FileError::io("open", root))
-}
-
-/// The error and its causes, in order.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&current| match current.downcast_ref::<io::Error>() {
-        // The source of such an error is that of the error that it contains, not this error itself.
-        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => current.source(),
-    })
 }
 
 #[cfg(test)]

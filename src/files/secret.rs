@@ -11,14 +11,13 @@ use rustix::{
 };
 
 use super::{
-    FileError, metadata, opened_by_root, read_all, require_regular, walk::open_protected_parent,
+    FileError, STICKY, metadata, opened_by_root, read_all, require_regular,
+    walk::open_protected_parent,
 };
 
 /// The permission of a mode that lets users change the file who are neither its owner nor in its
 /// group.
 const OTHERS_WRITE: u32 = 0o002;
-/// The bit of the mode of a directory with which users can replace only files of their own.
-const STICKY: u32 = 0o1000;
 
 /// Like [`super::read_limited`], for a file with a secret or a private key.
 ///

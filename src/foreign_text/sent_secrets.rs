@@ -14,12 +14,13 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
+use url::form_urlencoded;
 
 use super::{echo::percent_decoded, echo_patterns::EchoPatterns};
 
 /// What replaces a secret.
 const REDACTED: &str = "[redacted]";
-/// The minimum length of the segment of a secret URL that is a secret by itself.
+/// The minimum length of a segment of a secret URL that is treated as a secret.
 const MIN_SEGMENT_BYTES: usize = 8;
 /// The minimum length of a value in the query of a secret URL that is a secret.
 const MIN_VALUE_BYTES: usize = 4;
@@ -146,9 +147,9 @@ impl SentSecrets {
 
     /// Adds the secret fields of a form or of a query (`application/x-www-form-urlencoded`).
     pub fn add_form(&mut self, form: &str) {
-        for (name, value) in form.split('&').filter_map(|field| field.split_once('=')) {
+        for (name, value) in form_urlencoded::parse(form.as_bytes()) {
             if SECRET_FIELDS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-                self.add(&percent_decoded(&value.replace('+', " ")));
+                self.add(&value);
             }
         }
     }

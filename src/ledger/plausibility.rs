@@ -180,7 +180,11 @@ fn named(element: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire;
+    use crate::{
+        ledger::{SnapshotOrigin, accept},
+        model::{Day, TenantId, UnixMillis},
+        wire,
+    };
 
     /// The faults of a snapshot with these totals and controls.
     fn faults(totals: &str, controls: &str) -> String {
@@ -191,6 +195,18 @@ mod tests {
         let mut faults = DataFaults::default();
         check(&snapshot, &DayFacts::of(&snapshot).unwrap(), &mut faults);
         faults.to_string()
+    }
+
+    /// An accepted snapshot with one control.
+    fn accepted(control: &str, score: &str) -> AcceptedSnapshot {
+        let tenant = "3f5c1d2e-0000-4000-8000-00000000c0de";
+        let json = format!(
+            r#"{{"id":"{tenant}_2026-11-22","azureTenantId":"{tenant}","createdDateTime":"2026-11-22T00:00:00Z","controlScores":[{{"controlName":"{control}","score":{score}}}]}}"#
+        );
+        let tenant = TenantId::parse(tenant).unwrap();
+        let today = Day::parse("2026-11-22").unwrap();
+        let (origin, now) = (SnapshotOrigin::Poll, UnixMillis::new(1_795_341_600_000));
+        accept(&wire::snapshot(&json).unwrap(), &json, tenant, today, origin, now).unwrap()
     }
 
     #[test]
@@ -321,11 +337,16 @@ mod tests {
             ("AdminMFAV2", number(8.0)),
             ("NotApplicable", number(0.0)),
         ]);
-        let above = |id: &str, score: f64| {
-            let id = id.to_ascii_lowercase();
-            maxima.by_folded_id.get(&id).is_some_and(|max| score > max.get())
-        };
-        assert!(above("ADMINMFAV2", 10.5) && !above("AdminMFAV2", 10.0));
-        assert!(!above("NotApplicable", 1.0) && !above("Unknown", 1.0));
+        let above = "control `ADMINMFAV2`: the score 10.5 is above the maximum score 10";
+        for (id, score, expected) in [
+            ("ADMINMFAV2", "10.5", above),
+            ("AdminMFAV2", "10.0", ""),
+            ("NotApplicable", "1.0", ""),
+            ("Unknown", "1.0", ""),
+        ] {
+            let mut snapshot = accepted(id, score);
+            maxima.check(&mut snapshot);
+            assert_eq!(snapshot.faults.to_string(), expected, "{id} {score}");
+        }
     }
 }

@@ -166,15 +166,7 @@ fn have_same_controls(kept: &DayFacts, seen: &DayFacts) -> bool {
 /// Whether the stored copy contains all of these controls with the same facts. Nothing is known
 /// about the controls that are absent from an incomplete list.
 fn contains_controls(kept: &DayFacts, seen: &[ControlFacts]) -> bool {
-    let in_any_case = in_any_case(&kept.controls);
-    seen.iter().all(|seen| {
-        let name = seen.name.to_ascii_lowercase();
-        let folded = || {
-            let at = in_any_case.binary_search_by(|control| (*control.name).cmp(&name)).ok()?;
-            in_any_case.get(at)
-        };
-        kept.control(&seen.name).or_else(folded).is_some_and(|kept| !kept.differs(seen))
-    })
+    seen.iter().all(|seen| kept.control(&seen.name).is_some_and(|kept| !kept.differs(seen)))
 }
 
 fn have_same_facts(kept: &[ControlFacts], seen: &[ControlFacts]) -> bool {

@@ -30,7 +30,8 @@ pub enum ObservationKind {
 }
 
 /// Data that was accepted although a part of it is faulty: the subject of an
-/// [`ObservationKind::Implausible`]. Any other subject is a snapshot that was rejected.
+/// [`ObservationKind::Implausible`]. Any other subject is that of rejected snapshots: their day, or
+/// a fixed text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptedData {
     /// The scores of a day.
@@ -53,7 +54,8 @@ pub enum Phase {
 pub struct Observation {
     /// The condition.
     pub what: ObservationKind,
-    /// Distinguishes observations of one kind: a day, a sink, or an [`AcceptedData`].
+    /// Distinguishes observations of one kind: a day, a sink, the class of a failed poll, an
+    /// [`AcceptedData`], or a fixed text.
     pub subject: String,
     /// The day that the condition concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
@@ -102,6 +104,19 @@ impl Observation {
             phase: Phase::Begin,
             details: faults.to_string(),
             hint: None,
+        }
+    }
+
+    /// The observation that a poll failed. It names no path of this host.
+    pub fn of_failed_poll(class: PollErrorClass, first_day: Day, reason: &Explanation) -> Self {
+        let Explanation { message, hint } = reason.without_paths();
+        Self {
+            what: ObservationKind::PollFailed,
+            subject: class.observation_subject().to_owned(),
+            first_day,
+            phase: Phase::Begin,
+            details: message,
+            hint,
         }
     }
 

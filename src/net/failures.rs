@@ -6,7 +6,8 @@
 
 use std::{error::Error, io};
 
-use super::tls::{TlsFault, cause};
+use super::tls::TlsFault;
+use crate::error::causes;
 
 /// Why a server cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +117,6 @@ fn is_close(error: &(dyn Error + 'static)) -> bool {
                 | io::ErrorKind::UnexpectedEof
         )
     )
-}
-
-/// The error and its causes, in order.
-pub(super) fn causes<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |current| cause(*current))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Reads the PEM files of certificates and private keys (RFC 7468), with the parts in any order.
 //!
 //! A part that cannot be used is never skipped silently: the parser of the library ignores an
-//! indented part and one without a line of its own, and reports others by numbers. Start reading at
-//! [`PemFile::parse`].
+//! indented part and one that is not on a separate line, and reports others by numbers. Start
+//! reading at [`PemFile::parse`].
 
 use std::borrow::Cow;
 
@@ -28,6 +28,8 @@ const SIGNED_DATA: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0
 pub struct PemFile {
     pub certificates: Vec<CertificateDer<'static>>,
     pub keys: Vec<PrivateKeyDer<'static>>,
+    /// What the first part is, if the file contains neither certificates nor private keys.
+    other: Option<&'static str>,
 }
 
 /// Why a file cannot be used. Lines are counted from 1.
@@ -82,7 +84,7 @@ impl PemFile {
     ///
     /// # Errors
     ///
-    /// Fails with the first fault. A file without a certificate or without a key is none.
+    /// Fails with the first fault. A missing certificate or key is not a fault here.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, PemFault> {
         if let Some(fault) = binary_format(&bytes) {
             return Err(fault);
@@ -102,8 +104,7 @@ impl PemFile {
             file.add(part)?;
         }
         if file.certificates.is_empty() && file.keys.is_empty() {
-            let found = describe(parts.first().map_or("", |part| part.label));
-            return Err(PemFault::NoCertificate(found));
+            file.other = Some(describe(parts.first().map_or("", |part| part.label)));
         }
         Ok(file)
     }
@@ -115,7 +116,7 @@ impl PemFile {
     /// Fails if there is none.
     pub fn require_certificates(self) -> Result<Vec<CertificateDer<'static>>, PemFault> {
         if self.certificates.is_empty() {
-            return Err(PemFault::NoCertificate("a private key"));
+            return Err(PemFault::NoCertificate(self.other.unwrap_or("a private key")));
         }
         Ok(self.certificates)
     }
@@ -126,7 +127,20 @@ impl PemFile {
     ///
     /// Fails if there is none.
     pub fn require_key(self) -> Result<PrivateKeyDer<'static>, PemFault> {
-        self.keys.into_iter().next().ok_or(PemFault::NoKey("a certificate"))
+        let found = self.other.unwrap_or("a certificate");
+        self.keys.into_iter().next().ok_or(PemFault::NoKey(found))
+    }
+
+    /// The file itself, if it contains a certificate or a private key.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is neither.
+    pub fn require_any(self) -> Result<Self, PemFault> {
+        match self.other {
+            Some(found) => Err(PemFault::NoCertificate(found)),
+            None => Ok(self),
+        }
     }
 
     fn add(&mut self, part: &Part<'_>) -> Result<(), PemFault> {
@@ -212,7 +226,7 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, PemFault> {
     }
 }
 
-/// Checks that the beginning or the end of a part is on a line of its own. Otherwise, a tool has
+/// Checks that the beginning or the end of a part is on a separate line. Otherwise, a tool has
 /// replaced the line breaks, has joined two files without one, or has indented the text.
 fn check_line(line: usize, content: &str) -> Result<(), PemFault> {
     let markers = content.matches(BEGIN).count().saturating_add(content.matches(END).count());
@@ -234,7 +248,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, usize, &str)> {
     text.split_inclusive(['\n', '\r']).filter_map(move |line| {
         let start = offset;
         offset = offset.saturating_add(line.len());
-        // The line feed of CRLF is not a line of its own.
+        // The line feed of CRLF is not a separate line.
         let is_rest =
             line == "\n" && text.get(..start).is_some_and(|before| before.ends_with('\r'));
         if is_rest {
@@ -294,7 +308,10 @@ impl Hint for PemFault {
                 "set the path of a PEM file, whose parts begin with `-----BEGIN`".into()
             }
             Self::Indented(_) => "remove the spaces at the beginning of the lines".into(),
-            Self::SeveralLines(_) => "write each line of the PEM file on a line of its own".into(),
+            Self::SeveralLines(_) => {
+                "put each `-----BEGIN …-----` and `-----END …-----` on its own line".into()
+            }
+
             Self::NoEnd(_) | Self::Undecodable(_) | Self::Certificate(_) => {
                 "copy the file again, completely".into()
             }
@@ -302,13 +319,14 @@ impl Hint for PemFault {
             Self::Encrypted(_) => {
                 "decrypt the key with `openssl pkey -in FILE -out FILE.key`, and protect the new file with mode 640".into()
             }
-            Self::KeyType(..) => "use a private key of the type RSA or ECDSA".into(),
             Self::NoCertificate("PKCS#7 data") => {
                 "convert it with `openssl pkcs7 -print_certs -in FILE -out FILE.pem`".into()
             }
             Self::NoCertificate(_) => "set the path of the file with the certificate".into(),
             Self::NoKey(_) => "set the path of the file with the private key".into(),
-            Self::Key(_) => "use a private key of the type RSA, ECDSA or Ed25519".into(),
+            Self::KeyType(..) | Self::Key(_) => {
+                "use a private key of the type RSA, ECDSA or Ed25519".into()
+            }
             Self::Mismatch(_) => {
                 "set `client_certificate` and `client_key` to files that belong together".into()
             }

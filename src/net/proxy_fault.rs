@@ -13,11 +13,8 @@ use tokio::{
 };
 use url::Url;
 
-use super::{
-    connect::{ByteStream, TlsSettings, connect_tls, open_tcp},
-    failures::causes,
-};
-use crate::error::Hint;
+use super::connect::{ByteStream, TlsSettings, connect_tls, open_tcp};
+use crate::error::{Hint, causes};
 
 /// The time that a proxy has to state why it does not connect.
 const REPLY_LIMIT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Resolves host names to addresses on threads of its own.
+//! Resolves host names to addresses on dedicated threads.
 //!
 //! The resolver of the system blocks its thread and cannot be cancelled, so a name server that does
 //! not respond must never occupy a thread on which other work depends: nothing else in this crate
@@ -17,6 +17,8 @@ use std::{
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
+
+use super::HostPort;
 
 /// The maximum number of lookups at the same time; others wait until one of them ends.
 const MAX_LOOKUPS: usize = 64;
@@ -65,10 +67,8 @@ pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![address]);
     }
 
-    let invalid = |message: &'static str| io::Error::new(io::ErrorKind::InvalidInput, message);
-    let (host, port) =
-        address.rsplit_once(':').ok_or_else(|| invalid("the address has no port"))?;
-    let port: u16 = port.parse().map_err(|_| invalid("the port of the address is not valid"))?;
+    let HostPort { host, port } = HostPort::parse(address)
+        .map_err(|fault| io::Error::new(io::ErrorKind::InvalidInput, fault))?;
 
     let mut addresses = system_resolver().lookup(host).await?;
     for address in &mut addresses {

@@ -11,7 +11,11 @@ use rustls::{
 };
 
 use super::tls_config::{MAX_NAME_CHARS, UntrustedChain};
-use crate::{error::Hint, foreign_text::ForeignText, text::count};
+use crate::{
+    error::{Hint, causes, chain},
+    foreign_text::ForeignText,
+    text::count,
+};
 
 /// The message of tokio-rustls for a connection that ends during the handshake.
 const HANDSHAKE_EOF: &str = "tls handshake eof";
@@ -87,17 +91,11 @@ pub enum TlsFault {
 impl TlsFault {
     /// The fault that caused an error, if the error or one of its causes is a fault of TLS.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
-        let mut next = Some(error);
-        while let Some(current) = next {
-            if let Some(fault) = Self::of_one(current) {
-                let error = crate::error::chain(error);
-                let logged = ForeignText::new(&error).for_message(MAX_LOGGED_CHARS);
-                tracing::debug!(error = logged, "TLS failed");
-                return Some(fault);
-            }
-            next = cause(current);
-        }
-        None
+        let fault = causes(error).find_map(Self::of_one)?;
+        let error = chain(error);
+        let logged = ForeignText::new(&error).for_message(MAX_LOGGED_CHARS);
+        tracing::debug!(error = logged, "TLS failed");
+        Some(fault)
     }
 
     /// Like [`Self::of`], for an error that occurred during a handshake: a connection that ends
@@ -254,15 +252,6 @@ impl TlsFault {
             AlertDescription::UnrecognisedName => Some(Self::UnknownName),
             _ => None,
         }
-    }
-}
-
-/// The cause of an error. An `io::Error` reports the cause of the error that it contains as its
-/// own, so that the contained error itself would be skipped.
-pub(super) fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => error.source(),
     }
 }
 

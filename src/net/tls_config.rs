@@ -56,6 +56,15 @@ pub(super) enum UntrustedChain {
 #[derive(Debug)]
 struct ExplainingVerifier(Arc<dyn ServerCertVerifier>);
 
+/// A client certificate that belongs to its private key.
+struct ClientFiles {
+    /// The certificates in the order of their file.
+    in_file: Vec<CertificateDer<'static>>,
+    /// The certificates in the order of TLS.
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
 /// Installs the cryptography provider of rustls, which is required once per process.
 pub fn install_crypto_provider() {
     // Fails only if a provider is already installed.
@@ -95,7 +104,7 @@ pub fn tls_config(
     let Some(client) = client else {
         return Ok(builder.with_no_client_auth());
     };
-    let (chain, key) = read_client(client, &provider)?;
+    let ClientFiles { chain, key, .. } = read_client(client, &provider)?;
     let name = client.certificate.display().to_string();
     builder
         .with_client_auth_cert(chain, key)
@@ -128,19 +137,18 @@ pub fn check_authorities(path: &Path) -> Result<(), ClientError> {
 pub fn check_client_certificate(client: ClientCertificate<'_>) -> Result<usize, ClientError> {
     install_crypto_provider();
     let builder = ClientConfig::builder();
-    let (chain, _) = read_client(client, builder.crypto_provider())?;
-    let in_file = read_certificates(client.certificate)?;
+    let ClientFiles { in_file, chain, .. } = read_client(client, builder.crypto_provider())?;
     let position = in_file.iter().position(|certificate| Some(certificate) == chain.first());
     Ok(position.unwrap_or_default())
 }
 
-/// Reads a client certificate with its chain, in the order of TLS, and its private key.
+/// Reads a client certificate with its chain, and its private key.
 fn read_client(
     client: ClientCertificate<'_>,
     provider: &CryptoProvider,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ClientError> {
+) -> Result<ClientFiles, ClientError> {
     let ClientCertificate { certificate, key: key_file } = client;
-    let certificates = read_certificates(certificate)?;
+    let in_file = read_certificates(certificate)?;
     let pem = files::read_secret(key_file, MAX_PEM_BYTES)?;
     let invalid = |fault| ClientError::Pem(key_file.display().to_string(), fault);
     let key = PemFile::parse(pem).and_then(PemFile::require_key).map_err(invalid)?;
@@ -148,10 +156,12 @@ fn read_client(
     let signing = provider.key_provider.load_private_key(key.clone_key());
     let signing = signing.map_err(|error| invalid(PemFault::Key(error)))?;
     // A key of the library always has a public key; that of another provider is not compared.
-    let Some(public_key) = signing.public_key() else { return Ok((certificates, key)) };
-    let chain = in_order(&certificates, &public_key);
+    let chain = match signing.public_key() {
+        Some(public_key) => in_order(&in_file, &public_key),
+        None => Some(in_file.clone()),
+    };
     let mismatch = || invalid(PemFault::Mismatch(certificate.display().to_string()));
-    Ok((chain.ok_or_else(mismatch)?, key))
+    Ok(ClientFiles { chain: chain.ok_or_else(mismatch)?, in_file, key })
 }
 
 fn read_authorities(path: &Path) -> Result<RootCertStore, ClientError> {

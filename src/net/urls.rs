@@ -50,11 +50,16 @@ pub fn parse_base_url(text: &str) -> Result<Url, Explanation> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(explained("contains a user name or a password".into()));
     }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+    if has_path_or_query(&url) {
         let cause = Explanation::new("has a path or a query");
         return Err(explained(cause.with_hint("remove everything after the host and the port")));
     }
     if is_safe_url(&url) { Ok(url) } else { Err(BASE_URL.into()) }
+}
+
+/// Whether a URL has a path other than `/`, or a query.
+pub fn has_path_or_query(url: &Url) -> bool {
+    !matches!(url.path(), "" | "/") || url.query().is_some()
 }
 
 #[cfg(test)]

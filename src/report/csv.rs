@@ -18,11 +18,7 @@ pub(super) fn days(report: &Report) -> String {
 
     let mut out = format!("{COLUMNS}\n").into_bytes();
     for (day, totals) in &report.days {
-        let average = |basis: &str| {
-            let mut averages = totals.averages.iter();
-            let found = averages.find(|(name, _)| name.eq_ignore_ascii_case(basis));
-            display(found.map(|(_, score)| *score))
-        };
+        let average = |basis: &str| display(totals.average(basis));
         let points = points.get(day).copied().unwrap_or(PointTotals::ZERO);
         let day_before = day.plus(-report.window.days());
         let previous = report.previous.as_ref().and_then(|previous| previous.days.get(&day_before));

@@ -114,9 +114,7 @@ fn over_time(report: &Report) -> Markup {
         ("IndustryTypes", "This industry", "industry"),
     ] {
         let average = |totals: &DayTotals| {
-            let mut averages = totals.averages.iter();
-            let found = averages.find(|(name, _)| name.eq_ignore_ascii_case(basis));
-            let score = found?.1.get();
+            let score = totals.average(basis)?.get();
             // The averages are percentages, but in 2018 they were points.
             (score <= 100.0).then_some(score)
         };

@@ -287,5 +287,15 @@ impl Report {
     }
 }
 
+impl DayTotals {
+    /// The average of the peers with this basis, such as `AllTenants`, in any case. `None` if
+    /// Microsoft sent none.
+    pub fn average(&self, basis: &str) -> Option<Number> {
+        let mut averages = self.averages.iter();
+        let found = averages.find(|(name, _)| name.eq_ignore_ascii_case(basis));
+        found.map(|(_, score)| *score)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -10,10 +10,10 @@ use toml::{
 };
 
 use super::{
-    Faults, Span, Table,
+    Faults, Span, Table, hidden,
     node::{Node, TableEntry, Value},
 };
-use crate::{error::Explanation, foreign_text::is_hidden};
+use crate::error::Explanation;
 
 /// Marks that word processors write in place of `"` and `'`.
 const TYPOGRAPHIC_QUOTES: &[char] =
@@ -38,24 +38,25 @@ pub fn parse(faults: &Faults, source: usize) -> Option<Table> {
 /// Why the text is not valid. `range` is the part at which the parser stopped, and `message` is the
 /// message of the parser.
 fn explain(text: &str, range: &Range<usize>, message: &str) -> Explanation {
-    let unusual = unusual_character(text, range);
-    let cause = match unusual {
-        Some('\r') => "a line ends with a carriage return alone".to_owned(),
-        Some(c) if is_quote(c) => format!("`{c}` is a typographic quotation mark"),
-        Some(c) => format!("the invisible character U+{:04X} is not permitted here", u32::from(c)),
-        None => message.replace('\n', ", "),
-    };
-    let hint = match unusual {
-        Some('\r') => Some("save the file with the line ends LF or CRLF"),
-        Some(c) if is_quote(c) => Some("write straight quotation marks"),
-        Some(_) => {
-            Some("delete the character, and write a space in its place if it separates words")
+    let (cause, hint) = match unusual_character(text, range) {
+        Some('\r') => (
+            "a line ends with a carriage return alone".to_owned(),
+            Some("save the file with the line ends LF or CRLF"),
+        ),
+        Some(c) if is_quote(c) => (
+            format!("`{c}` is a typographic quotation mark"),
+            Some("write straight quotation marks"),
+        ),
+        Some(c) => (
+            format!("the invisible character U+{:04X} is not permitted here", u32::from(c)),
+            Some("delete the character, and write a space in its place if it separates words"),
+        ),
+        None => {
+            let hint = "write each backslash twice, or put the value in single quotes";
+            (message.replace('\n', ", "), message.contains("escape").then_some(hint))
         }
-        None if message.contains("escape") => {
-            Some("write each backslash twice, or put the value in single quotes")
-        }
-        None => None,
     };
+
     let explanation = Explanation::new(format!("the file is not valid TOML: {cause}"));
     Explanation { hint: hint.map(str::to_owned), ..explanation }
 }
@@ -71,9 +72,9 @@ fn unusual_character(text: &str, range: &Range<usize>) -> Option<char> {
         .map(|(at, c)| (range.start.saturating_add(at), c));
 
     let is_unusual = |(at, c): &(usize, char)| match c {
-        '\n' | '\t' | ' ' => false,
+        '\n' | '\t' => false,
         '\r' => text.get(*at..).is_some_and(|rest| !rest.starts_with("\r\n")),
-        c => is_quote(*c) || is_hidden(*c) || c.is_whitespace(),
+        c => is_quote(*c) || hidden::is_unusual(*c),
     };
     before.into_iter().chain(within).find(is_unusual).map(|(_, c)| c)
 }

@@ -42,7 +42,7 @@ pub struct RefusedTarget {
 
 impl Refusal {
     /// The failure of a batch after the receiver has refused records because of their targets, each
-    /// of which is a `noun`, such as `index`. If a record has no target of its own, the sink has
+    /// of which is a `noun`, such as `index`. If a record has no separate target, the sink has
     /// only one, so that the whole sink is misconfigured.
     pub(super) fn of_records(
         noun: &str,

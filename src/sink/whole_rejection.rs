@@ -97,9 +97,9 @@ pub(super) async fn deliver_batch(
     (Err(Failure::Misconfigured { reason, hint: Some(REJECTS_ALL.into()) }), cause)
 }
 
-/// The receiver's message in a reason, without the status or the number of records before it.
+/// The receiver's message in a reason, without what precedes it; empty if there is none.
 fn message_in(reason: &str) -> &str {
-    reason.split_once(": ").map_or(reason, |(_, message)| message)
+    reason.split_once(": ").map_or("", |(_, message)| message)
 }
 
 #[cfg(test)]
@@ -108,7 +108,8 @@ mod tests {
     use crate::model::EventId;
 
     /// A receiver that rejects a batch with the message of its first invalid record. Contains one
-    /// message per record of the whole batch, which is empty for a valid one.
+    /// message per record of the whole batch, which is empty for a valid one. The reason
+    /// for `silent` is only the count.
     struct FakeReceiver<'m>(&'m [&'static str]);
 
     impl BatchSender for FakeReceiver<'_> {
@@ -117,6 +118,7 @@ mod tests {
             let result = match messages.find(|message| !message.is_empty()) {
                 None => Ok(()),
                 Some("busy") => Err(Failure::retry("busy").into()),
+                Some("silent") => Err(BatchFailure::Rejected(format!("{} rejected", batch.len()))),
                 Some(message) => {
                     let reason = format!("{} rejected: {message}", batch.len());
                     Err(BatchFailure::Rejected(reason))
@@ -162,6 +164,8 @@ mod tests {
             (&["", ""][..], "delivered", Records),
             (&["no", "no"], "parked: 2 rejected: no", Unknown),
             (&["no"; 9], "parked: 9 rejected: no", Unknown),
+            (&["silent", "silent"], "parked: 2 rejected", Unknown),
+            (&["silent", "no"], "halved []", Records),
             (&["no"], "halved []", Unknown),
             (&["", "no", "no"], "halved [0]", Records),
             (&["no", "no", "no", ""], "halved [3]", Records),

@@ -79,10 +79,16 @@ impl Clients {
     ///
     /// Fails if `ca_file` or the password of the proxy cannot be read.
     pub fn new(options: &GraphHttpOptions) -> Result<Self, SourceError> {
+        let proxy_access = proxy_access(options)?;
+        let mut proxy_secrets = SentSecrets::default();
+        if let Some((_, password)) = proxy_access.as_ref().and_then(|proxy| proxy.login.as_ref()) {
+            proxy_secrets.add(password.expose_secret());
+        }
+
         let build = |configure: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
             let mut builder = net::builder(options.ca_file.as_deref())?;
-            if let Some(proxy) = proxy(options)? {
-                builder = builder.proxy(proxy);
+            if let Some(access) = &proxy_access {
+                builder = builder.proxy(proxy(access)?);
             }
             configure(builder).build().map_err(|e| SourceError::from(ClientError::Build(e)))
         };
@@ -95,8 +101,8 @@ impl Clients {
             rate: RateLimiter::new(f64::from(per_second), per_second),
             memory: MemoryBudget::new(options.bytes_in_flight),
             token_requests: Semaphore::new(MAX_CONCURRENT_TOKEN_REQUESTS),
-            proxy_access: proxy_access(options)?,
-            proxy_secrets: proxy_secrets(options)?,
+            proxy_access,
+            proxy_secrets,
         })
     }
 
@@ -143,31 +149,18 @@ fn proxy_access(options: &GraphHttpOptions) -> Result<Option<ProxyAccess>, Sourc
     Ok(Some(ProxyAccess { url, login, ca_file: options.ca_file.clone() }))
 }
 
-/// The password for the proxy, if one is used.
-fn proxy_secrets(options: &GraphHttpOptions) -> Result<SentSecrets, SourceError> {
-    let mut secrets = SentSecrets::default();
-    if let (Some(_), Some(password)) = (&options.proxy, &options.proxy_password) {
-        let password = password.read().map_err(super::CredentialError::from)?;
-        secrets.add(password.expose_secret());
-    }
-    Ok(secrets)
-}
-
 /// The proxy. Requests to loopback addresses, which may use plain HTTP, never leave this host: they
 /// use only a proxy on this host.
-fn proxy(options: &GraphHttpOptions) -> Result<Option<reqwest::Proxy>, SourceError> {
-    let Some(url) = &options.proxy else { return Ok(None) };
-
-    let mut proxy = reqwest::Proxy::all(url.clone()).map_err(ClientError::Build)?;
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+fn proxy(access: &ProxyAccess) -> Result<reqwest::Proxy, ClientError> {
+    let mut proxy = reqwest::Proxy::all(access.url.clone()).map_err(ClientError::Build)?;
+    let host = access.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     if !CredentialChannel::PlainText(host).is_confidential() {
         proxy = proxy.no_proxy(reqwest::NoProxy::from_string(LOOPBACK));
     }
-    if let (Some(user), Some(password)) = (&options.proxy_user, &options.proxy_password) {
-        let password = password.read().map_err(super::CredentialError::from)?;
+    if let Some((user, password)) = &access.login {
         proxy = proxy.basic_auth(user, password.expose_secret());
     }
-    Ok(Some(proxy))
+    Ok(proxy)
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Graph {
             let read = self.read_pages(&first, method, &mut pages_left, &mut on_event).await?;
             let ReadOutcome::Refused(page, error) = read else { return Ok(()) };
 
-            tracing::info!(%error, "cannot read the next page; trying another method");
+            tracing::info!(%error, "Graph refused a method of paging");
             methods.refused(method, &first, page);
             // Graph's own message explains more than a fault of its pages.
             if refusal.is_none() || !matches!(error, SourceError::NextLink(_)) {
@@ -108,7 +108,11 @@ impl Graph {
         let mut item_count = 0;
 
         for number in 0..MAX_PAGES {
-            let Some(left) = pages_left.checked_sub(1) else { break };
+            let Some(left) = pages_left.checked_sub(1) else {
+                return Err(SourceError::NextLink(
+                    "all methods of paging together have requested 400 pages",
+                ));
+            };
             *pages_left = left;
 
             let response = match self.fetch(&url).await {

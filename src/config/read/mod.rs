@@ -29,7 +29,7 @@ use super::{
 use crate::{
     error::Explanation,
     model::Day,
-    net::{parse_base_url, parse_url},
+    net::{has_path_or_query, parse_base_url, parse_url},
     schedule::{DigestSchedule, Schedule},
     settings::{
         CA_FILE, Fault, FileUse, KeyWithDefault, Named, References, Section, Table, Text, Timespan,
@@ -220,7 +220,7 @@ fn proxy_url(text: &str) -> Result<Url, Explanation> {
     if has_user || !url.has_host() {
         return Err(PROXY_URL.into());
     }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+    if has_path_or_query(&url) {
         return Err(format!("{PROXY_URL}: it has a path or a query").into());
     }
     Ok(url)

@@ -1,7 +1,7 @@
 //! Polls that fail because of this host, such as on a full disk.
 //!
 //! Their backoff is short and separate from the backoff for failures of Microsoft: an attempt costs
-//! no other system anything, and polls succeed soon after the cause is gone. A local failure
+//! Microsoft little or nothing, and polls succeed soon after the cause is gone. A local failure
 //! therefore never counts as a failed attempt of the schedule. Start reading at
 //! [`Engine::record_local_failure`]. See decision 0076.
 
@@ -14,7 +14,7 @@ use crate::{
     daemon::{Engine, TenantState},
     error::Explanation,
     files::HostFault,
-    model::{Day, Observation, ObservationKind, Phase, Tenant},
+    model::{Day, Observation, Tenant},
 };
 
 impl PollError {
@@ -61,7 +61,7 @@ impl Engine {
             tenant = name,
             error = reason.message,
             hint = reason.hint,
-            "poll failed because of this host; it is repeated every minute"
+            "poll failed because of this host; retrying"
         );
         if let Some(tenant) = tenant {
             self.store_local_failure(tenant, error, &reason);
@@ -69,16 +69,8 @@ impl Engine {
     }
 
     fn store_local_failure(&self, tenant: &Tenant, error: &PollError, reason: &Explanation) {
-        let (now, sent) = (clock::now(), reason.without_paths());
-        let class = error.class();
-        let observation = Observation {
-            what: ObservationKind::PollFailed,
-            subject: class.observation_subject().to_owned(),
-            first_day: Day::of(now),
-            phase: Phase::Begin,
-            details: sent.message,
-            hint: sent.hint,
-        };
+        let (now, class) = (clock::now(), error.class());
+        let observation = Observation::of_failed_poll(class, Day::of(now), reason);
         let failure = PollFailure {
             at: now.into(),
             reason,

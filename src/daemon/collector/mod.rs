@@ -32,10 +32,7 @@ use crate::{
     config::TenantName,
     error::{Explanation, Hint, chain},
     ledger,
-    model::{
-        ClockOffset, Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis,
-        short_duration,
-    },
+    model::{ClockOffset, Day, Observation, PollErrorClass, Tenant, UnixMillis, short_duration},
     source::SourceError,
 };
 
@@ -354,15 +351,7 @@ impl Engine {
             state.delay_poll(CLOCK_RETRY);
         }
 
-        let sent = reason.without_paths();
-        let observation = Observation {
-            what: ObservationKind::PollFailed,
-            subject: error.class().observation_subject().to_owned(),
-            first_day: Day::of(now),
-            phase: Phase::Begin,
-            details: sent.message,
-            hint: sent.hint,
-        };
+        let observation = Observation::of_failed_poll(error.class(), Day::of(now), &reason);
         // Stored so that a restart does not shorten the pause.
         let not_before = not_before(state, now);
         let failure = PollFailure {

@@ -19,8 +19,8 @@ pub(super) const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// The longest wait if the cause is on this host. An attempt costs no other system anything, and
 /// delivery resumes soon after the cause has been removed.
 const MAX_HOST_BACKOFF: Duration = Duration::from_secs(30);
-/// The interval at which a parked sink is tried again, because its receiver may have been changed.
-const PARKED_WAIT: Duration = Duration::from_mins(5);
+/// The interval at which a parked sink or target is tried again.
+pub(super) const PARKED_WAIT: Duration = Duration::from_mins(5);
 
 /// The failures without an acknowledgement between them that end a limited delivery, and the
 /// longest wait between its attempts.

@@ -5,23 +5,19 @@
 //! target is tried again. The module decides which records wait; it reads no log and sends nothing.
 //! Start reading at [`ParkedTargets::park`]. See decision 0081.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use tokio::time::Instant;
 
-use super::rejections::{DeliveryOutcome, RecordOutcome};
+use super::{
+    rejections::{DeliveryOutcome, RecordOutcome},
+    retry::PARKED_WAIT,
+};
 use crate::{
     checkpoint::Lane,
     model::TenantId,
     sink::{Failure, Refusal, RefusedTarget, TargetName},
 };
-
-/// The interval at which a parked target is tried again, because the receiver may have been
-/// changed.
-const TARGET_WAIT: Duration = Duration::from_mins(5);
 
 /// The parked targets of a sink, and the tenants that wait for them. It can be lost: the targets
 /// are then tried again at once.
@@ -65,7 +61,7 @@ impl ParkedTargets {
     ) -> Vec<RefusedTarget> {
         let mut new = Vec::new();
         for refused in refused {
-            let retry_at = now + TARGET_WAIT;
+            let retry_at = now + PARKED_WAIT;
             let parked = ParkedTarget { refused: refused.clone(), retry_at, trial };
             if self.parked.insert(refused.name.clone(), parked).is_none() {
                 new.push(refused);
@@ -219,7 +215,7 @@ mod tests {
         {
             assert_eq!(parked.block(&targets(names), start), blocked, "{names:?}");
         }
-        assert!(!parked.block(&targets(&["a"]), start + TARGET_WAIT), "it is tried again");
+        assert!(!parked.block(&targets(&["a"]), start + PARKED_WAIT), "it is tried again");
     }
 
     #[test]
@@ -245,14 +241,14 @@ mod tests {
         let start = Instant::now();
         let mut parked = ParkedTargets::default();
         parked.park(vec![refused("a"), refused("b")], TargetTrial::OneRecord, start);
-        let due = start + TARGET_WAIT;
+        let due = start + PARKED_WAIT;
         parked.park(vec![refused("b")], TargetTrial::OneRecord, due);
         parked.release_due(start);
         assert_eq!(parked.names().count(), 2);
 
         parked.release_due(due);
         assert_eq!(parked.failure().unwrap().to_string(), "no index `b`");
-        parked.release_due(due + TARGET_WAIT);
+        parked.release_due(due + PARKED_WAIT);
         assert!(parked.failure().is_none());
     }
 

@@ -18,7 +18,7 @@ use super::{
     DirectoryContent, FILE_FLAGS, FileError, NewFileMode, OwnedDirectory, Trust, permit_fixed_mode,
 };
 use crate::files::{
-    metadata,
+    STICKY, metadata,
     walk::{MissingDirectories, is_root, open_as_root},
 };
 
@@ -27,7 +27,6 @@ const READABLE_FILE: u32 = 0o640;
 const SHARED_FILE: u32 = 0o660;
 const SHARED_DIRECTORY: u32 = 0o770;
 const SET_GROUP_ID: u32 = 0o2000;
-const STICKY: u32 = 0o1000;
 
 impl OwnedDirectory {
     /// Creates a directory in this one with exactly this mode.

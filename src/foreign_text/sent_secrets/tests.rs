@@ -141,6 +141,9 @@ fn only_secret_fields_of_forms_are_removed() {
     assert_eq!(secrets.redact("public-client a/canary x"), "public-client [redacted]");
     assert_eq!(secrets.redact("client_secret=a%2Fcanary+x"), "client_secret=[redacted]");
     assert_eq!(secrets.redact("public-scope"), "public-scope");
+
+    secrets.add_form("client%5Fsecret=encoded-name&client%5Fid=other-client");
+    assert_eq!(secrets.redact("encoded-name, other-client"), "[redacted], other-client");
 }
 
 #[test]

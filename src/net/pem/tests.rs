@@ -152,10 +152,6 @@ fn each_fault_has_its_line_and_a_hint() {
             key.replace("PRIVATE KEY", "OPENSSH PRIVATE KEY"),
             "the private key that begins in line 1 has the unsupported type `OPENSSH PRIVATE KEY`",
         ),
-        (
-            pem.replace("CERTIFICATE", "CERTIFICATE REQUEST"),
-            "the file contains a certificate request, but no certificate",
-        ),
     ];
 
     for (text, expected) in of_the_form.into_iter().chain(of_the_parts) {
@@ -170,6 +166,35 @@ fn each_fault_has_its_line_and_a_hint() {
     let certificate_only = PemFile::parse(pem.clone().into_bytes()).unwrap().require_key();
     let message = certificate_only.unwrap_err().to_string();
     assert_eq!(message, "the file contains a certificate, but no private key");
+}
+
+/// Regression: a key file that contained only a public key was reported as one without a
+/// certificate.
+#[test]
+fn parts_of_other_types_are_described() {
+    let [client, ..] = chain_of_three();
+    let labeled = |label: &str| {
+        let text = client.certificate.replace("CERTIFICATE", label);
+        PemFile::parse(text.into_bytes()).unwrap()
+    };
+
+    for (label, found) in [
+        ("CERTIFICATE REQUEST", "a certificate request"),
+        ("PUBLIC KEY", "a public key"),
+        ("PKCS7", "PKCS#7 data"),
+        ("EC PARAMETERS", "other data"),
+    ] {
+        let no_certificate = format!("the file contains {found}, but no certificate");
+        let no_key = format!("the file contains {found}, but no private key");
+        for (fault, expected) in [
+            (labeled(label).require_certificates().unwrap_err(), &no_certificate),
+            (labeled(label).require_any().unwrap_err(), &no_certificate),
+            (labeled(label).require_key().unwrap_err(), &no_key),
+        ] {
+            assert_eq!(fault.to_string(), *expected);
+            assert!(fault.hint().is_some(), "{fault}");
+        }
+    }
 }
 
 #[test]

@@ -184,7 +184,13 @@ async fn addresses_are_not_looked_up() {
         let expected: SocketAddr = address.parse().unwrap();
         assert_eq!(resolve(address).await.unwrap(), [expected]);
     }
-    for invalid in ["host.example", "host.example:", "host.example:65536", "host.example:smtp"] {
+    for invalid in [
+        "host.example",
+        "host.example:",
+        "host.example:65536",
+        "host.example:smtp",
+        "[host.example]:25",
+    ] {
         let error = resolve(invalid).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{invalid}");
     }

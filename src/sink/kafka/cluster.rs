@@ -11,7 +11,12 @@ use rdkafka::{
 };
 use tokio::task::block_in_place;
 
-use super::{config::KafkaPlan, oauth::TokenContext, plain_text::check_brokers, producer::Reports};
+use super::{
+    config::KafkaPlan,
+    oauth::TokenContext,
+    plain_text::check_brokers,
+    producer::{Reports, setup_failure},
+};
 use crate::sink::{Failure, chain};
 
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,10 +72,9 @@ fn error_of_topic(
     tokens: &TokenContext,
     topic: Option<&str>,
 ) -> Result<Option<Code>, Failure> {
-    let client: BaseProducer<Reports> =
-        config.create_with_context(Reports::new(tokens.clone())).map_err(|error| {
-            Failure::misconfigured(format!("cannot set up the client of Kafka: {}", chain(&error)))
-        })?;
+    let client: BaseProducer<Reports> = config
+        .create_with_context(Reports::new(tokens.clone()))
+        .map_err(|error| setup_failure(&error))?;
     // librdkafka requests a token only while the client is polled.
     client.poll(Duration::ZERO);
 

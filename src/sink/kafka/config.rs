@@ -194,7 +194,7 @@ fn read_brokers(section: &Section<'_>) -> Option<String> {
             AddressFault::NoPort => {
                 Some(format!("add the port, such as `{}:9092`", broker.trim_end_matches(':')))
             }
-            AddressFault::Several => Some("write each broker as a string of its own".to_owned()),
+            AddressFault::Several => Some("write each broker as a separate string".to_owned()),
             AddressFault::Scheme => Some("remove the scheme, and set `tls` for TLS".to_owned()),
             _ => None,
         };
@@ -272,7 +272,7 @@ impl KafkaPlan {
         })
     }
 
-    /// The same plan for a test while a daemon may be running: with a transactional ID of its own,
+    /// The same plan for a test while a daemon may be running: with a separate transactional ID,
     /// so that the producer of the daemon is not fenced.
     pub(super) fn for_test(&self) -> Self {
         let delivery = match &self.delivery {

@@ -115,7 +115,7 @@ impl Plan for KafkaPlan {
         Box::pin(opening::probe(self, context))
     }
 
-    /// Opens the sink with a transactional ID of its own, and reads no progress.
+    /// Opens the sink with a separate transactional ID, and reads no progress.
     fn open_for_test<'a>(
         &'a self,
         context: &'a Context,

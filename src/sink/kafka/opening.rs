@@ -1,6 +1,6 @@
 //! Opens the producer of a sink, and checks its cluster without opening the sink.
 //!
-//! `test-sink` and `check --online` use a transactional ID of their own, so that they check that
+//! `test-sink` and `check --online` use a separate transactional ID, so that they check that
 //! the brokers support transactions without fencing a running daemon. Start reading at [`open`] and
 //! [`probe`]. See decision 0082.
 
@@ -13,7 +13,7 @@ use super::{
     cluster::check_cluster,
     config::{DeliveryMode, KafkaPlan},
     oauth::TokenContext,
-    producer::{Producer, Reports},
+    producer::{Producer, Reports, setup_failure},
     producer_config::producer_config,
     progress,
     properties::LINGER,
@@ -21,7 +21,7 @@ use super::{
     topics,
     transactions::{self, CHECK_LINGER_MS, IdPermission},
 };
-use crate::sink::{Context, Failure, Sink, chain};
+use crate::sink::{Context, Failure, Sink};
 
 const CREATE_TOPIC: &str = "create the topic";
 const CREATE_COMPACTED_TOPIC: &str = "create the topic with cleanup.policy=compact";
@@ -139,9 +139,8 @@ async fn open_producer(
 }
 
 fn create_producer(config: &ClientConfig, tokens: &TokenContext) -> Result<Producer, Failure> {
-    config.create_with_context(Reports::new(tokens.clone())).map_err(|error| {
-        Failure::misconfigured(format!("cannot set up the client of Kafka: {}", chain(&error)))
-    })
+    let created = config.create_with_context(Reports::new(tokens.clone()));
+    created.map_err(|error| setup_failure(&error))
 }
 
 /// Fails if the principal may not use the transactional ID.

@@ -289,6 +289,11 @@ pub(super) fn failure<C: ClientContext>(client: &Client<C>, error: &KafkaError) 
     }
 }
 
+/// The failure of a client that librdkafka does not create.
+pub(super) fn setup_failure(error: &KafkaError) -> Failure {
+    Failure::misconfigured(format!("cannot set up the Kafka client: {}", chain(error)))
+}
+
 /// Whether the error is about the record itself, so that sending the record again cannot succeed.
 pub(super) fn is_poison(error: &KafkaError) -> bool {
     matches!(

@@ -20,7 +20,7 @@ use rdkafka::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::oauth::TokenContext;
+use super::{oauth::TokenContext, producer::setup_failure};
 use crate::{
     model::{Day, TenantId, hex, parse_hex},
     sink::{Failure, Progress, SentDays, chain},
@@ -87,9 +87,8 @@ pub(super) fn value(progress: &Progress) -> Vec<u8> {
 /// Creates the topic if it does not exist. Fails with `Misconfigured` if it does not exist and
 /// cannot be created, and with `Retry` if the cluster does not respond.
 pub(super) async fn ensure_topic(config: &ClientConfig, topic: &str) -> Result<(), Failure> {
-    let admin: AdminClient<DefaultClientContext> = config.create().map_err(|error| {
-        Failure::misconfigured(format!("cannot set up the client of Kafka: {}", chain(&error)))
-    })?;
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| setup_failure(&error))?;
     let new_topic =
         NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
     let options = AdminOptions::new()

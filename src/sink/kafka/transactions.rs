@@ -1,7 +1,7 @@
 //! The calls of the transaction protocol, and the check that the brokers support them.
 //!
 //! The check adds a partition to a transaction and aborts it before any record is sent. It uses a
-//! transactional ID of its own, because the configured one would fence a running daemon. Start
+//! separate transactional ID, because the configured one would fence a running daemon. Start
 //! reading at [`initialize`] and [`check`]. See decision 0082.
 
 use std::{sync::Arc, time::Duration};

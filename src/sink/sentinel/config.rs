@@ -3,6 +3,7 @@
 
 use crate::{
     format::FormatName,
+    net::has_path_or_query,
     settings::{
         ExampleSection, Key, KeyWithDefault, OneOf, Section, TEXT, Text, defaulted, keys, one_of,
         required,
@@ -86,8 +87,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<SentinelPlan> {
     }
 
     let mut url = url?;
-    if !matches!(url.path(), "" | "/") || url.query().is_some() {
-        let message = "`url` must not have a path; the path of the stream is added";
+    if has_path_or_query(&url) {
+        let message = "`url` must not have a path or a query; the path of the stream is added";
         let hint = "remove everything after the host";
         section.fault_with(&URL, message.to_owned(), Some(hint.to_owned()));
         return None;

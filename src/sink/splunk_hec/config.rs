@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::{
+    net::has_path_or_query,
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, SECRET, Secret, SecretRef, Section,
         TEXT, TEXTS, Text, Texts, Timespan, defaulted, duration, keys, optional, required,
@@ -160,10 +161,11 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
 /// Reads a URL without a path, because every collector has the same paths.
 fn read_root(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url::Url> {
     let url = read_url(section, key, text)?;
-    if !matches!(url.path(), "" | "/") || url.query().is_some() {
+    if has_path_or_query(&url) {
         let name = key.definition().name;
-        let message =
-            format!("`{name}` must not have a path; the paths of the collector are added");
+        let message = format!(
+            "`{name}` must not have a path or a query; the paths of the collector are added"
+        );
         let hint = "remove everything after the host and the port";
         section.fault_with(key, message, Some(hint.to_owned()));
         return None;

@@ -243,7 +243,7 @@ pub(super) struct Tls {
     pub files: TlsFiles,
 }
 
-/// The registered port of each transport, for the hint about a forgotten one.
+/// The usual port of each transport, for the hint about a forgotten one.
 const DEFAULT_PORTS: [(&str, u16); 5] =
     [("udp", 514), ("tcp", 514), ("tls", 6_514), ("relp", 2_514), ("relps", 2_514)];
 

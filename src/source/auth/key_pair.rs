@@ -194,7 +194,8 @@ fn read_pem(bytes: Vec<u8>, key_file: Option<Vec<u8>>) -> Result<KeyAndCertifica
             fault => KeyPairError::Pem(fault),
         })
     };
-    let PemFile { certificates, keys } = parse(bytes)?;
+    let file = parse(bytes)?.require_any().map_err(KeyPairError::Pem)?;
+    let PemFile { certificates, keys, .. } = file;
     let keys = match key_file {
         Some(key_file) => parse(key_file)?.keys,
         None => keys,

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::{kind, path, removed};
 use crate::{
     model::DataFaults,
+    text::plural,
     wire::{
         WireError,
         budget::{DecodeBudget, DecodeLimit},
@@ -74,9 +75,9 @@ pub(in crate::wire) fn limit_fields(
     if count > 0 {
         let named = format!("`{owner}`");
         let owner = if owner.is_empty() { "the snapshot" } else { named.as_str() };
-        let (fields, were) = if count == 1 { ("field", "was") } else { ("fields", "were") };
-        let limit = DecodeLimit::FIELDS;
-        faults.add(format!("{count} unknown {fields} of {owner} {were} removed: {limit}"));
+        let one = format!("unknown field of {owner} was removed");
+        let many = format!("unknown fields of {owner} were removed");
+        faults.add(format!("{}: {}", plural(count, &one, &many), DecodeLimit::FIELDS));
     }
 }
 
@@ -89,10 +90,10 @@ pub(in crate::wire) fn first_items<'a>(
     faults: &mut DataFaults,
 ) -> Result<Vec<&'a str>, WireError> {
     let (items, others) = DecodeBudget::new().decode(json, FirstItemsSeed { max: limit.max })?;
-    match others {
-        0 => {}
-        1 => faults.add(format!("1 element of `{list}` was removed: {limit}")),
-        _ => faults.add(format!("{others} elements of `{list}` were removed: {limit}")),
+    if others > 0 {
+        let one = format!("element of `{list}` was removed");
+        let many = format!("elements of `{list}` were removed");
+        faults.add(format!("{}: {limit}", plural(others, &one, &many)));
     }
     Ok(items)
 }
