@@ -75,15 +75,27 @@ pub struct OwnedDirectory {
     trust: Trust,
 }
 
-/// Which files of a directory are used.
+/// Which files of a directory are used. See decision 0088.
 #[derive(Clone, Copy, Debug)]
 struct Trust {
     /// The effective user of this process.
     user: u32,
-    /// The group that shares the directory. `None` if only the owner can write to it, and for root,
-    /// who trusts no group.
+    /// The group that shares the directory, and new names in it. `None` if only the owner can write
+    /// to it, and for root, who trusts no group.
     group: Option<u32>,
+    evidence: GroupEvidence,
     content: DirectoryContent,
+}
+
+/// What the group of a file shows about its owner, if that is the group that shares its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GroupEvidence {
+    /// The owner is a member of the group, because no other user can put a file into the directory.
+    Membership,
+    /// Nothing, because all users can put files into the directory. Its set-group-ID bit gives the
+    /// group to their files, and without the bit, they can move a file from a directory that has
+    /// it.
+    Nothing,
 }
 
 /// What is stored in a directory.
@@ -124,7 +136,8 @@ impl OwnedDirectory {
     }
 
     /// Opens a directory with files that other programs read, such as the file of a sink. Other
-    /// users may own it or write to it.
+    /// users may own it or write to it; if all users can, its group does not show which files are
+    /// trusted.
     ///
     /// # Errors
     ///
@@ -376,18 +389,21 @@ impl OwnedDirectory {
 
 impl Trust {
     fn in_directory(directory: &Metadata, content: DirectoryContent) -> Self {
-        let (user, group) = (geteuid().as_raw(), directory.gid());
-        let is_shared = !is_root() && directory.mode() & GROUP_WRITE != 0 && is_own_group(group);
-        Self { user, group: is_shared.then_some(group), content }
+        let (user, group, mode) = (geteuid().as_raw(), directory.gid(), directory.mode());
+        let is_shared = !is_root() && mode & GROUP_WRITE != 0 && is_own_group(group);
+
+        // A directory with state to which all users can write is rejected itself.
+        let is_open = content == DirectoryContent::Output && mode & OTHERS_WRITE != 0;
+        let evidence = if is_open { GroupEvidence::Nothing } else { GroupEvidence::Membership };
+        Self { user, group: is_shared.then_some(group), evidence, content }
     }
 
     /// Fails if a file or directory is not used.
     fn check(self, found: &Metadata, path: &Path) -> Result<(), FileError> {
         let owner = found.uid();
         // Root can do everything that this process can do.
-        let is_trusted = owner == self.user || owner == 0 || self.group == Some(found.gid());
-        if !is_trusted {
-            return Err(FileError::ForeignOwner(path.to_owned(), owner));
+        if owner != self.user && owner != 0 {
+            self.check_group(found.gid(), owner, path)?;
         }
 
         let is_state = self.content == DirectoryContent::State;
@@ -395,6 +411,16 @@ impl Trust {
             return Err(FileError::WritableByOthers(path.to_owned()));
         }
         Ok(())
+    }
+
+    /// Fails if the group of a file or directory of another user does not show that this user is a
+    /// member of the group that shares the directory.
+    fn check_group(self, group: u32, owner: u32, path: &Path) -> Result<(), FileError> {
+        match self.evidence {
+            _ if self.group != Some(group) => Err(FileError::ForeignOwner(path.to_owned(), owner)),
+            GroupEvidence::Nothing => Err(FileError::UncertainMember(path.to_owned(), owner)),
+            GroupEvidence::Membership => Ok(()),
+        }
     }
 }
 

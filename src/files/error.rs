@@ -32,6 +32,10 @@ pub enum FileError {
     /// The file or directory belongs to the user with this ID, who is not trusted.
     #[error("`{}` belongs to another user (ID {})", .0.display(), .1)]
     ForeignOwner(PathBuf, u32),
+    /// The file belongs to the user with this ID, and has the group that shares its directory; but
+    /// all users can write to the directory, so any user can have put the file there.
+    #[error("`{}` belongs to another user (ID {}), and every user of this host can create such a file in its directory", .0.display(), .1)]
+    UncertainMember(PathBuf, u32),
     /// Its permissions let all users change the file or directory.
     #[error("every user of this host can change `{}`", .0.display())]
     WritableByOthers(PathBuf),
@@ -50,7 +54,9 @@ impl FileError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io { source, .. } => source.kind(),
-            Self::ForeignOwner(..) | Self::WritableByOthers(_) => io::ErrorKind::PermissionDenied,
+            Self::ForeignOwner(..) | Self::UncertainMember(..) | Self::WritableByOthers(_) => {
+                io::ErrorKind::PermissionDenied
+            }
             Self::TooLarge(..) => io::ErrorKind::FileTooLarge,
             Self::NotRegular(_) | Self::SymbolicLink(_) | Self::HardLinks(..) => {
                 io::ErrorKind::InvalidInput
@@ -68,11 +74,20 @@ impl Hint for FileError {
                 "use the path of the file itself, or replace the link with the file".into()
             }
             Self::HardLinks(..) => "replace the file with a copy, which has one name".into(),
+
             Self::ForeignOwner(path, user) => format!(
                 "run the command as the user with the ID {user}, or run `chown` so that `{}` belongs to the user who runs the command",
                 path.display()
             )
             .into(),
+            Self::UncertainMember(path, user) => {
+                let directory = path.parent().unwrap_or(path);
+                format!(
+                    "if you trust the user with the ID {user}, run `chmod o-w {}`, or run `chown` so that the file belongs to the user who runs the command; otherwise, remove the file",
+                    directory.display()
+                )
+                .into()
+            }
             Self::WritableByOthers(path) => format!("run `chmod o-w {}`", path.display()).into(),
         };
         Some(hint)

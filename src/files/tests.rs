@@ -1,5 +1,7 @@
 //! Planted links, FIFOs and foreign files. Root also tests what needs several users, by acting as
-//! another one in a thread.
+//! another one in a thread. `groups` tests whose files a group shares.
+
+mod groups;
 
 use std::{
     ffi::OsStr,

@@ -1,5 +1,7 @@
 //! Other users of the host: permissions and kinds of the files with secrets and state.
 
+mod shared_directories;
+
 use std::{
     io::Read,
     os::unix::{
@@ -328,7 +330,7 @@ fn devices_and_huge_files_are_refused() {
 #[test]
 fn mounted_secrets_are_accepted() {
     let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.file_sink("local");
     let secret = workspace.path("secret");
     let content = std::fs::read_to_string(&secret).unwrap();

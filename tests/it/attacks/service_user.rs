@@ -3,7 +3,7 @@
 //! [`no_command_of_root_uses_planted_files`].
 
 mod handed_down;
-mod trap;
+pub(super) mod trap;
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},

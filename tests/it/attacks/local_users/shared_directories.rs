@@ -1,0 +1,87 @@
+//! Files that another user plants in the directory of a file sink to which all users can write, and
+//! whose set-group-ID bit gives its group to each new file. Every test requires root.
+
+use std::{
+    os::unix::{
+        fs::{MetadataExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::set_mode;
+use crate::{
+    attacks::service_user::trap::run_as,
+    support::{Workspace, summaries},
+};
+
+/// The user of the service, whose only group is that of the directory, as in a container.
+const SERVICE: u32 = 61_001;
+/// A user of the host who is not a member of this group.
+const ATTACKER: u32 = 61_003;
+
+/// A workspace with the sink `local`, in a directory with this mode and the group of the service,
+/// and the path of its file.
+fn workspace(mode: u32) -> (Workspace, PathBuf) {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    set_mode(workspace.path(""), 0o755);
+    set_mode(workspace.path("secret"), 0o644);
+    for (directory, owner, mode) in [("state", SERVICE, 0o700), ("out", 0, mode)] {
+        std::fs::create_dir(workspace.path(directory)).unwrap();
+        chown(workspace.path(directory), Some(owner), Some(0)).unwrap();
+        set_mode(workspace.path(directory), mode);
+    }
+
+    let file = workspace.path("out/local.jsonl");
+    workspace.sink("local", &format!("type = \"file\"\npath = \"{}\"", file.display()));
+    (workspace, file)
+}
+
+/// Creates a file as the attacker that all users can read and write.
+fn plant(file: &Path) {
+    let script = "umask 0; echo planted > \"$0\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(file).uid(ATTACKER).gid(ATTACKER);
+    assert!(shell.status().unwrap().success());
+
+    let planted = std::fs::metadata(file).unwrap();
+    let found = (planted.uid(), planted.gid(), planted.mode() & 0o777);
+    assert_eq!(found, (ATTACKER, 0, 0o666), "the directory gives its group to the file");
+}
+
+/// Regression: the planted file was used because of its group, so the attacker could read and
+/// change all records of the sink. Nothing is written to it, and only the operator can decide what
+/// it is.
+#[test]
+fn planted_files_with_the_group_are_refused() {
+    for mode in [0o2777, 0o3777] {
+        let (workspace, file) = workspace(mode);
+        plant(&file);
+
+        let message = format!(
+            "`{}` belongs to another user (ID {ATTACKER}), and every user of this host can create such a file in its directory",
+            file.display()
+        );
+        let hint = format!("run `chmod o-w {}`", workspace.path("out").display());
+        for (command, code) in
+            [(&["check"][..], 2), (&["once"], 1), (&["test-sink", "local"], 2), (&["once"], 1)]
+        {
+            let run = run_as(&workspace, SERVICE, command);
+            assert_eq!(run.code, code, "{mode:o} {command:?}: {run:?}");
+            assert!(run.stderr.contains(&message), "{mode:o} {command:?}: {run:?}");
+            assert!(run.stderr.contains(&hint), "{mode:o} {command:?}: {run:?}");
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "planted\n", "{mode:o}");
+
+        // A file that the service itself creates there is used, also by the next run.
+        std::fs::remove_file(&file).unwrap();
+        for _ in 0..2 {
+            let run = run_as(&workspace, SERVICE, &["once"]);
+            assert_eq!(run.code, 0, "{mode:o}: {run:?}");
+        }
+        assert_eq!(std::fs::metadata(&file).unwrap().uid(), SERVICE, "{mode:o}");
+        assert_eq!(summaries(&file), 3, "{mode:o}");
+    }
+}
