@@ -153,7 +153,7 @@ const SINK_FAMILIES: &[Family<SinkLine>] = &[
     (
         "sink_parked_targets",
         GAUGE,
-        "Parked targets of the sink, such as indices that the receiver refuses.",
+        "Parked targets of the sink, such as indices that the receiver refuses, and withheld tenants.",
         |s| Some(number(s.parked_targets.len() as u64)),
     ),
     ("sink_failing", GAUGE, "1 if the last attempt to deliver failed, else 0.", |s| {
@@ -213,7 +213,7 @@ const PANICS: Description<'_> = (
 const PARKED_TARGETS: Description<'_> = (
     "sink_target_parked",
     GAUGE,
-    "Always 1; the label `target` is the name of a parked target of the sink, such as an index that the receiver refuses.",
+    "Always 1; the label `target` is the name of a parked target of the sink, such as an index that the receiver refuses, or `tenant NAME` for a withheld tenant.",
 );
 
 const GAUGE: MetricKind = MetricKind::Gauge;

@@ -90,7 +90,8 @@ pub(super) struct SinkLine {
     pub bytes: u64,
     /// The number of failed attempts to deliver since the start of the process.
     pub retries: u64,
-    /// The names of the parked targets, such as indices that the receiver refuses.
+    /// The names of the parked targets, such as indices that the receiver refuses, and of the
+    /// withheld tenants.
     pub parked_targets: Vec<String>,
 }
 

@@ -212,7 +212,8 @@ impl Drop for MaintenanceGuard<'_> {
 }
 
 impl SinkMeter {
-    /// The names of the parked targets, such as indices that the receiver refuses.
+    /// The names of the parked targets, such as indices that the receiver refuses, and of the
+    /// withheld tenants.
     pub fn parked_targets(&self) -> Vec<String> {
         self.parked_targets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

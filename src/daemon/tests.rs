@@ -1,6 +1,9 @@
 //! Tests of the engine with two tenants of a simulated API: a panic in the work for one tenant or
-//! one sink neither affects the others nor prevents the next attempt, and a sink is opened again
-//! after its cursors could not be updated. Start reading at [`configuration`].
+//! one sink neither affects the others nor prevents the next attempt, a sink is opened again after
+//! its cursors could not be updated, and withheld records are read again. Start reading at
+//! [`configuration`].
+
+mod withheld;
 
 use std::{
     collections::BTreeSet,
@@ -34,6 +37,11 @@ const HARMLESS: &str = "tenant-0";
 
 /// A configuration with two tenants and one sink, whose type the test replaces.
 async fn configuration(directory: &Path) -> Configuration {
+    configuration_with(directory, "type = \"stdout\"").await
+}
+
+/// A configuration with two tenants and one sink with these keys.
+async fn configuration_with(directory: &Path, sink: &str) -> Configuration {
     let simulation = Simulation::contoso().with_tenants(1);
     let secret = directory.join("secret");
     fs_err::write(&secret, &simulation.client_secret).unwrap();
@@ -41,7 +49,7 @@ async fn configuration(directory: &Path) -> Configuration {
         "[state]\ndirectory = \"{}\"\n\
          [credentials.app]\nkind = \"client_secret\"\nclient_id = \"{}\"\n\
          client_secret = {{ file = \"{}\" }}\n\
-         [[sinks]]\nname = \"local\"\ntype = \"stdout\"\n",
+         [[sinks]]\nname = \"local\"\n{sink}\n",
         directory.join("state").display(),
         simulation.client_id,
         secret.display()

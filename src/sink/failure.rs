@@ -31,6 +31,11 @@ pub enum Failure {
     /// the receiver's message. `rest_delivered` states whether all other records have arrived; if
     /// not, they are sent again.
     Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
+    /// The receiver rejects every record of the batch for the same reason, and has accepted no
+    /// other one. The cause is the data of a tenant or the configuration: if the batch has records
+    /// of one or two tenants, these are withheld while others are served; otherwise, the sink
+    /// parks. No record becomes a dead letter.
+    RejectsAll { reason: String, hint: Option<Cow<'static, str>> },
     /// The receiver requires smaller batches. `arrived` lists the indexes of records that have
     /// arrived nevertheless.
     TooLarge { reason: String, arrived: Vec<usize> },
@@ -139,7 +144,7 @@ impl Failure {
 
     /// Whether an operator must act before all records can arrive.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, Self::Misconfigured { .. } | Self::Refused(_))
+        matches!(self, Self::Misconfigured { .. } | Self::RejectsAll { .. } | Self::Refused(_))
     }
 
     /// The failure for an error of something on this host, such as a file with a secret. It needs
@@ -172,7 +177,9 @@ impl Error for Failure {}
 impl Hint for Failure {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Retry { hint, .. } | Self::Misconfigured { hint, .. } => hint.clone(),
+            Self::Retry { hint, .. }
+            | Self::Misconfigured { hint, .. }
+            | Self::RejectsAll { hint, .. } => hint.clone(),
             Self::Host { fault, .. } => Some(fault.remedy().into()),
             Self::Partial { failure, .. } => failure.hint(),
             Self::Refused(refusal) => refusal.targets.first().and_then(|first| first.hint.clone()),
@@ -187,6 +194,7 @@ impl fmt::Display for Failure {
             Self::Retry { reason, .. }
             | Self::Host { reason, .. }
             | Self::Misconfigured { reason, .. }
+            | Self::RejectsAll { reason, .. }
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
             Self::Partial { failure, .. } => failure.fmt(f),

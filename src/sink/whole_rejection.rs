@@ -1,14 +1,20 @@
 //! Receivers that reject a batch as a whole and do not name the invalid records, such as a webhook
 //! with HTTP 400. If such a receiver rejects every record for the same reason, the cause is the
-//! configuration, such as an unknown stream, and no record should become a dead letter.
+//! configuration, such as an unknown stream, or the data of one tenant, and no record should become
+//! a dead letter.
 //!
 //! This module sends up to three records of the first rejected batch alone to find that out. It
-//! never judges a single record; the deliverer does that. Start reading at [`deliver_batch`]. See
-//! decision 0070.
+//! never judges a single record or a tenant; the deliverer does that. Start reading at
+//! [`deliver_batch`]. See decisions 0070 and 0087.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+use std::collections::HashSet;
+
 use super::{Batch, BatchOrigin, BoxFuture, Failure};
+
+/// The maximum number of records that are sent alone.
+const MAX_SAMPLES: usize = 3;
 
 /// The hint for a receiver that rejects every record.
 const REJECTS_ALL: &str =
@@ -57,10 +63,10 @@ impl From<Failure> for BatchFailure {
     }
 }
 
-/// Delivers a batch. Fails with `Misconfigured` if no record was accepted before, and if the first
-/// record, the last one and one between them are rejected with the same message as the batch. Any
-/// other rejected batch fails with `TooLarge`, so that it is halved until each invalid record is
-/// alone. Returns what is known about the receiver afterward.
+/// Delivers a batch. Fails with `RejectsAll` if no record was accepted before, and if up to three
+/// records that are sent alone are rejected with the same message as the batch. Any other rejected
+/// batch fails with `TooLarge`, so that it is halved until each invalid record is alone. Returns
+/// what is known about the receiver afterward.
 ///
 /// Dead letters that are sent again never park a sink, because they were rejected before.
 pub(super) async fn deliver_batch(
@@ -79,9 +85,7 @@ pub(super) async fn deliver_batch(
         return (Err(Failure::TooLarge { reason, arrived: Vec::new() }), cause);
     }
 
-    let mut samples = vec![0, batch.len() / 2, batch.len().saturating_sub(1)];
-    samples.dedup();
-    for index in samples {
+    for index in samples(batch) {
         let sample = batch.part(index..index.saturating_add(1));
         let arrived = match sender.send(&sample).await {
             Ok(()) => vec![index],
@@ -94,7 +98,22 @@ pub(super) async fn deliver_batch(
         return (Err(Failure::TooLarge { reason, arrived }), RejectionCause::Records);
     }
 
-    (Err(Failure::Misconfigured { reason, hint: Some(REJECTS_ALL.into()) }), cause)
+    (Err(Failure::RejectsAll { reason, hint: Some(REJECTS_ALL.into()) }), cause)
+}
+
+/// The indexes of the records that are sent alone, at most [`MAX_SAMPLES`]: of different tenants as
+/// far as possible, and then the last record and one between it and the first one.
+fn samples(batch: &Batch) -> Vec<usize> {
+    let mut tenants = HashSet::new();
+    let firsts = (0..).zip(batch.items()).filter(|(_, item)| tenants.insert(item.tenant));
+    let mut samples: Vec<usize> = firsts.map(|(index, _)| index).take(MAX_SAMPLES).collect();
+
+    for index in [batch.len().saturating_sub(1), batch.len() / 2] {
+        if samples.len() < MAX_SAMPLES && !samples.contains(&index) {
+            samples.push(index);
+        }
+    }
+    samples
 }
 
 /// The receiver's message in a reason, without what precedes it; empty if there is none.
@@ -105,7 +124,7 @@ fn message_in(reason: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::EventId;
+    use crate::model::{EventId, TenantId};
 
     /// A receiver that rejects a batch with the message of its first invalid record. Contains one
     /// message per record of the whole batch, which is empty for a valid one. The reason
@@ -147,7 +166,7 @@ mod tests {
         let (result, cause) = deliver_batch(&FakeReceiver(messages), &batch, cause).await;
         let outcome = match result {
             Ok(()) => "delivered".to_owned(),
-            Err(Failure::Misconfigured { reason, .. }) => format!("parked: {reason}"),
+            Err(Failure::RejectsAll { reason, .. }) => format!("all: {reason}"),
             Err(Failure::TooLarge { arrived, .. }) => format!("halved {arrived:?}"),
             Err(other) => other.to_string(),
         };
@@ -157,14 +176,14 @@ mod tests {
     /// Regression: with a stream that did not exist, every record of a small batch became a dead
     /// letter.
     #[tokio::test]
-    async fn one_reason_for_all_records_parks() {
+    async fn one_reason_for_all_records_is_found() {
         use RejectionCause::{Records, Unknown};
 
         for (messages, expected, cause) in [
             (&["", ""][..], "delivered", Records),
-            (&["no", "no"], "parked: 2 rejected: no", Unknown),
-            (&["no"; 9], "parked: 9 rejected: no", Unknown),
-            (&["silent", "silent"], "parked: 2 rejected", Unknown),
+            (&["no", "no"], "all: 2 rejected: no", Unknown),
+            (&["no"; 9], "all: 9 rejected: no", Unknown),
+            (&["silent", "silent"], "all: 2 rejected", Unknown),
             (&["silent", "no"], "halved []", Records),
             (&["no"], "halved []", Unknown),
             (&["", "no", "no"], "halved [0]", Records),
@@ -175,6 +194,25 @@ mod tests {
         ] {
             let found = outcome(messages, Unknown, BatchOrigin::Log).await;
             assert_eq!(found, (expected.to_owned(), cause), "{messages:?}");
+        }
+    }
+
+    /// Regression: a tenant all of whose records were rejected parked the sink, although others
+    /// were in the same batch. A batch is the numbers of the tenants of its records.
+    #[test]
+    fn samples_are_of_different_tenants() {
+        for (tenants, expected) in [
+            (&[1, 1][..], &[0, 1][..]),
+            (&[1, 1, 1, 1, 1], &[0, 4, 2]),
+            (&[1, 1, 1, 2, 1, 1], &[0, 3, 5]),
+            (&[1, 1, 2, 3, 4], &[0, 2, 3]),
+        ] {
+            let mut batch = Batch::default();
+            for n in tenants {
+                let id = format!("{n:02}000000-0000-4000-8000-000000000000");
+                batch.push_encoded_to(TenantId::parse(&id).unwrap(), "x", b"x");
+            }
+            assert_eq!(samples(&batch), expected, "{tenants:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Receivers that refuse the index of one tenant, and brokers that do not support transactions:
-//! faults of the receiver that `check`, `test-sink` and `once` must name.
+//! Receivers that refuse the index of one tenant or reject all of its records, and brokers that do
+//! not support transactions: faults of the receiver that `check`, `test-sink` and `once` must name.
 
 use std::{
     sync::{Arc, Mutex},
@@ -15,7 +15,7 @@ use crate::support::{
     records,
 };
 
-/// The event IDs that a receiver has stored, and the index that it refuses.
+/// The event IDs that a receiver has stored, and the index or the ID of the tenant that it refuses.
 #[derive(Clone, Default)]
 struct Store {
     stored: Arc<Mutex<Vec<String>>>,
@@ -23,12 +23,12 @@ struct Store {
 }
 
 impl Store {
-    fn refuse(&self, index: &'static str) {
-        *self.refused.lock().unwrap() = index;
+    fn refuse(&self, name: &'static str) {
+        *self.refused.lock().unwrap() = name;
     }
 
-    fn refuses(&self, index: &Value) -> bool {
-        index.as_str() == Some(*self.refused.lock().unwrap())
+    fn refuses(&self, name: &Value) -> bool {
+        name.as_str() == Some(*self.refused.lock().unwrap())
     }
 
     fn add(&self, id: &Value) {
@@ -221,14 +221,111 @@ fn a_mapping_fault_parks_only_its_index() {
         assert!(run.stderr.contains(message), "{}", run.stderr);
         assert_eq!(store.sorted(), expected(&workspace, Some(OTHER)));
     }
-    let status = workspace.status();
-    let sinks = status["sinks"].as_array().unwrap();
-    let sink = sinks.iter().find(|sink| sink["name"] == "siem").unwrap();
-    assert_eq!((&sink["state"], &sink["rejected"]), (&json!("target_parked"), &json!(0)));
+    assert_eq!(state(&workspace), ("target_parked".to_owned(), 0));
 
     store.refuse("");
     workspace.run_ok(&["once"]);
     assert_eq!(store.sorted(), expected(&workspace, None));
+}
+
+/// A receiver that responds to every request with a record of the refused tenant with this status,
+/// and stores the records of all others.
+fn rejecting_receiver(store: &Store, status: u16) -> Endpoint {
+    let (endpoint, shared) = (Endpoint::new(""), store.clone());
+    endpoint.rule(move |request| {
+        let lines = request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let records = lines.map(|line| {
+            let mut line: Value = serde_json::from_slice(line).unwrap();
+            if line["event"].is_null() { line } else { line["event"].take() }
+        });
+        let records: Vec<Value> = records.collect();
+        if records.iter().any(|record| shared.refuses(&record["tenant"]["id"])) {
+            return Some((status, "not this record".to_owned()));
+        }
+        records.iter().for_each(|record| shared.add(&record["event_id"]));
+        Some((200, json!({ "text": "Success", "code": 0 }).to_string()))
+    });
+    endpoint
+}
+
+/// A sink without an index for each tenant.
+fn hec(workspace: &Workspace, receiver: &Endpoint) -> String {
+    let token = workspace.secret("hec-secret", crate::support::hec::TOKEN);
+    let url = &receiver.url;
+    format!("type = \"splunk_hec\"\nurl = \"{url}\"\ntoken = {token}\nacknowledgement = false")
+}
+
+/// A sink whose requests have at most this number of records, one per line.
+fn webhook(receiver: &Endpoint, records: u32) -> String {
+    let keys = format!("batch_records = {records}\nbatch_size = \"64MiB\"\nbody = \"lines\"");
+    format!("type = \"http\"\nurl = \"{}\"\n{keys}", receiver.url)
+}
+
+/// The state of the sink `siem`, and the number of its rejected records.
+fn state(workspace: &Workspace) -> (String, u64) {
+    let status = workspace.status();
+    let sinks = status["sinks"].as_array().unwrap();
+    let sink = sinks.iter().find(|sink| sink["name"] == "siem").unwrap();
+    (sink["state"].as_str().unwrap().to_owned(), sink["rejected"].as_u64().unwrap())
+}
+
+/// Regression: a tenant all of whose records were rejected, for example because of their size,
+/// parked the sink for all tenants.
+#[test]
+fn rejected_records_withhold_only_their_tenant() {
+    // The records of both tenants fit into one large request; contoso is served first.
+    let (small, large) = (Some(100), Some(100_000));
+    let (contoso, fabrikam) = (("contoso", TENANT), ("fabrikam", OTHER));
+    for (webhook_records, status, (name, rejected), (_, accepted)) in [
+        (None, 413, contoso, fabrikam),
+        (small, 400, contoso, fabrikam),
+        (large, 413, contoso, fabrikam),
+        (large, 400, fabrikam, contoso),
+    ] {
+        let store = Store::default();
+        let receiver = rejecting_receiver(&store, status);
+        let mut workspace = workspace();
+        workspace.file_sink("local");
+        let section = webhook_records
+            .map_or_else(|| hec(&workspace, &receiver), |records| webhook(&receiver, records));
+        workspace.sink("siem", &section);
+
+        store.refuse(rejected);
+        for _ in 0..2 {
+            let run = workspace.run(&["once"]);
+            assert_eq!(run.code, 1, "{section}: {}", run.stderr);
+            let message = format!("tenant `{name}`: the ");
+            assert!(run.stderr.contains(&message), "{section}: {}", run.stderr);
+            assert!(!run.stderr.contains("sink parked"), "{section}: {}", run.stderr);
+            // All records of the other tenant have arrived, and none of them twice.
+            assert_eq!(store.sorted(), expected(&workspace, Some(accepted)), "{section}");
+        }
+        assert_eq!(state(&workspace), ("target_parked".to_owned(), 0), "{section}");
+
+        store.refuse("");
+        workspace.run_ok(&["once"]);
+        assert_eq!(store.sorted(), expected(&workspace, None), "{section}");
+    }
+}
+
+/// If the records of all tenants are rejected, the cause is the configuration.
+#[test]
+fn rejected_records_of_all_tenants_park_the_sink() {
+    for status in [413, 400] {
+        let receiver = Endpoint::new("");
+        receiver.rule(move |_| Some((status, "not this record".to_owned())));
+        let mut workspace = workspace();
+        workspace.sink("siem", &webhook(&receiver, 100));
+
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{status}: {}", run.stderr);
+        assert!(run.stderr.contains("not this record"), "{status}: {}", run.stderr);
+        assert_eq!(state(&workspace), ("parked".to_owned(), 0), "{status}");
+
+        receiver.rule(|_| None);
+        workspace.run_ok(&["once"]);
+        assert!(workspace.is_delivered());
+    }
 }
 
 /// Regression: `test-sink` reported a committed transaction, `check --online` did not look for

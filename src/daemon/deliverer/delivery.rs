@@ -3,13 +3,18 @@
 //! A receiver may accept a batch as a whole, reject single records, or require smaller batches.
 //! This module decides what to send next; it sends nothing itself.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use super::{
     DeliveryError,
-    rejections::{DeliveryOutcome, are_too_many, rejecting_target, too_many},
+    rejection_limits::{MAX_SUSPECTED_TENANTS, RejectionSource, are_too_many, source_of},
+    rejections::{DeliveryOutcome, ExcessiveRejections, sink_at_fault, too_many},
 };
 use crate::{
+    error::Explanation,
     model::TenantId,
     sink::{Batch, Failure, Receipt, Refusal, RefusedTarget, TargetName},
 };
@@ -25,24 +30,38 @@ pub(super) struct Delivery {
     pub stopped: Option<DeliveryError>,
     /// The targets that the receiver has refused.
     pub refused: Vec<RefusedTarget>,
-    /// The targets that have rejected too many records of the batch.
-    pub rejecting: Vec<RefusedTarget>,
-    /// The tenants with records for these targets. Nothing of them is sent anymore.
+    /// The tenants and the targets with too many rejected records in the batch.
+    pub rejecting: Vec<ExcessiveRejections>,
+    /// These tenants, and those with records for these targets. Nothing of them is sent anymore.
     withheld: HashSet<TenantId>,
     /// The parts that are still to be sent; the next one is the last element.
     parts: Vec<Batch>,
-    /// The target of each item of the whole batch.
-    targets: Vec<Option<TargetName>>,
-    /// The number of rejected records of each target.
-    rejected: HashMap<Option<TargetName>, usize>,
+    /// The tenant and the target of each item of the whole batch.
+    routes: Vec<(TenantId, Option<TargetName>)>,
+    /// The number of rejected records of each tenant, by target.
+    rejected: HashMap<Option<TargetName>, HashMap<TenantId, usize>>,
 }
 
 impl Delivery {
     /// A delivery of a batch, all records of which have an unknown outcome.
     pub(super) fn new(batch: &Batch) -> Self {
-        let targets = batch.items().iter().map(|item| item.target.clone()).collect();
+        let routes = batch.items().iter().map(|item| (item.tenant, item.target.clone())).collect();
         let outcomes = vec![DeliveryOutcome::Unknown; batch.len()];
-        Self { outcomes, targets, ..Self::default() }
+        Self { outcomes, routes, ..Self::default() }
+    }
+
+    /// A delivery of a batch without the records of tenants, too many of whose other records cannot
+    /// be encoded. Nothing has been sent yet.
+    pub(super) fn without_tenants(batch: &Batch, rejecting: Vec<ExcessiveRejections>) -> Self {
+        let mut delivery = Self::new(batch);
+        for ExcessiveRejections { source, .. } in &rejecting {
+            if let RejectionSource::Tenant(tenant) = source {
+                delivery.withheld.insert(*tenant);
+            }
+        }
+        delivery.rejecting = rejecting;
+        delivery.send_later(batch.part(0..batch.len()));
+        delivery
     }
 
     /// The next part to send; `None` when the delivery has ended.
@@ -88,6 +107,10 @@ impl Delivery {
                 self.arrived(part, arrived.into_iter());
             }
 
+            Err(Failure::RejectsAll { reason, hint }) => {
+                let hint = hint.map(Cow::into_owned);
+                self.reject_all(part, Explanation { message: reason, hint });
+            }
             Err(Failure::Refused(refusal)) => self.refuse(part, refusal),
             Err(Failure::Partial { arrived, failure }) => {
                 self.arrived(part, arrived.into_iter());
@@ -99,40 +122,91 @@ impl Delivery {
         self.limit_rejections();
     }
 
-    /// Sends nothing else to a target that has rejected too many records, and nothing at all if it
-    /// is the only one.
+    /// Sends nothing else of a tenant or to a target with too many rejected records, and nothing at
+    /// all if the whole sink is at fault.
     fn limit_rejections(&mut self) {
-        let rejected = self.rejected.iter().filter(|(target, rejected)| {
-            let records = self.of_target(target.as_ref()).count();
-            are_too_many(**rejected, records)
-        });
-        let exceeded: Vec<Option<TargetName>> =
-            rejected.map(|(target, _)| target.clone()).collect();
+        let mut exceeded = Vec::new();
+        for (target, rejected) in &self.rejected {
+            let counts = rejected.iter().map(|(tenant, records)| (*tenant, *records));
+            let counts: Vec<(TenantId, usize)> =
+                counts.filter(|(tenant, _)| !self.withheld.contains(tenant)).collect();
+            let rejected: usize = counts.iter().map(|(_, records)| records).sum();
+            let records = self.routes.iter().filter(|(_, of)| of == target).count();
+            if are_too_many(rejected, records) {
+                exceeded.push((target.clone(), source_of(counts)));
+            }
+        }
 
-        for target in exceeded {
-            let Some(name) = &target else {
-                if self.stopped.is_none() {
-                    self.stopped = Some(too_many(self.of_target(None)));
-                }
-                continue;
-            };
-            if self.rejecting.iter().all(|rejecting| rejecting.name != *name) {
-                let rejecting = rejecting_target(name.clone(), self.of_target(Some(name)));
-                self.rejecting.push(rejecting);
+        for (target, source) in exceeded {
+            self.exceed(target, source);
+        }
+    }
+
+    /// Handles too many rejected records for a target, or for a sink with only one.
+    fn exceed(&mut self, target: Option<TargetName>, source: RejectionSource) {
+        let of_target = self.rejecting.iter().filter(|rejecting| rejecting.target == target);
+        let earlier: Vec<RejectionSource> = of_target.map(|rejecting| rejecting.source).collect();
+        // If nothing has arrived, the same fault may affect all tenants.
+        let is_permitted = earlier.len() < MAX_SUSPECTED_TENANTS
+            || self.outcomes.contains(&DeliveryOutcome::Arrived);
+
+        match source {
+            _ if earlier.contains(&RejectionSource::ManyTenants) => {}
+            RejectionSource::Tenant(tenant) if is_permitted => {
+                let problem = too_many(self.first_reason(target.as_ref(), Some(tenant)));
+                self.withheld.insert(tenant);
+                self.rejecting.push(ExcessiveRejections { target, source, problem });
+            }
+
+            _ if target.is_none() => {
+                let problem = too_many(self.first_reason(None, None));
+                self.stopped.get_or_insert_with(|| sink_at_fault(problem));
+            }
+
+            _ => {
+                let problem = too_many(self.first_reason(target.as_ref(), None));
                 let unsent = self.parts.iter().flat_map(Batch::items);
                 let unsent = unsent.filter(|item| item.target == target);
                 self.withheld.extend(unsent.map(|item| item.tenant));
+                let source = RejectionSource::ManyTenants;
+                self.rejecting.push(ExcessiveRejections { target, source, problem });
             }
         }
     }
 
-    /// The outcomes of the records for a target.
-    fn of_target<'d>(
-        &'d self,
-        target: Option<&'d TargetName>,
-    ) -> impl Iterator<Item = &'d DeliveryOutcome> {
-        let outcomes = self.outcomes.iter().zip(&self.targets);
-        outcomes.filter(move |(_, of)| of.as_ref() == target).map(|(outcome, _)| outcome)
+    /// Withholds the tenants of a part all of whose records are rejected, unless there are so many
+    /// of them that the whole sink is at fault.
+    fn reject_all(&mut self, part: &Batch, problem: Explanation) {
+        let tenants: BTreeSet<TenantId> = part.items().iter().map(|item| item.tenant).collect();
+        if tenants.len() > MAX_SUSPECTED_TENANTS {
+            self.stopped = Some(sink_at_fault(problem));
+            return;
+        }
+
+        let target = part.items().first().and_then(|item| item.target.clone());
+        for tenant in &tenants {
+            let (target, problem) = (target.clone(), problem.clone());
+            let source = RejectionSource::Tenant(*tenant);
+            self.rejecting.push(ExcessiveRejections { target, source, problem });
+        }
+        self.withheld.extend(tenants);
+        for index in 0..part.len() {
+            self.settle(part, index, DeliveryOutcome::Withheld);
+        }
+    }
+
+    /// The first message for a rejected record for a target, of one tenant or of all.
+    fn first_reason(&self, target: Option<&TargetName>, tenant: Option<TenantId>) -> &str {
+        let mut records = self.outcomes.iter().zip(&self.routes);
+        let reason = records.find_map(|(outcome, (of_tenant, of_target))| match outcome {
+            DeliveryOutcome::Rejected(reason)
+                if of_target.as_ref() == target && tenant.is_none_or(|id| id == *of_tenant) =>
+            {
+                Some(reason.as_str())
+            }
+            _ => None,
+        });
+        reason.unwrap_or_default()
     }
 
     /// Withholds all records of the tenants with records for a refused target: a cursor cannot pass
@@ -187,7 +261,8 @@ impl Delivery {
     fn settle(&mut self, part: &Batch, index: usize, outcome: DeliveryOutcome) {
         if let Some(item) = part.items().get(index) {
             if matches!(outcome, DeliveryOutcome::Rejected(_)) {
-                let rejected = self.rejected.entry(item.target.clone()).or_default();
+                let of_target = self.rejected.entry(item.target.clone()).or_default();
+                let rejected = of_target.entry(item.tenant).or_default();
                 *rejected = rejected.saturating_add(1);
             }
             self.outcomes[item.index] = outcome;
@@ -321,23 +396,67 @@ mod tests {
         assert!(delivery.next().is_none() && delivery.stopped.is_some());
     }
 
-    /// Regression: one index that rejected too many records stopped the delivery to all others.
+    /// Regression: one index, or one tenant, with too many rejected records stopped the delivery to
+    /// all others.
     #[test]
-    fn a_rejecting_target_stops_only_itself() {
-        let mut records = vec![(1, "bad"); 30];
-        records.extend([(2, "good"), (2, "good")]);
-        let whole = routed(&records);
-        let mut delivery = Delivery::new(&whole);
-        let mut part = whole.part(0..whole.len());
-        for _ in 0..21 {
-            let rejected = vec![(0, "no".into())];
-            delivery.record(&part, Err(Failure::Poison { rejected, rest_delivered: false }));
-            part = delivery.next().unwrap();
-        }
+    fn rejections_stop_only_their_tenant() {
+        for target in ["bad", "good"] {
+            let mut records = vec![(1, target); 30];
+            records.extend([(2, "good"), (2, "good")]);
+            let whole = routed(&records);
+            let mut delivery = Delivery::new(&whole);
+            let mut part = whole.part(0..whole.len());
+            for _ in 0..21 {
+                let rejected = vec![(0, "no".into())];
+                delivery.record(&part, Err(Failure::Poison { rejected, rest_delivered: false }));
+                part = delivery.next().unwrap();
+            }
 
-        assert_eq!(part.len(), 2, "only the records for the other index are sent");
-        assert_eq!(letters(&delivery), format!("{}{}??", "r".repeat(21), "w".repeat(9)));
-        assert!(delivery.stopped.is_none());
-        assert_eq!(delivery.rejecting[0].name, TargetName::new("bad"));
+            assert_eq!(part.len(), 2, "only the records of the other tenant are sent");
+            assert_eq!(letters(&delivery), format!("{}{}??", "r".repeat(21), "w".repeat(9)));
+            assert!(delivery.stopped.is_none());
+            let ExcessiveRejections { target: rejecting, source, problem } = &delivery.rejecting[0];
+            assert_eq!(rejecting.as_ref(), Some(&TargetName::new(target)));
+            assert_eq!(*source, RejectionSource::Tenant(whole.items()[0].tenant));
+            assert_eq!(problem.message, "the receiver rejects too many records: no");
+        }
+    }
+
+    /// The numbers of the tenants of a batch, one record each, that rejects all of them.
+    #[test]
+    fn at_most_two_tenants_are_withheld() {
+        let rejects_all =
+            || Failure::RejectsAll { reason: "no".into(), hint: Some("check the URL".into()) };
+
+        for (tenants, outcomes, rejecting, is_stopped) in [
+            (&[1, 1, 1][..], "www", 1, false),
+            (&[1, 2, 1], "www", 2, false),
+            (&[1, 2, 3], "???", 0, true),
+        ] {
+            let records: Vec<(u8, &str)> = tenants.iter().map(|n| (*n, "x")).collect();
+            let whole = routed(&records);
+            let mut delivery = Delivery::new(&whole);
+            delivery.record(&whole, Err(rejects_all()));
+            assert!(delivery.next().is_none());
+            assert_eq!(letters(&delivery), outcomes, "{tenants:?}");
+            assert_eq!(delivery.rejecting.len(), rejecting, "{tenants:?}");
+            let hints = delivery.rejecting.iter().map(|rejecting| &rejecting.problem.hint);
+            assert!(hints.flatten().all(|hint| hint == "check the URL"), "{tenants:?}");
+            assert_eq!(delivery.stopped.is_some(), is_stopped, "{tenants:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_sent_without_withheld_tenants() {
+        let whole = routed(&[(1, "x"), (2, "x"), (1, "x")]);
+        let tenant = whole.items()[0].tenant;
+        let source = RejectionSource::Tenant(tenant);
+        let rejecting = vec![ExcessiveRejections { target: None, source, problem: too_many("no") }];
+        let mut delivery = Delivery::without_tenants(&whole, rejecting);
+
+        let part = delivery.next().unwrap();
+        delivery.record(&part, Ok(Receipt::default()));
+        assert_eq!(letters(&delivery), "waw");
+        assert!(delivery.next().is_none() && delivery.stopped.is_none());
     }
 }

@@ -65,8 +65,8 @@ pub(super) struct ReadContext<'a> {
 impl Deliverer {
     /// Reads and submits until nothing is left: new entries first, then replays, then dead letters.
     ///
-    /// If the log of one tenant cannot be read, or its target is parked, the others are served, and
-    /// the error is returned at the end.
+    /// If the log of one tenant cannot be read, its target is parked, or it is withheld, the others
+    /// are served, and the error is returned at the end.
     pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let mut skipped = self.suspects.waiting();
         let mut last_unreadable = None;

@@ -14,6 +14,7 @@ mod outgoing_batch;
 mod parking;
 mod rate_limit;
 mod reconcile;
+mod rejection_limits;
 mod rejections;
 mod retry;
 mod rotation;
@@ -114,7 +115,7 @@ impl DeliveryError {
         }
     }
 
-    /// Whether everything was delivered except the records for parked targets.
+    /// Whether everything was delivered except the records for parked targets and withheld tenants.
     fn is_about_targets(&self) -> bool {
         matches!(self, Self::Sink(Failure::Refused(_)))
     }
@@ -152,7 +153,7 @@ pub struct Deliverer {
     retries: RetryBudget,
     /// The tenants that are read last; see [`supervision`].
     suspects: Suspects,
-    /// The targets that the receiver refuses; see [`targets`].
+    /// The targets that the receiver refuses, and the withheld tenants; see [`targets`].
     targets: ParkedTargets,
     meter: Arc<SinkMeter>,
     /// The tenant that was served last.

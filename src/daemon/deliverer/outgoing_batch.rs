@@ -102,11 +102,20 @@ impl OutgoingBatch {
         self.slots.is_empty() && self.spans.iter().all(|span| span.from == span.to)
     }
 
-    /// The number of records that could not be encoded, and the first reason.
-    pub(super) fn rejected(&self) -> (usize, Option<&str>) {
-        let mut reasons = self.slots.iter().filter_map(|slot| slot.rejected.as_deref());
-        let first = reasons.next();
-        (usize::from(first.is_some()) + reasons.count(), first)
+    /// The number of records that could not be encoded, and the first reason, by tenant.
+    pub(super) fn rejected(&self) -> BTreeMap<TenantId, (usize, &str)> {
+        let mut rejected = BTreeMap::new();
+        for slot in &self.slots {
+            if let Some(reason) = slot.rejected.as_deref() {
+                rejected.entry(slot.tenant).or_insert((0, reason)).0 += 1;
+            }
+        }
+        rejected
+    }
+
+    /// The number of records of a tenant, including those that could not be encoded.
+    pub(super) fn records_of(&self, tenant: TenantId) -> usize {
+        self.slots.iter().filter(|slot| slot.tenant == tenant).count()
     }
 
     /// The number of records, including those that could not be encoded.
@@ -212,6 +221,10 @@ mod tests {
     #[test]
     fn outcomes_include_records_that_were_not_sent() {
         let outgoing = outgoing();
+        let (tenant, records) = (tenant(1), outgoing.records());
+        assert_eq!((outgoing.records_of(tenant), records), (3, 4));
+        assert_eq!(outgoing.rejected(), BTreeMap::from([(tenant, (1, "too long"))]));
+
         let outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived, DeliveryOutcome::Arrived]);
         let letters: String = outcomes
             .iter()

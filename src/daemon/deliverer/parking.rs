@@ -1,14 +1,18 @@
-//! Connects the parked targets of a sink with its deliverer: which tenants wait, what the log and
-//! the metrics report, and what ends an attempt. `targets` makes the decisions. Start reading at
-//! [`Deliverer::update_targets`]. See decision 0081.
+//! Connects the parked targets and the withheld tenants of a sink with its deliverer: which tenants
+//! wait, what the log and the metrics report, and what ends an attempt. `targets` and `rejections`
+//! make the decisions. Start reading at [`Deliverer::update_targets`]. See decisions 0081 and 0087.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{Deliverer, DeliveryError, rejections::RecordOutcome, targets::TargetTrial};
 use crate::{
-    model::Tenant,
+    checkpoint::Lane,
+    config::SinkPlan,
+    daemon::{Engine, TenantState},
+    error::Explanation,
+    model::{Tenant, TenantId},
     sink::{RefusedTarget, TargetName},
 };
 
@@ -61,37 +65,131 @@ impl Deliverer {
         self.report_targets();
     }
 
-    /// Whether the records of a tenant wait for a parked target that is not due at this time.
+    /// The withheld tenants whose records the receiver accepts. A batch that was in flight while a
+    /// tenant was withheld does not count.
+    pub(super) fn accepted_tenants(
+        &self,
+        lane: Lane,
+        outcomes: &[RecordOutcome],
+    ) -> BTreeSet<TenantId> {
+        let mut tenants = self.targets.withheld_tenants();
+        tenants.retain(|tenant| {
+            let mut of_tenant = outcomes.iter().filter(|outcome| outcome.tenant == *tenant);
+            !self.targets.holds(lane, *tenant) && of_tenant.any(RecordOutcome::has_arrived)
+        });
+        tenants
+    }
+
+    /// Withholds the tenants with too many rejected records, and releases all others that are
+    /// `accepted`.
+    pub(super) fn update_tenants(
+        &mut self,
+        lane: Lane,
+        accepted: BTreeSet<TenantId>,
+        rejected: Vec<(TenantId, Explanation)>,
+    ) {
+        if accepted.is_empty() && rejected.is_empty() {
+            return;
+        }
+
+        for tenant in accepted {
+            let is_rejected = rejected.iter().any(|(rejected, _)| *rejected == tenant);
+            if !is_rejected && self.targets.release_tenant(tenant) {
+                tracing::info!(
+                    sink = self.plan.name,
+                    tenant = self.name_of(tenant),
+                    "tenant recovered; its records are delivered again"
+                );
+            }
+        }
+
+        let now = Instant::now();
+        for (tenant, problem) in rejected {
+            let name = self.name_of(tenant);
+            let Explanation { message, hint } = problem.within(&format!("tenant `{name}`"));
+            let refused = RefusedTarget {
+                // The name of a target contains no space.
+                name: TargetName::new(&format!("tenant {name}")),
+                reason: message.clone(),
+                hint: hint.clone().map(Cow::Owned),
+            };
+            if self.targets.withhold(lane, tenant, refused, now) {
+                tracing::error!(
+                    sink = self.plan.name,
+                    tenant = name,
+                    error = message,
+                    hint,
+                    "tenant withheld; its backlog is kept"
+                );
+            }
+        }
+        self.report_targets();
+    }
+
+    /// Releases all withheld tenants, because the whole sink is parked: their data is probably not
+    /// the cause.
+    pub(super) fn release_tenants(&mut self) {
+        self.targets.release_tenants();
+        self.report_targets();
+    }
+
+    /// The name of a tenant in the configuration.
+    fn name_of(&self, id: TenantId) -> String {
+        let mut tenants = self.engine.tenants.iter().filter_map(TenantState::resolved);
+        let tenant = tenants.find(|tenant| tenant.id == id);
+        tenant.map_or_else(|| id.to_string(), |tenant| tenant.name.clone())
+    }
+
+    /// Whether the records of a tenant wait: it is withheld, or one of its targets is parked, and
+    /// is not due at this time.
     pub(super) fn is_blocked(&self, tenant: &Tenant, now: Instant) -> bool {
-        !self.targets.is_empty() && self.targets.block(&self.targets_of(tenant), now)
+        !self.targets.is_empty()
+            && self.targets.block(tenant.id, &target_names(&self.plan, tenant), now)
     }
 
     /// Notes that the records of a tenant are read from now on. If they show whether a parked
     /// target is still refused, submits the records before them, because a transaction that is
     /// refused would send these again.
     pub(super) async fn begin_tenant(&mut self, tenant: &Tenant) -> Result<(), DeliveryError> {
-        let targets = if self.targets.is_empty() { Vec::new() } else { self.targets_of(tenant) };
+        let is_empty = self.targets.is_empty();
+        let targets = if is_empty { Vec::new() } else { target_names(&self.plan, tenant) };
         self.targets.begin(&targets);
         if self.targets.tries_one_record() { self.submit().await } else { Ok(()) }
     }
 
-    /// The result of an attempt after which nothing is left to send except to parked targets.
-    /// `started` is the time of its beginning.
+    /// The result of an attempt after which nothing is left to send except to parked targets and
+    /// for withheld tenants. `started` is the time of its beginning.
     pub(super) fn finish_targets(&mut self, started: Instant) -> Result<(), DeliveryError> {
         self.targets.release_due(started);
         self.report_targets();
         self.targets.failure().map_or(Ok(()), |failure| Err(DeliveryError::Sink(failure)))
     }
 
-    /// The names of the places to which the records of a tenant are sent. Records without a valid
-    /// name become dead letters and do not wait.
-    fn targets_of(&self, tenant: &Tenant) -> Vec<String> {
-        let destination = self.plan.plan.destination();
-        let of_tenant = destination.and_then(|destination| destination.of_tenant(tenant).ok());
-        of_tenant.map(|found| found.names).unwrap_or_default()
-    }
-
     fn report_targets(&self) {
         self.meter.set_parked_targets(self.targets.names().map(ToString::to_string).collect());
     }
+}
+
+/// The tenants whose records are sent to a target of a sink; for `None`, all tenants of the sink.
+pub(super) fn served_tenants(
+    engine: &Engine,
+    plan: &SinkPlan,
+    target: Option<&TargetName>,
+) -> Vec<TenantId> {
+    let states = engine.tenants.iter().filter(|state| plan.tenants.matches(&state.plan));
+    let tenants = states.filter_map(TenantState::resolved);
+    let is_served = |tenant: &Arc<Tenant>| {
+        target.is_none_or(|target| {
+            target_names(plan, tenant).iter().any(|name| name == target.as_str())
+        })
+    };
+    tenants.filter(is_served).map(|tenant| tenant.id).collect()
+}
+
+/// The names of the places to which the records of a tenant are sent. Records without a valid name
+/// become dead letters and do not wait.
+fn target_names(plan: &SinkPlan, tenant: &Tenant) -> Vec<String> {
+    let destination = plan.plan.destination();
+    let of_tenant = destination.and_then(|destination| destination.of_tenant(tenant).ok());
+    of_tenant.map(|found| found.names).unwrap_or_default()
 }

@@ -1,25 +1,26 @@
-//! Decides when rejected records indicate a fault of the configuration: more than 20 rejections in
-//! a row, or more than 50 among the last 1,000 records. In this case, the sink is parked; if it
-//! has several targets, they are counted separately, and only the target is parked.
+//! Decides what the outcomes of a batch mean for cursors, tenants, targets and the sink. If too
+//! many records are rejected, it withholds a tenant, or parks the sink or one of its targets;
+//! `rejection_limits` counts them.
 //!
 //! Records that have arrived are settled before. A run of rejections that no accepted record has
 //! followed stays in the backlog, because the fault may have caused it. Start reading at
-//! [`RejectionCounter::judge`]. See decisions 0022 and 0081.
+//! [`RejectionCounter::judge`]. See decisions 0022, 0081 and 0087.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
-use super::DeliveryError;
+use super::{
+    DeliveryError,
+    rejection_limits::{MAX_REJECTED_IN_A_ROW, RecentOutcomes, RejectionSource},
+};
 use crate::{
     checkpoint::{DeadLetter, Position},
+    error::Explanation,
     model::{EventId, TenantId},
     sink::{Failure, RefusedTarget, TargetName},
 };
-
-/// More rejections in a row than this park the sink or the target.
-const MAX_REJECTED_IN_A_ROW: usize = 20;
-/// More rejections than this among the last [`WINDOW_RECORDS`] park the sink or the target.
-const MAX_REJECTED_IN_WINDOW: usize = 50;
-const WINDOW_RECORDS: usize = 1_000;
 
 /// The outcome of sending one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ pub(super) enum DeliveryOutcome {
     Arrived,
     /// Rejected, with the message of the receiver or of the encoder.
     Rejected(String),
-    /// Kept in the backlog until the receiver accepts a parked target.
+    /// Kept in the backlog until the receiver accepts a parked target, or the records of a withheld
+    /// tenant.
     Withheld,
 }
 
@@ -48,13 +50,35 @@ pub(super) struct RecordOutcome {
     pub outcome: DeliveryOutcome,
 }
 
-/// What the outcomes of a batch mean for the cursors, the targets and the sink.
+/// Rejections of a sink, or of one of its targets, that exceed a limit.
+#[derive(Clone, Debug)]
+pub(super) struct ExcessiveRejections {
+    /// The target of the records; `None` for the sink itself.
+    pub target: Option<TargetName>,
+    /// Whose records were rejected.
+    pub source: RejectionSource,
+    /// The limit that was exceeded, with the message of the receiver.
+    pub problem: Explanation,
+}
+
+/// The tenants of a sink, as far as the limits depend on them.
+pub(super) struct ServedTenants<'s> {
+    /// The tenants that are withheld because of their rejections. If a batch contains records of
+    /// one of them, it is being tried again.
+    pub withheld: BTreeSet<TenantId>,
+    /// All tenants whose records are sent to a target; for `None`, to the sink.
+    pub of_target: &'s dyn Fn(Option<&TargetName>) -> Vec<TenantId>,
+}
+
+/// What the outcomes of a batch mean for the cursors, the tenants, the targets and the sink.
 pub(super) struct BatchVerdict {
     /// The outcomes. A tenant's cursor may pass its records up to the first one that is not
     /// settled.
     pub outcomes: Vec<RecordOutcome>,
     /// The targets that reject too many records.
     pub rejecting: Vec<RefusedTarget>,
+    /// The tenants with too many rejected records, each with the problem.
+    pub rejected: Vec<(TenantId, Explanation)>,
     /// The error that stops the sink; `None` if it continues.
     pub stopped: Option<DeliveryError>,
 }
@@ -68,11 +92,13 @@ pub(super) struct RejectionCounter {
     targets: HashMap<TargetName, RecentOutcomes>,
 }
 
-#[derive(Debug, Default)]
-struct RecentOutcomes {
-    rejected_in_a_row: usize,
-    /// Whether each of the last [`WINDOW_RECORDS`] records was rejected, oldest first.
-    window: VecDeque<bool>,
+/// The limits that a batch has exceeded.
+#[derive(Default)]
+struct ExceededLimits {
+    /// The targets that must park; `None` is the sink itself.
+    parked: BTreeMap<Option<TargetName>, Explanation>,
+    /// The tenants that must be withheld.
+    tenants: BTreeMap<TenantId, ExcessiveRejections>,
 }
 
 /// The rejections that no accepted record has followed.
@@ -119,46 +145,71 @@ impl RecordOutcome {
     }
 }
 
+impl ServedTenants<'_> {
+    /// The tenants whose records are sent to a target, or to the sink, without the withheld ones.
+    fn not_withheld(&self, target: Option<&TargetName>) -> impl Iterator<Item = TenantId> {
+        let served = (self.of_target)(target).into_iter();
+        served.filter(move |tenant| !self.withheld.contains(tenant))
+    }
+}
+
 impl BatchVerdict {
     /// The verdict for dead letters that were retried. One that is rejected again stays a dead
-    /// letter, and does not count against the sink.
+    /// letter, and does not count against the sink. Beyond a limit, the others are retried later.
     pub(super) fn of_dead_letters(
         outcomes: Vec<RecordOutcome>,
-        rejecting: Vec<RefusedTarget>,
+        rejecting: Vec<ExcessiveRejections>,
         stopped: Option<DeliveryError>,
+        served: &ServedTenants<'_>,
     ) -> Self {
-        Self { outcomes, rejecting, stopped }
+        let mut verdict = Self { outcomes, rejecting: Vec::new(), rejected: Vec::new(), stopped };
+
+        for ExcessiveRejections { target, source, problem } in rejecting {
+            match (source, target) {
+                (RejectionSource::Tenant(tenant), target)
+                    if served.not_withheld(target.as_ref()).any(|other| other != tenant) =>
+                {
+                    verdict.rejected.push((tenant, problem));
+                }
+                (_, Some(name)) => verdict.rejecting.push(rejecting_target(name, problem)),
+                (_, None) => {
+                    verdict.stopped.get_or_insert_with(|| sink_at_fault(problem));
+                }
+            }
+        }
+        verdict
     }
 }
 
 impl RejectionCounter {
     /// Counts the outcomes of a batch, oldest first, and decides which of them are settled.
-    /// `rejecting` are the targets that have already exceeded a limit within the batch, and
-    /// `stopped` is the error that has already stopped its delivery.
+    /// `rejecting` are the limits that were already exceeded within the batch, and `stopped` is the
+    /// error that has already stopped its delivery.
     pub(super) fn judge(
         &mut self,
         mut outcomes: Vec<RecordOutcome>,
-        mut rejecting: Vec<RefusedTarget>,
+        rejecting: Vec<ExcessiveRejections>,
         stopped: Option<DeliveryError>,
+        served: &ServedTenants<'_>,
     ) -> BatchVerdict {
         stop_cursors(&mut outcomes);
-        let mut exceeded = self.count(&outcomes);
-        let is_sink_at_fault = exceeded.remove(&None::<TargetName>);
-        let parks =
-            is_sink_at_fault || stopped.as_ref().is_some_and(DeliveryError::is_misconfigured);
+        let exceeded = self.exceeded_limits(&mut outcomes, rejecting, served);
+        let ExceededLimits { mut parked, mut tenants } = exceeded;
 
-        for name in exceeded.into_iter().flatten() {
-            if rejecting.iter().all(|target| target.name != name) {
-                rejecting.push(rejecting_target(name.clone(), of_target(&outcomes, Some(&name))));
-            }
-        }
-        let too_many = || too_many(of_target(&outcomes, None));
-        let stopped = stopped.or_else(|| is_sink_at_fault.then(too_many));
+        let sink = parked.remove(&None::<TargetName>);
+        let parks = sink.is_some() || stopped.as_ref().is_some_and(DeliveryError::is_misconfigured);
+        tenants.retain(|_, excessive| !parks && !parked.contains_key(&excessive.target));
+        let stopped = stopped.or_else(|| sink.map(sink_at_fault));
 
+        let targets = parked.into_iter();
+        let rejecting: Vec<RefusedTarget> = targets
+            .filter_map(|(target, problem)| Some(rejecting_target(target?, problem)))
+            .collect();
         for target in &rejecting {
             self.targets.remove(&target.name);
             keep_back(&mut outcomes, Some(&target.name), &DeliveryOutcome::Withheld);
         }
+
         if parks {
             *self = Self::default();
             let mut targets: BTreeSet<Option<TargetName>> =
@@ -169,47 +220,151 @@ impl RejectionCounter {
             }
         }
         stop_cursors(&mut outcomes);
-        BatchVerdict { outcomes, rejecting, stopped }
+        self.counters().for_each(RecentOutcomes::end_batch);
+
+        let rejected = tenants.into_iter().map(|(tenant, excessive)| (tenant, excessive.problem));
+        BatchVerdict { outcomes, rejecting, rejected: rejected.collect(), stopped }
     }
 
-    /// Counts outcomes, and returns the targets that have exceeded a limit; `None` is the sink
-    /// itself.
-    fn count(&mut self, outcomes: &[RecordOutcome]) -> BTreeSet<Option<TargetName>> {
-        let mut exceeded = BTreeSet::new();
-        for outcome in outcomes.iter().filter(|outcome| outcome.is_settled()) {
-            let recent = match &outcome.target {
-                None => Some(&mut self.sink),
-                Some(target) if outcome.is_rejected() => {
-                    Some(self.targets.entry(target.clone()).or_default())
-                }
-                Some(target) => {
-                    self.sink.add(outcome);
-                    self.targets.get_mut(target)
-                }
-            };
-            if recent.is_some_and(|recent| recent.add(outcome)) {
-                exceeded.insert(outcome.target.clone());
+    /// Counts the outcomes, and returns the limits that were exceeded, including those in
+    /// `rejecting`. The last rejections of each tenant that must be withheld become withheld.
+    fn exceeded_limits(
+        &mut self,
+        outcomes: &mut [RecordOutcome],
+        rejecting: Vec<ExcessiveRejections>,
+        served: &ServedTenants<'_>,
+    ) -> ExceededLimits {
+        self.counters().for_each(|recent| recent.retain_suspects(&served.withheld));
+        let mut exceeded = ExceededLimits::default();
+        for excessive in rejecting {
+            self.exceed(excessive, served, &mut exceeded);
+        }
+        for outcome in outcomes.iter() {
+            self.count(outcome, served, &mut exceeded);
+        }
+        for (tenant, excessive) in rejected_again(outcomes, &served.withheld) {
+            exceeded.tenants.entry(tenant).or_insert(excessive);
+        }
+
+        for (tenant, ExcessiveRejections { target, .. }) in &exceeded.tenants {
+            keep_back_tenant(outcomes, *tenant);
+            let mut of_tenant = outcomes.iter().filter(|outcome| outcome.tenant == *tenant);
+            if of_tenant.any(RecordOutcome::is_rejected) {
+                self.counter(target.as_ref()).note_dead_letters(*tenant);
+            }
+        }
+        for ExcessiveRejections { target, problem, .. } in exceeded.tenants.values() {
+            if self.counter(target.as_ref()).has_too_many_suspects() {
+                exceeded.parked.entry(target.clone()).or_insert_with(|| problem.clone());
             }
         }
         exceeded
     }
-}
 
-impl RecentOutcomes {
-    /// Adds the outcome of a record. Returns whether it exceeds a limit.
-    fn add(&mut self, outcome: &RecordOutcome) -> bool {
-        let is_rejected = outcome.is_rejected();
-        self.rejected_in_a_row = if is_rejected { self.rejected_in_a_row + 1 } else { 0 };
-        self.window.push_back(is_rejected);
-        if self.window.len() > WINDOW_RECORDS {
-            self.window.pop_front();
+    /// Counts an outcome. The rejected records of a tenant that is withheld do not count.
+    fn count(
+        &mut self,
+        outcome: &RecordOutcome,
+        served: &ServedTenants<'_>,
+        exceeded: &mut ExceededLimits,
+    ) {
+        let RecordOutcome { tenant, target, .. } = outcome;
+        let is_withheld = served.withheld.contains(tenant) || exceeded.tenants.contains_key(tenant);
+
+        match &outcome.outcome {
+            DeliveryOutcome::Arrived => {
+                self.sink.accept();
+                let own = target.as_ref().and_then(|target| self.targets.get_mut(target));
+                if let Some(recent) = own {
+                    recent.accept();
+                }
+            }
+
+            DeliveryOutcome::Rejected(reason) if !is_withheld => {
+                let recent = self.counter(target.as_ref());
+                let Some(source) = recent.reject(*tenant, reason) else { return };
+                let first = match source {
+                    RejectionSource::Tenant(tenant) => recent.reason(tenant),
+                    RejectionSource::ManyTenants => None,
+                };
+                let problem = too_many(first.unwrap_or(reason));
+                let target = target.clone();
+                self.exceed(ExcessiveRejections { target, source, problem }, served, exceeded);
+            }
+
+            _ => {}
+        }
+    }
+
+    /// Withholds a tenant after a limit was exceeded, or parks the target if that does not suffice.
+    fn exceed(
+        &mut self,
+        excessive: ExcessiveRejections,
+        served: &ServedTenants<'_>,
+        exceeded: &mut ExceededLimits,
+    ) {
+        let target = excessive.target.clone();
+        if exceeded.parked.contains_key(&target) {
+            return;
         }
 
-        // Only a rejection can exceed a limit, so other records do not require counting.
-        is_rejected
-            && (self.rejected_in_a_row > MAX_REJECTED_IN_A_ROW
-                || self.window.iter().filter(|rejected| **rejected).count()
-                    > MAX_REJECTED_IN_WINDOW)
+        let tenant = match excessive.source {
+            RejectionSource::Tenant(tenant) => Some(tenant),
+            RejectionSource::ManyTenants => None,
+        };
+        let is_sufficient = |tenant: &TenantId| {
+            // A tenant that is tried again has been withheld before.
+            served.withheld.contains(tenant) || {
+                let others = served.not_withheld(target.as_ref());
+                self.counter(target.as_ref()).withhold(*tenant, others)
+            }
+        };
+        if let Some(tenant) = tenant.filter(is_sufficient) {
+            exceeded.tenants.insert(tenant, excessive);
+        } else {
+            exceeded.parked.insert(target, excessive.problem);
+        }
+    }
+
+    /// The counter of a target, or of the sink itself.
+    fn counter(&mut self, target: Option<&TargetName>) -> &mut RecentOutcomes {
+        match target {
+            None => &mut self.sink,
+            Some(name) => self.targets.entry(name.clone()).or_default(),
+        }
+    }
+
+    fn counters(&mut self) -> impl Iterator<Item = &mut RecentOutcomes> {
+        std::iter::once(&mut self.sink).chain(self.targets.values_mut())
+    }
+}
+
+impl TrailingRejections {
+    /// Those of a tenant.
+    fn of_tenant(outcomes: &[RecordOutcome], tenant: TenantId) -> Self {
+        let mut run = Self::default();
+        for (index, outcome) in outcomes.iter().enumerate().rev() {
+            if outcome.tenant == tenant {
+                run.add(index, &outcome.outcome);
+            }
+        }
+        run
+    }
+
+    /// Adds the outcome that precedes those that were added before.
+    fn add(&mut self, index: usize, outcome: &DeliveryOutcome) {
+        match outcome {
+            DeliveryOutcome::Arrived => self.has_begun = true,
+            DeliveryOutcome::Rejected(_) if self.has_begun => {}
+            DeliveryOutcome::Rejected(_) => self.indexes.push(index),
+            DeliveryOutcome::Unknown | DeliveryOutcome::Withheld => self.is_incomplete = true,
+        }
+    }
+
+    /// Whether a fault may have caused the rejections. A short run at the end of a complete batch
+    /// is caused by the records themselves.
+    fn may_have_another_cause(&self) -> bool {
+        self.is_incomplete || self.indexes.len() > MAX_REJECTED_IN_A_ROW
     }
 }
 
@@ -227,227 +382,74 @@ fn stop_cursors(outcomes: &mut [RecordOutcome]) {
 }
 
 /// Returns rejections to the backlog, as `kept`: those that no accepted record of the target, or of
-/// the target and the same tenant, has followed. A short run at the end of a complete batch is
-/// caused by the records themselves.
+/// the target and the same tenant, has followed, if they may have another cause.
 fn keep_back(outcomes: &mut [RecordOutcome], target: Option<&TargetName>, kept: &DeliveryOutcome) {
     // The key `None` is for the records of all tenants.
     let mut runs: HashMap<Option<TenantId>, TrailingRejections> = HashMap::new();
     for (index, outcome) in outcomes.iter().enumerate().rev() {
-        if !outcome.counts_for(target) {
-            continue;
-        }
-        for key in [None, Some(outcome.tenant)] {
-            let run = runs.entry(key).or_default();
-            match outcome.outcome {
-                DeliveryOutcome::Arrived => run.has_begun = true,
-                DeliveryOutcome::Rejected(_) if run.has_begun => {}
-                DeliveryOutcome::Rejected(_) => run.indexes.push(index),
-                DeliveryOutcome::Unknown | DeliveryOutcome::Withheld => run.is_incomplete = true,
+        if outcome.counts_for(target) {
+            for key in [None, Some(outcome.tenant)] {
+                runs.entry(key).or_default().add(index, &outcome.outcome);
             }
         }
     }
 
-    for run in runs.into_values() {
-        if run.is_incomplete || run.indexes.len() > MAX_REJECTED_IN_A_ROW {
-            for index in run.indexes {
-                outcomes[index].outcome = kept.clone();
-            }
+    for run in runs.into_values().filter(TrailingRejections::may_have_another_cause) {
+        for index in run.indexes {
+            outcomes[index].outcome = kept.clone();
         }
     }
 }
 
-fn of_target<'o>(
-    outcomes: &'o [RecordOutcome],
-    target: Option<&'o TargetName>,
-) -> impl Iterator<Item = &'o DeliveryOutcome> {
-    let of_target = outcomes.iter().filter(move |outcome| outcome.target.as_ref() == target);
-    of_target.map(|outcome| &outcome.outcome)
+/// Returns the last rejections of a tenant that must be withheld to the backlog, unless they may be
+/// caused by the records themselves: the receiver has accepted others of the tenant before them.
+fn keep_back_tenant(outcomes: &mut [RecordOutcome], tenant: TenantId) {
+    let run = TrailingRejections::of_tenant(outcomes, tenant);
+    if !run.has_begun || run.may_have_another_cause() {
+        for index in run.indexes {
+            outcomes[index].outcome = DeliveryOutcome::Withheld;
+        }
+    }
 }
 
-/// Whether the number of rejections in one batch of `records` indicates a fault of the
-/// configuration. If so, the delivery ends early, because each rejection may require sending the
-/// rest again.
-pub(super) fn are_too_many(rejected: usize, records: usize) -> bool {
-    (rejected > MAX_REJECTED_IN_A_ROW && rejected > records / 2)
-        || rejected > MAX_REJECTED_IN_WINDOW.max(records / 20)
+/// The withheld tenants that were tried again and whose records are still rejected: none was
+/// accepted, or too many were rejected afterward.
+fn rejected_again(
+    outcomes: &[RecordOutcome],
+    withheld: &BTreeSet<TenantId>,
+) -> Vec<(TenantId, ExcessiveRejections)> {
+    let rejected = |tenant: &TenantId| {
+        let run = TrailingRejections::of_tenant(outcomes, *tenant);
+        let first = &outcomes[*run.indexes.last()?];
+        let DeliveryOutcome::Rejected(reason) = &first.outcome else { return None };
+        if run.has_begun && run.indexes.len() <= MAX_REJECTED_IN_A_ROW {
+            return None;
+        }
+
+        let source = RejectionSource::Tenant(*tenant);
+        let (target, problem) = (first.target.clone(), too_many(reason));
+        Some((*tenant, ExcessiveRejections { target, source, problem }))
+    };
+    withheld.iter().filter_map(rejected).collect()
 }
 
-/// The error that parks a sink after too many rejections. Quotes the first reason.
-pub(super) fn too_many<'o>(outcomes: impl Iterator<Item = &'o DeliveryOutcome>) -> DeliveryError {
-    DeliveryError::Sink(Failure::misconfigured(too_many_reason(outcomes)))
+/// The problem of a sink, a target or a tenant with too many rejected records. `reason` is the
+/// receiver's message for one of them.
+pub(super) fn too_many(reason: &str) -> Explanation {
+    Explanation::new(format!("the receiver rejects too many records: {reason}"))
 }
 
-/// A target that is parked after too many rejections. Quotes the first reason.
-pub(super) fn rejecting_target<'o>(
-    name: TargetName,
-    outcomes: impl Iterator<Item = &'o DeliveryOutcome>,
-) -> RefusedTarget {
-    let reason = format!("target `{name}`: {}", too_many_reason(outcomes));
-    RefusedTarget { name, reason, hint: None }
+/// The error that parks a sink because of its rejections.
+pub(super) fn sink_at_fault(problem: Explanation) -> DeliveryError {
+    let Explanation { message: reason, hint } = problem;
+    DeliveryError::Sink(Failure::Misconfigured { reason, hint: hint.map(Cow::Owned) })
 }
 
-fn too_many_reason<'o>(mut outcomes: impl Iterator<Item = &'o DeliveryOutcome>) -> String {
-    let first = outcomes.find_map(|outcome| match outcome {
-        DeliveryOutcome::Rejected(reason) => Some(reason.as_str()),
-        _ => None,
-    });
-    format!("the receiver rejects too many records: {}", first.unwrap_or_default())
+/// A target that is parked because of its rejections.
+fn rejecting_target(name: TargetName, problem: Explanation) -> RefusedTarget {
+    let Explanation { message: reason, hint } = problem.within(&format!("target `{name}`"));
+    RefusedTarget { name, reason, hint: hint.map(Cow::Owned) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One outcome per letter: `a` arrived, `r` rejected, `?` unknown.
-    fn outcomes(text: &str) -> Vec<RecordOutcome> {
-        let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
-        let outcome = |(record_index, letter)| RecordOutcome {
-            tenant,
-            at: Position { seq: 1, record_index },
-            event_id: EventId::from_bytes([u8::try_from(record_index % 256).unwrap(); 20]),
-            target: None,
-            outcome: match letter {
-                'a' => DeliveryOutcome::Arrived,
-                'r' => DeliveryOutcome::Rejected("no".into()),
-                _ => DeliveryOutcome::Unknown,
-            },
-        };
-        (0..).zip(text.chars()).map(outcome).collect()
-    }
-
-    fn settled(verdict: &BatchVerdict) -> usize {
-        verdict.outcomes.iter().filter(|outcome| outcome.is_settled()).count()
-    }
-
-    fn judge(counter: &mut RejectionCounter, text: &str) -> (usize, bool) {
-        let verdict = counter.judge(outcomes(text), Vec::new(), None);
-        (settled(&verdict), verdict.stopped.is_some())
-    }
-
-    /// Records of several tenants, each with a target that has the number of its tenant, or with
-    /// none if `noun` is empty. A part has the number of the tenant, a letter and a count.
-    fn of_tenants(noun: &str, parts: &[(u8, char, usize)]) -> Vec<RecordOutcome> {
-        let mut all = Vec::new();
-        for &(tenant, letter, records) in parts {
-            let id = format!("{tenant:02}000000-0000-4000-8000-000000000000");
-            let name = TargetName::new(&format!("{noun}{tenant}"));
-            for mut outcome in outcomes(&letter.to_string().repeat(records)) {
-                outcome.tenant = TenantId::parse(&id).unwrap();
-                outcome.target = Some(name.clone()).filter(|_| !noun.is_empty());
-                all.push(outcome);
-            }
-        }
-        all
-    }
-
-    /// The number of outcomes of each kind: arrived, rejected, unknown and withheld.
-    fn kinds(outcomes: &[RecordOutcome]) -> [usize; 4] {
-        let mut kinds = [0; 4];
-        for outcome in outcomes {
-            kinds[match outcome.outcome {
-                DeliveryOutcome::Arrived => 0,
-                DeliveryOutcome::Rejected(_) => 1,
-                DeliveryOutcome::Unknown => 2,
-                DeliveryOutcome::Withheld => 3,
-            }] += 1;
-        }
-        kinds
-    }
-
-    /// Regression: a mapping fault of one tenant's index parked the sink for all tenants, and all
-    /// records of the tenant became dead letters because records of another tenant followed.
-    #[test]
-    fn only_the_rejecting_target_is_parked() {
-        for (parts, expected, parked) in [
-            (&[(1, 'r', 400), (2, 'a', 2)][..], [2, 0, 0, 400], &["index1"][..]),
-            (&[(2, 'a', 2), (1, 'a', 1), (1, 'r', 21), (2, 'a', 1)], [4, 0, 0, 21], &["index1"]),
-            (&[(1, 'r', 20), (2, 'r', 20), (3, 'a', 1)], [1, 40, 0, 0], &[]),
-            (&[(1, 'r', 30), (1, 'a', 1)], [1, 30, 0, 0], &["index1"]),
-        ] {
-            let mut counter = RejectionCounter::default();
-            let verdict = counter.judge(of_tenants("index", parts), Vec::new(), None);
-            assert_eq!(kinds(&verdict.outcomes), expected, "{parts:?}");
-            assert!(verdict.stopped.is_none(), "{parts:?}");
-            let names: Vec<&str> =
-                verdict.rejecting.iter().map(|target| target.name.as_str()).collect();
-            assert_eq!(names, parked, "{parts:?}");
-        }
-    }
-
-    /// Regression: the rejected records of a tenant became dead letters because records of another
-    /// tenant, which were accepted, followed them.
-    #[test]
-    fn a_run_of_one_tenant_stays_queued() {
-        let parts = [(1, 'r', 400), (2, 'a', 2)];
-        let verdict = RejectionCounter::default().judge(of_tenants("", &parts), Vec::new(), None);
-        assert_eq!(kinds(&verdict.outcomes), [2, 0, 400, 0]);
-        assert!(verdict.stopped.is_some() && verdict.rejecting.is_empty());
-    }
-
-    /// Regression: an outcome of one tenant that was not known kept the records of all others that
-    /// had arrived from being settled.
-    #[test]
-    fn an_unknown_outcome_stops_only_its_tenant() {
-        let parts = [(1, '?', 2), (2, 'a', 3), (1, 'a', 1), (3, 'r', 1)];
-        let stopped = Some(DeliveryError::Sink(Failure::retry("busy")));
-        let mut counter = RejectionCounter::default();
-        let verdict = counter.judge(of_tenants("index", &parts), Vec::new(), stopped);
-        assert_eq!(kinds(&verdict.outcomes), [3, 1, 3, 0]);
-    }
-
-    /// A record that cannot be encoded has no target, so accepted records of all targets count.
-    #[test]
-    fn single_records_without_targets_never_add_up() {
-        let mut counter = RejectionCounter::default();
-        for _ in 0..40 {
-            let mut all = of_tenants("index", &[(1, 'a', 30)]);
-            all.extend(of_tenants("", &[(1, 'r', 1)]));
-            let verdict = counter.judge(all, Vec::new(), None);
-            assert!(verdict.stopped.is_none() && verdict.rejecting.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_run_of_rejections_stays_in_the_backlog() {
-        let mut counter = RejectionCounter::default();
-        assert_eq!(judge(&mut counter, &"r".repeat(20)), (20, false));
-        // The run exceeds the limit, but only one of its records is in this batch.
-        assert_eq!(judge(&mut counter, "r"), (1, true));
-        // The counter starts again after the sink has been parked.
-        assert_eq!(judge(&mut counter, &"r".repeat(20)), (20, false));
-
-        let mut counter = RejectionCounter::default();
-        assert_eq!(judge(&mut counter, &format!("aaa{}", "r".repeat(30))), (3, true));
-        assert_eq!(judge(&mut counter, &"r".repeat(30)), (0, true));
-    }
-
-    /// Regression: records that had arrived after a run of rejections were sent again with every
-    /// attempt of the parked sink.
-    #[test]
-    fn arrived_records_are_settled_before_parking() {
-        let mut counter = RejectionCounter::default();
-        let text = format!("{}aaa", "r".repeat(30));
-        assert_eq!(judge(&mut counter, &text), (33, true));
-        assert_eq!(judge(&mut counter, "aaa"), (3, false));
-    }
-
-    #[test]
-    fn nothing_after_an_unknown_outcome_is_settled() {
-        let mut counter = RejectionCounter::default();
-        assert_eq!(judge(&mut counter, "aar?ara"), (3, false));
-        let stopped = Some(DeliveryError::Sink(Failure::misconfigured("no")));
-        let verdict = counter.judge(outcomes("aarr?a"), Vec::new(), stopped);
-        assert_eq!((settled(&verdict), verdict.stopped.is_some()), (2, true));
-    }
-
-    #[test]
-    fn parks_above_five_percent_of_a_thousand() {
-        let mut counter = RejectionCounter::default();
-        let batch = format!("aaar{}", "a".repeat(16));
-        for _ in 0..200 {
-            let judged = judge(&mut counter, &batch);
-            assert_eq!(judged, (20, false), "one record in twenty does not exceed the limit");
-        }
-        assert_eq!(judge(&mut counter, &format!("rr{}", "a".repeat(18))), (20, true));
-    }
-}
+mod tests;

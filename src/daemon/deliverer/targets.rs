@@ -1,11 +1,12 @@
-//! The targets of one sink that its receiver refuses, such as one of many indices.
+//! The targets of one sink that its receiver refuses, such as one of many indices, and the tenants
+//! that are withheld because the receiver rejects too many of their records.
 //!
-//! A refused target parks, and only the tenants whose records are sent to it wait: their cursors
-//! stay where they are, so nothing is lost and nothing else is stored. Every five minutes, the
-//! target is tried again. The module decides which records wait; it reads no log and sends nothing.
-//! Start reading at [`ParkedTargets::park`]. See decision 0081.
+//! Only these tenants, and those whose records are sent to a refused target, wait: their cursors
+//! stay where they are, so nothing is lost and nothing else is stored. Every five minutes, they are
+//! tried again. The module decides which records wait; it reads no log and sends nothing. Start
+//! reading at [`ParkedTargets::park`]. See decisions 0081 and 0087.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tokio::time::Instant;
 
@@ -19,11 +20,13 @@ use crate::{
     sink::{Failure, Refusal, RefusedTarget, TargetName},
 };
 
-/// The parked targets of a sink, and the tenants that wait for them. It can be lost: the targets
-/// are then tried again at once.
+/// The parked targets of a sink, and the tenants that wait. It can be lost: they are then tried
+/// again at once.
 #[derive(Debug, Default)]
 pub(super) struct ParkedTargets {
     parked: BTreeMap<TargetName, ParkedTarget>,
+    /// The tenants that are withheld because of their rejected records.
+    withheld: BTreeMap<TenantId, ParkedTarget>,
     /// The tenants whose cursors are behind the positions up to which their logs were read, because
     /// records were withheld. No batch moves these cursors until they are read again.
     held: HashSet<(Lane, TenantId)>,
@@ -70,6 +73,38 @@ impl ParkedTargets {
         new
     }
 
+    /// Withholds the records of a tenant. `refused` has a name for the tenant, and its message.
+    /// Returns whether it was not withheld yet.
+    pub(super) fn withhold(
+        &mut self,
+        lane: Lane,
+        tenant: TenantId,
+        refused: RefusedTarget,
+        now: Instant,
+    ) -> bool {
+        // Nothing else is read until the tenant is tried again, even if its cursor has moved.
+        if lane != Lane::DeadLetters {
+            self.held.insert((lane, tenant));
+        }
+        let (retry_at, trial) = (now + PARKED_WAIT, TargetTrial::WholeBatch);
+        self.withheld.insert(tenant, ParkedTarget { refused, retry_at, trial }).is_none()
+    }
+
+    /// The tenants that are withheld because of their rejected records.
+    pub(super) fn withheld_tenants(&self) -> BTreeSet<TenantId> {
+        self.withheld.keys().copied().collect()
+    }
+
+    /// Releases a tenant whose records the receiver accepts. Returns whether it was withheld.
+    pub(super) fn release_tenant(&mut self, tenant: TenantId) -> bool {
+        self.withheld.remove(&tenant).is_some()
+    }
+
+    /// Releases all withheld tenants, because the whole sink is parked.
+    pub(super) fn release_tenants(&mut self) {
+        self.withheld.clear();
+    }
+
     /// Whether a target is parked.
     pub(super) fn contains(&self, target: &TargetName) -> bool {
         self.parked.contains_key(target)
@@ -80,27 +115,29 @@ impl ParkedTargets {
         self.parked.remove(target).is_some()
     }
 
-    /// Releases the targets that were due at this time. Each of them has been tried and was refused
-    /// again, which changes its time, or nothing is left to send to it.
+    /// Releases the targets and the tenants that were due at this time. Each of them has been tried
+    /// and was refused again, which changes its time, or nothing is left to send to it.
     pub(super) fn release_due(&mut self, now: Instant) {
         self.parked.retain(|_, parked| parked.retry_at > now);
+        self.withheld.retain(|_, parked| parked.retry_at > now);
     }
 
-    /// Whether no target is parked.
+    /// Whether no target is parked and no tenant is withheld.
     pub(super) fn is_empty(&self) -> bool {
-        self.parked.is_empty()
+        self.parked.is_empty() && self.withheld.is_empty()
     }
 
-    /// The names of the parked targets, in their order.
+    /// The names of the parked targets, in their order, and of the withheld tenants.
     pub(super) fn names(&self) -> impl Iterator<Item = &TargetName> {
-        self.parked.keys()
+        self.refused().map(|refused| &refused.name)
     }
 
-    /// Whether a tenant whose records are sent to these targets must wait: one of them is parked
-    /// and not due at this time.
-    pub(super) fn block(&self, targets: &[String], now: Instant) -> bool {
-        let mut parked = targets.iter().filter_map(|name| self.parked.get(name.as_str()));
-        parked.any(|parked| parked.retry_at > now)
+    /// Whether a tenant whose records are sent to these targets must wait: it is withheld, or one
+    /// of them is parked, and is not due at this time.
+    pub(super) fn block(&self, tenant: TenantId, targets: &[String], now: Instant) -> bool {
+        let parked = targets.iter().filter_map(|name| self.parked.get(name.as_str()));
+        let mut waiting = parked.chain(self.withheld.get(&tenant));
+        waiting.any(|parked| parked.retry_at > now)
     }
 
     /// Notes that the records of a tenant with these targets are read from now on.
@@ -175,12 +212,16 @@ impl ParkedTargets {
         self.held.clear();
     }
 
-    /// The failure that reports all parked targets; `None` if there are none.
+    /// The failure that reports all parked targets and withheld tenants; `None` if there are none.
     pub(super) fn failure(&self) -> Option<Failure> {
-        let targets: Vec<RefusedTarget> =
-            self.parked.values().map(|parked| parked.refused.clone()).collect();
+        let targets: Vec<RefusedTarget> = self.refused().cloned().collect();
         let refusal = Refusal { targets, ..Refusal::default() };
         (!refusal.targets.is_empty()).then_some(Failure::Refused(refusal))
+    }
+
+    fn refused(&self) -> impl Iterator<Item = &RefusedTarget> {
+        let parked = self.parked.values().chain(self.withheld.values());
+        parked.map(|parked| &parked.refused)
     }
 }
 
@@ -213,9 +254,38 @@ mod tests {
         for (names, blocked) in
             [(&["a"][..], true), (&["c"], false), (&["c", "b"], true), (&[], false)]
         {
-            assert_eq!(parked.block(&targets(names), start), blocked, "{names:?}");
+            assert_eq!(parked.block(tenant(1), &targets(names), start), blocked, "{names:?}");
         }
-        assert!(!parked.block(&targets(&["a"]), start + PARKED_WAIT), "it is tried again");
+        let due = start + PARKED_WAIT;
+        assert!(!parked.block(tenant(1), &targets(&["a"]), due), "it is tried again");
+    }
+
+    #[test]
+    fn only_the_withheld_tenant_waits() {
+        let start = Instant::now();
+        let due = start + PARKED_WAIT;
+        let mut parked = ParkedTargets::default();
+        assert!(parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start));
+        assert!(!parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start));
+        assert!(parked.holds(Lane::Live, tenant(1)) && !parked.holds(Lane::Live, tenant(2)));
+        assert!(parked.block(tenant(1), &[], start) && !parked.block(tenant(2), &[], start));
+        assert_eq!(parked.failure().unwrap().to_string(), "no index `tenant one`");
+
+        parked.cursors_are_read();
+        assert!(!parked.block(tenant(1), &[], due) && !parked.holds(Lane::Live, tenant(1)));
+        parked.begin(&[]);
+        assert!(!parked.tries_one_record(), "it is tried again with a batch");
+        assert_eq!(parked.withheld_tenants(), BTreeSet::from([tenant(1)]));
+        assert!(parked.release_tenant(tenant(1)) && parked.is_empty());
+
+        for (lane, is_held) in [(Lane::Live, true), (Lane::DeadLetters, false)] {
+            parked.withhold(lane, tenant(1), refused("tenant one"), start);
+            assert_eq!(parked.holds(lane, tenant(1)), is_held);
+            parked.release_due(start);
+            assert_eq!(parked.names().count(), 1);
+            parked.release_due(due);
+            assert!(parked.is_empty());
+        }
     }
 
     #[test]

@@ -12,13 +12,16 @@ use super::{
     Deliverer, DeliveryError, RetryCause,
     delivery::Delivery,
     outgoing_batch::OutgoingBatch,
-    rejections::{BatchVerdict, RecordOutcome, are_too_many},
+    parking::served_tenants,
+    rejection_limits::{MAX_SUSPECTED_TENANTS, RejectionSource, are_too_many, source_of},
+    rejections::{BatchVerdict, ExcessiveRejections, RecordOutcome, ServedTenants, sink_at_fault},
 };
 use crate::{
     checkpoint::{Advance, DeadLetter, Lane},
     clock,
+    error::Explanation,
     model::EventId,
-    sink::{Acknowledgement, Batch, Failure},
+    sink::{Acknowledgement, Batch, Failure, TargetName},
     text::{count, with_separators},
 };
 
@@ -40,26 +43,21 @@ impl Deliverer {
         let next = OutgoingBatch::new(self.outgoing.lane, buffer);
         let mut outgoing = std::mem::replace(&mut self.outgoing, next);
 
-        if outgoing.lane != Lane::DeadLetters
-            && let Some(error) = encoding_fault(&outgoing)
-        {
-            // This batch is not sent, but earlier batches may have arrived.
-            self.settle_all().await?;
-            return Err(error);
-        }
-
-        if outgoing.lane == Lane::Live && self.plan.plan.stores_progress() {
-            let progress = block_in_place(|| self.progress_of(&outgoing))?;
-            outgoing.batch.set_progress(progress);
-        }
-        if outgoing.lane == Lane::Live
-            && self.plan.plan.attaches_report()
-            && !outgoing.batch.is_empty()
-        {
-            let report = block_in_place(|| self.report())?;
-            outgoing.batch.set_attachment(report);
-        }
+        let rejecting = match encoding_faults(&outgoing) {
+            Ok(rejecting) => rejecting,
+            Err(error) => {
+                // This batch is not sent, but earlier batches may have arrived.
+                self.settle_all().await?;
+                return Err(error);
+            }
+        };
+        self.add_attachments(&mut outgoing)?;
         self.rate_limit.wait(outgoing.records()).await;
+        if !rejecting.is_empty() {
+            self.settle_all().await?;
+            let delivery = Delivery::without_tenants(&outgoing.batch, rejecting);
+            return self.finish(outgoing, delivery).await;
+        }
 
         let mut submitted = self.deliver(&outgoing).await;
         if matches!(submitted, Err(Failure::Reopen)) {
@@ -86,6 +84,23 @@ impl Deliverer {
                 self.deliver_in_parts(outgoing, failure).await
             }
         }
+    }
+
+    /// Adds what accompanies the new records of a batch: the progress of its tenants, and a report.
+    /// Fails if the checkpoint cannot be read.
+    fn add_attachments(&self, outgoing: &mut OutgoingBatch) -> Result<(), DeliveryError> {
+        if outgoing.lane == Lane::Live && self.plan.plan.stores_progress() {
+            let progress = block_in_place(|| self.progress_of(outgoing))?;
+            outgoing.batch.set_progress(progress);
+        }
+        if outgoing.lane == Lane::Live
+            && self.plan.plan.attaches_report()
+            && !outgoing.batch.is_empty()
+        {
+            let report = block_in_place(|| self.report())?;
+            outgoing.batch.set_attachment(report);
+        }
+        Ok(())
     }
 
     async fn deliver(&mut self, outgoing: &OutgoingBatch) -> Result<Acknowledgement, Failure> {
@@ -233,8 +248,8 @@ impl Deliverer {
         stopped.map_or(Ok(()), Err)
     }
 
-    /// Decides which outcomes move cursors, and parks and releases targets. Returns the outcomes,
-    /// and the error that stops the sink.
+    /// Decides which outcomes move cursors, and parks and releases targets and tenants. Returns the
+    /// outcomes, and the error that stops the sink.
     fn judge(
         &mut self,
         lane: Lane,
@@ -243,16 +258,28 @@ impl Deliverer {
     ) -> (Vec<RecordOutcome>, Option<DeliveryError>) {
         let Delivery { stopped, refused, rejecting, .. } = delivery;
         let accepting = self.accepting_targets(&outcomes);
+        let accepted = self.accepted_tenants(lane, &outcomes);
         let outcomes = self.targets.hold_back(lane, outcomes);
 
+        let (engine, plan) = (&self.engine, &self.plan);
+        let of_target = |target: Option<&TargetName>| served_tenants(engine, plan, target);
+        let withheld = self.targets.withheld_tenants();
+        let served = ServedTenants { withheld, of_target: &of_target };
         let verdict = match lane {
-            Lane::DeadLetters => BatchVerdict::of_dead_letters(outcomes, rejecting, stopped),
-            _ => self.rejections.judge(outcomes, rejecting, stopped),
+            Lane::DeadLetters => {
+                BatchVerdict::of_dead_letters(outcomes, rejecting, stopped, &served)
+            }
+            _ => self.rejections.judge(outcomes, rejecting, stopped, &served),
         };
-        let BatchVerdict { outcomes, rejecting, stopped } = verdict;
+
+        let BatchVerdict { outcomes, rejecting, rejected, stopped } = verdict;
         self.targets.hold(lane, &outcomes);
         self.targets.note_busy(&outcomes);
         self.update_targets(&accepting, refused, rejecting);
+        self.update_tenants(lane, accepted, rejected);
+        if stopped.as_ref().is_some_and(DeliveryError::is_misconfigured) {
+            self.release_tenants();
+        }
         (outcomes, stopped)
     }
 
@@ -323,15 +350,42 @@ impl Deliverer {
     }
 }
 
-/// The error for a batch in which too many records cannot be encoded, which indicates a fault of
-/// the sink's configuration.
-fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
-    let (rejected, first) = outgoing.rejected();
-    let records = outgoing.records();
-    let first = first.filter(|_| are_too_many(rejected, records))?;
-    Some(DeliveryError::Sink(Failure::misconfigured(format!(
+/// The tenants of a batch too many of whose records cannot be encoded. Fails if the fault is not
+/// that of one or two tenants, but of the sink's configuration. Dead letters are not limited.
+fn encoding_faults(outgoing: &OutgoingBatch) -> Result<Vec<ExcessiveRejections>, DeliveryError> {
+    let mut excessive = Vec::new();
+    if outgoing.lane == Lane::DeadLetters {
+        return Ok(excessive);
+    }
+
+    let mut rejected = outgoing.rejected();
+    loop {
+        let number: usize = rejected.values().map(|(records, _)| records).sum();
+        if !are_too_many(number, outgoing.records()) {
+            return Ok(excessive);
+        }
+
+        let counts = rejected.iter().map(|(tenant, (records, _))| (*tenant, *records));
+        let source = source_of(counts.collect());
+        match source {
+            RejectionSource::Tenant(tenant) if excessive.len() < MAX_SUSPECTED_TENANTS => {
+                let (number, first) = rejected.remove(&tenant).unwrap_or_default();
+                let problem = cannot_encode(number, outgoing.records_of(tenant), first);
+                excessive.push(ExcessiveRejections { target: None, source, problem });
+            }
+            _ => {
+                let first = rejected.values().next().map_or("", |(_, first)| *first);
+                let problem = cannot_encode(number, outgoing.records(), first);
+                return Err(sink_at_fault(problem));
+            }
+        }
+    }
+}
+
+fn cannot_encode(rejected: usize, records: usize, first: &str) -> Explanation {
+    Explanation::new(format!(
         "cannot encode {} of {} for this sink: {first}",
         with_separators(rejected),
         count(records, "record")
-    ))))
+    ))
 }
