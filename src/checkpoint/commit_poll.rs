@@ -10,7 +10,7 @@ use super::{
     body::{self, KeyFrame},
     catalog, changed_faults,
     columns::{self, EntryKind},
-    pack, retention,
+    former_subjects, pack, retention,
     row_ids::{BodyId, CatalogVersion, TenantRow},
     running_polls, tenant_row,
 };
@@ -178,9 +178,10 @@ impl PollWriter<'_> {
             if commit.entries.is_empty() { LogGrowth::Unchanged } else { LogGrowth::Grown };
         for observation in &commit.observations {
             let (transaction, tenant, now) = (self.transaction, self.tenant, commit.observed_at);
+            let former = former_subjects::end_former(transaction, tenant, observation, now)?;
             let ended = changed_faults::end_if_changed(transaction, tenant, observation, now)?;
             let appended = append_observation(transaction, tenant, observation, now)?;
-            growth = growth.and(ended).and(appended);
+            growth = growth.and(former).and(ended).and(appended);
         }
         if let Some(expires) = commit.credential_expiry {
             self.set_credential_expiry(expires)?;

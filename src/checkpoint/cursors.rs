@@ -370,16 +370,6 @@ impl Checkpoint {
             saved.lost_cursors(&self.id).into_iter().filter(has_no_cursor).cloned().collect();
         Ok(CursorFile { checkpoint_id: self.id.clone(), cursors, carried })
     }
-
-    /// Writes the second cursor file, `cursors.json`.
-    /// Fails if the cursors cannot be read or the file cannot be replaced; the previous file is
-    /// then kept.
-    pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
-        let _guard =
-            self.cursor_file_writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let file = self.cursors()?;
-        Ok(file.write(&self.directory)?)
-    }
 }
 
 fn move_cursor(

@@ -26,6 +26,7 @@ mod dead_letters;
 mod directory;
 mod entry_flags;
 mod error;
+mod former_subjects;
 mod held;
 mod history;
 mod host_clock;

@@ -10,6 +10,7 @@ use super::{
     Checkpoint, CheckpointError, DeadLetterFilter, DeadLetterGroup, ENTRY_DAY, IS_SENT_TO_SINK,
     Position, QueuedDeadLetter, ReplayStatus, SinkFailure,
     columns::{InOrder, day, unsigned},
+    cursor_file::outdated_cursor_file,
     daemon_report::{DaemonReport, alive_at, daemon_report, document, set_document},
     dead_letter_groups::dead_letter_groups,
     dead_letters::newest_dead_letters,
@@ -50,6 +51,8 @@ pub struct Status {
     pub rejected_configuration: Option<RejectedConfiguration>,
     /// How far the clock of this host is wrong; `None` if polls have found no difference.
     pub clock: Option<ClockDifference>,
+    /// Why the second cursor file is outdated; `None` if it could be written last.
+    pub outdated_cursor_file: Option<Explanation>,
     /// What the daemon that polled last has reported; `None` if `once` polled last.
     pub daemon: Option<DaemonReport>,
     /// When a daemon could write to the checkpoint last; `None` if it has not stored the time.
@@ -203,6 +206,7 @@ impl Checkpoint {
             unresolved: unresolved(&transaction)?,
             rejected_configuration: document(&transaction, REJECTED_CONFIGURATION)?,
             clock: difference(&transaction)?,
+            outdated_cursor_file: outdated_cursor_file(&transaction)?,
             daemon: daemon_report(&transaction)?,
             daemon_alive_at: alive_at(&transaction)?,
         })

@@ -273,7 +273,7 @@ pub(super) enum StatusSort {
 #[derive(Debug, clap::Args)]
 #[command(after_help = BACKFILL_EXAMPLES)]
 pub(super) struct Backfill {
-    /// The number of days to read, including today: 1 to 90
+    /// The number of days to read, including today: 1 to 90; at least the newest 3 are read
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=90))]
     pub days: i32,
     /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated

@@ -61,7 +61,7 @@ fn backfill_without_daemon(
     let polls = block_on(backfill)?;
     bar.finish_and_clear();
 
-    let report = OnceReport { polls, sinks: Vec::new() };
+    let report = OnceReport { polls, ..OnceReport::default() };
     print_report(&report);
     Ok(if report.is_complete() { ExitCode::Done } else { ExitCode::Incomplete })
 }

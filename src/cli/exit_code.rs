@@ -23,6 +23,10 @@ pub enum ExitCode {
 /// without a period.
 pub(super) const SITUATIONS: &[(&str, ExitCode)] = &[
     (
+        "Everything was delivered, and `cursors.json`, the copy of the cursors, could not be written: a warning is printed",
+        ExitCode::Done,
+    ),
+    (
         "A poll failed, is incomplete, or is paused because Microsoft requested it with `Retry-After`",
         ExitCode::Incomplete,
     ),

@@ -14,7 +14,12 @@ use url::Url;
 use super::{
     CommandFailure, ExitCode, args, output_file, print_data, print_explanation, print_message,
 };
-use crate::{error::Explanation, files, model::TenantId, settings::toml_string};
+use crate::{
+    error::Explanation,
+    files,
+    model::{REREAD_DAYS, TenantId},
+    settings::toml_string,
+};
 
 /// The maximum size of the script's file in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -110,12 +115,7 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
         .or_else(|| domain.clone())
         .ok_or("neither `SSAPITenantGUID` nor `SSAPITenantDomain` is set")?;
 
-    let days = value("SecureScoreAPI").as_deref().and_then(period);
-    if let Some(days) = days.filter(|days| !(1..=90).contains(days)) {
-        return Err(format!(
-            "`SecureScoreAPI` has `period={days}`; the period must be from 1 to 90 days"
-        ));
-    }
+    let days = initial_days(value("SecureScoreAPI").as_deref(), &mut warnings)?;
     let cloud = cloud(value("LoginURL").as_deref(), value("ResourceAPI").as_deref())?;
 
     let name = domain.unwrap_or_else(|| "tenant".to_owned());
@@ -128,11 +128,30 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
         toml_string(&name),
         toml_string(&id),
         toml_string(cloud),
-        days.unwrap_or(90),
+        days,
         toml_string(&client_id),
         toml_string(&secret_file.display().to_string()),
     );
     Ok(Converted { configuration: out, secret: value("SSAPIAppSecret"), warnings })
+}
+
+/// The number of days that the first poll requests, from the URL of the script. Fails if the script
+/// requests a period that does not exist.
+fn initial_days(url: Option<&str>, warnings: &mut Vec<String>) -> Result<i64, String> {
+    let days = url.and_then(period).unwrap_or(90);
+    let shortest = i64::from(REREAD_DAYS);
+
+    if !(1..=90).contains(&days) {
+        return Err(format!(
+            "`SecureScoreAPI` has `period={days}`; the period must be from 1 to 90 days"
+        ));
+    }
+    if days < shortest {
+        warnings.push(format!(
+            "`period={days}` becomes `initial_backfill_days = {shortest}`, because every poll requests the newest {shortest} days"
+        ));
+    }
+    Ok(days.max(shortest))
 }
 
 /// The number N in `period=N` of the URL, in days.
@@ -211,6 +230,19 @@ mod tests {
         );
         assert_eq!(error("11111111-2222", "YOUR APPID"), "`SSAPIAppID` is not an application ID");
         assert!(error("login.windows.net", "login.chinacloudapi.cn").contains("an unknown cloud"));
+    }
+
+    #[test]
+    fn short_periods_become_three_days() {
+        for (period, days) in [(1, 3), (2, 3), (3, 3), (4, 4)] {
+            let text = ORIGINAL.replace("period=9", &format!("period={period}"));
+            let converted = convert(&text).unwrap();
+            let read = Configuration::parse("c.toml", &converted.configuration).unwrap();
+            assert_eq!(read.tenants[0].initial_backfill_days, days);
+            let message = format!("`period={period}` becomes");
+            let is_reported = converted.warnings.iter().any(|found| found.contains(&message));
+            assert_eq!(is_reported, period < 3, "{period}");
+        }
     }
 
     #[test]

@@ -11,17 +11,18 @@ use super::{
     json::{self, Document},
     load_with_secrets,
     poll_results::PollResults,
-    print_explanation, print_message, print_possible_renames,
+    print_explanation, print_message, print_possible_renames, render,
 };
 use crate::{
+    conditions::outdated_cursor_file,
     daemon::{Engine, OnceReport, SinkReport, once as run_once},
     error::Explanation,
     text::with_separators,
 };
 
 /// Runs the command. Returns `Incomplete` if a poll or a delivery is incomplete, or if a sink has
-/// dead letters. Fails if the engine cannot be built, for example because a daemon uses the
-/// checkpoint.
+/// dead letters; a second cursor file that cannot be written is only a warning. Fails if the engine
+/// cannot be built, for example because a daemon uses the checkpoint.
 pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandFailure> {
     let document = Document::from_flag(args.json);
     document.run(|| {
@@ -38,7 +39,8 @@ pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandF
 }
 
 /// Prints one line per tenant and per sink with the hints of their errors, how to handle dead
-/// letters, and a summary. Those that are not complete are first.
+/// letters, whether the second cursor file is outdated, and a summary. Those that are not complete
+/// are first.
 pub(super) fn print_report(report: &OnceReport) {
     let polls = PollResults::of(report);
     polls.print();
@@ -48,7 +50,22 @@ pub(super) fn print_report(report: &OnceReport) {
     if let Some(explanation) = explain_dead_letters(&report.sinks) {
         print_explanation(&explanation);
     }
+    if let Some(reason) = &report.outdated_cursor_file {
+        warn_about_cursor_file(reason);
+    }
     print_message(&summary(&polls, &report.sinks));
+}
+
+/// Writes the second cursor file after a delivery. A failure is only a warning: everything that was
+/// delivered is recorded in the database.
+pub(super) fn update_cursor_file(engine: &Engine) {
+    if let Err(error) = engine.update_cursor_file() {
+        warn_about_cursor_file(&Explanation::of(&error));
+    }
+}
+
+fn warn_about_cursor_file(reason: &Explanation) {
+    print_message(&format!("warning: {}", render(&outdated_cursor_file(reason))));
 }
 
 /// The deliveries, those that are not complete first.
@@ -110,6 +127,7 @@ fn as_json(report: &OnceReport) -> Value {
         "complete": report.is_complete(),
         "tenants": PollResults::of(report).as_json(),
         "sinks": sinks.map(delivery_as_json).collect::<Vec<_>>(),
+        "cursor_file_error": report.outdated_cursor_file.as_ref().map(json::error),
     })
 }
 

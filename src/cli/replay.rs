@@ -10,7 +10,7 @@ use super::{
     CommandFailure, ExitCode, args, block_on, daemon_client, dead_letters,
     json::{self, Document, ResendState},
     load_with_secrets, lock_holder,
-    once::{explain_dead_letters, explain_delivery},
+    once::{explain_dead_letters, explain_delivery, update_cursor_file},
     print, print_explanation, print_message,
     selection::{selected_names, selected_sink},
 };
@@ -123,6 +123,7 @@ fn replay_without_daemon(
         if let Some(explanation) = explain_dead_letters(std::slice::from_ref(&sink)) {
             print_explanation(&explanation);
         }
+        update_cursor_file(&engine);
 
         let is_complete = sink.has_sent_all();
         let state = match (is_complete, extent == ReplayExtent::default()) {

@@ -159,6 +159,7 @@ impl SinkHealth {
             | ConditionKind::DiskFull
             | ConditionKind::DiskLow
             | ConditionKind::StorageFailing
+            | ConditionKind::CursorFileOutdated
             | ConditionKind::ClockWrong
             | ConditionKind::ConfigurationRejected
             | ConditionKind::ConfigurationInvalid

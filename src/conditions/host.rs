@@ -34,7 +34,8 @@ pub(super) fn conditions(facts: &ConditionFacts) -> Vec<Condition> {
         condition(severity, kind, what.clone(), "restart the daemon")
     });
     let of_configuration = rejected(facts).into_iter().chain(files(facts));
-    let of_host = disk(facts).into_iter().chain(storage(facts)).chain(clock(facts));
+    let of_disk = disk(facts).into_iter().chain(storage(facts)).chain(cursor_file(facts));
+    let of_host = of_disk.chain(clock(facts));
     stalled.chain(of_host).chain(of_configuration).chain(stopped(facts)).collect()
 }
 
@@ -103,6 +104,26 @@ fn storage(facts: &ConditionFacts) -> Option<Condition> {
     let hint = hint.as_deref().unwrap_or(default_hint);
     let (severity, kind) = (ConditionSeverity::Error, ConditionKind::StorageFailing);
     Some(Condition { since: Some(*since), ..condition(severity, kind, sentence, hint) })
+}
+
+/// The condition of the second cursor file, unless the whole storage is failing.
+fn cursor_file(facts: &ConditionFacts) -> Option<Condition> {
+    let reason = facts.outdated_cursor_file.as_ref().filter(|_| facts.storage.is_none())?;
+    let Explanation { message, hint } = outdated_cursor_file(reason);
+    let (severity, kind) = (ConditionSeverity::Warning, ConditionKind::CursorFileOutdated);
+    Some(condition(severity, kind, message, &hint.unwrap_or_default()))
+}
+
+/// What it means that the second cursor file could not be written for this reason. Commands print
+/// it too.
+pub fn outdated_cursor_file(reason: &Explanation) -> Explanation {
+    let Explanation { message, hint } = reason;
+    let message = format!(
+        "`cursors.json`, the copy of the cursors, is outdated, so records would be sent again if the database were lost: {message}"
+    );
+    let default_hint = "let the user of the service write to the files in the state directory";
+    let hint = hint.as_deref().unwrap_or(default_hint);
+    Explanation::new(message).with_hint(hint)
 }
 
 /// The condition of the clock, which the last poll has compared with Microsoft's.

@@ -18,7 +18,7 @@ pub(crate) mod tests;
 pub use self::{
     credentials::is_near_expiry,
     health::{BySubject, Health, SinkHealth, TenantHealth, severity_of},
-    host::StorageFacts,
+    host::{StorageFacts, outdated_cursor_file},
     sinks::{Parked, SinkFacts},
     summary::{Counts, Group, grouped, headline, is_incomplete, not_ready_reasons, status_line},
     tenants::{PollErrorFacts, TenantFacts},
@@ -49,6 +49,8 @@ pub struct ConditionFacts {
     pub storage: Option<StorageFacts>,
     /// The difference between the clocks of this host and of Microsoft, if polls have found one.
     pub clock: Option<ClockDifference>,
+    /// Why the second cursor file could not be written; `None` if it could.
+    pub outdated_cursor_file: Option<Explanation>,
     /// The last reload, if its configuration was rejected.
     pub rejected_configuration: Option<RejectedConfiguration>,
     /// How the files of the configuration differ from what is running.
@@ -131,6 +133,8 @@ pub enum ConditionKind {
     DiskLow,
     /// The checkpoint cannot be read or written.
     StorageFailing,
+    /// The second cursor file could not be written.
+    CursorFileOutdated,
     /// The clock of this host differs from Microsoft's.
     ClockWrong,
     /// A reload was rejected, and the previous configuration remains in force.
@@ -226,11 +230,12 @@ impl ConditionSeverity {
 
 impl ConditionKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::LoopStalled,
         Self::DiskFull,
         Self::DiskLow,
         Self::StorageFailing,
+        Self::CursorFileOutdated,
         Self::ClockWrong,
         Self::ConfigurationRejected,
         Self::ConfigurationInvalid,
@@ -260,6 +265,7 @@ impl ConditionKind {
             Self::DiskFull => "disk_full",
             Self::DiskLow => "disk_low",
             Self::StorageFailing => "storage_failing",
+            Self::CursorFileOutdated => "cursor_file_outdated",
             Self::ClockWrong => "clock_wrong",
             Self::ConfigurationRejected => "configuration_rejected",
             Self::ConfigurationInvalid => "configuration_invalid",

@@ -246,6 +246,7 @@ pub fn is_incomplete<'a>(conditions: impl IntoIterator<Item = &'a Condition>) ->
             | ConditionKind::DiskFull
             | ConditionKind::DiskLow
             | ConditionKind::StorageFailing
+            | ConditionKind::CursorFileOutdated
             | ConditionKind::ClockWrong
             | ConditionKind::ConfigurationRejected
             | ConditionKind::ConfigurationInvalid

@@ -31,6 +31,7 @@ fn facts() -> ConditionFacts {
         reserved_bytes: 16 << 20,
         storage: None,
         clock: None,
+        outdated_cursor_file: None,
         rejected_configuration: None,
         configuration: ConfigurationFacts::InForce,
     }
@@ -105,6 +106,21 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
         |f| {
             let reason = Explanation::new("the disk of the checkpoint reported an error");
             f.storage = Some(StorageFacts { reason, since: f.now });
+        },
+        ConditionSeverity::Error,
+        Kind::StorageFailing,
+    ),
+    (
+        "a second cursor file that cannot be written",
+        |f| f.outdated_cursor_file = Some("cannot write `cursors.json.new`".into()),
+        ConditionSeverity::Warning,
+        Kind::CursorFileOutdated,
+    ),
+    (
+        "a second cursor file in a storage that fails",
+        |f| {
+            f.outdated_cursor_file = Some("the disk is full".into());
+            f.storage = Some(StorageFacts { reason: "the disk is full".into(), since: f.now });
         },
         ConditionSeverity::Error,
         Kind::StorageFailing,

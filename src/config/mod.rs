@@ -115,7 +115,8 @@ pub struct TenantPlan {
     pub credential: String,
     /// The cloud, the credential and the API that the tenant is read with.
     pub access: Access,
-    /// The number of days that the first poll requests: 1 to 90.
+    /// The number of days that the first poll requests: [`REREAD_DAYS`](crate::model::REREAD_DAYS)
+    /// to 90.
     pub initial_backfill_days: i32,
     /// The rules for the severity of its changes, and its expected decisions.
     pub rules: Arc<Rules>,

@@ -221,6 +221,7 @@ fn facts_without_tenants(
         reserved_bytes: RESERVED_BYTES,
         storage: daemon.storage(stored.daemon_alive_at, now.into()),
         clock: stored.clock,
+        outdated_cursor_file: stored.outdated_cursor_file.clone(),
         rejected_configuration: stored.rejected_configuration.clone(),
         configuration: ConfigurationFacts::InForce,
     }

@@ -289,18 +289,28 @@ impl Engine {
         self.configuration.sink_named(name).filter(|sink| !sink.discarded)
     }
 
-    /// Makes the next [`Self::write_cursor_file`] write the file.
+    /// Makes the next [`Self::update_cursor_file`] write the file.
     fn mark_cursors_moved(&self) {
         self.cursors_moved.store(true, Relaxed);
     }
 
-    /// Writes the second cursor file if cursors have moved since it was last written. A failure is
-    /// logged, and the next call tries again.
-    pub fn write_cursor_file(&self) {
-        if self.cursors_moved.swap(false, Relaxed)
-            && let Err(error) = block_in_place(|| self.checkpoint.write_cursor_file())
-        {
-            self.mark_cursors_moved();
+    /// Writes the second cursor file if cursors have moved since it was last written. If it fails,
+    /// the next call tries again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be written. The cursors themselves are in the database.
+    pub fn update_cursor_file(&self) -> Result<(), CheckpointError> {
+        if !self.cursors_moved.swap(false, Relaxed) {
+            return Ok(());
+        }
+        let written = block_in_place(|| self.checkpoint.write_cursor_file());
+        written.inspect_err(|_| self.mark_cursors_moved())
+    }
+
+    /// Like [`Self::update_cursor_file`], but logs a failure.
+    fn write_cursor_file(&self) {
+        if let Err(error) = self.update_cursor_file() {
             self.note_storage_error(&error);
             let error = Explanation::of(&error);
             tracing::warn!(

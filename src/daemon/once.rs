@@ -8,7 +8,11 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, DeliveryError, Engine, PollError, PollReport};
-use crate::{checkpoint::DeadLetterFilter, error::chain, model::Day};
+use crate::{
+    checkpoint::DeadLetterFilter,
+    error::{Explanation, chain},
+    model::Day,
+};
 
 /// The result of a round, by the name of the tenant or sink, in the order of the configuration.
 #[derive(Debug, Default)]
@@ -17,6 +21,9 @@ pub struct OnceReport {
     pub polls: Vec<(String, Result<PollReport, PollError>)>,
     /// The delivery to each sink; empty if nothing was to be delivered.
     pub sinks: Vec<SinkReport>,
+    /// Why the second cursor file could not be written; `None` if it could. Everything that was
+    /// delivered is recorded in the database nevertheless, so the round can be complete.
+    pub outdated_cursor_file: Option<Explanation>,
 }
 
 /// The result of delivering everything that is queued for one sink.
@@ -66,9 +73,10 @@ pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     engine.remove_report();
     let polls = backfill(engine, None, &[], |_, _| {}).await;
     let sinks = deliver_all(engine).await;
-    engine.write_cursor_file();
+    let written = engine.update_cursor_file();
     engine.prune_daily();
-    OnceReport { polls, sinks }
+    let outdated_cursor_file = written.as_ref().err().map(Explanation::of);
+    OnceReport { polls, sinks, outdated_cursor_file }
 }
 
 /// Polls the tenants with these names back to a day; all tenants if there are no names. Calls

@@ -182,14 +182,13 @@ fn replay_extent(
 }
 
 /// Delivers everything that is queued for one sink, without a daemon. Delivers nothing if no such
-/// sink is configured.
+/// sink is configured. The caller writes the second cursor file with
+/// [`Engine::update_cursor_file`].
 pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> SinkReport {
     let Some(plan) = engine.sink_named(sink) else {
         return SinkReport { name: sink.to_owned(), ..SinkReport::default() };
     };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
     let stopped = deliverer.run_once(&CancellationToken::new()).await.err();
-    let report = finish(engine, deliverer, stopped).await;
-    engine.write_cursor_file();
-    report
+    finish(engine, deliverer, stopped).await
 }

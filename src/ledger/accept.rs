@@ -7,16 +7,13 @@ use crate::{
     compressed::CompressedText,
     foreign_text::ForeignText,
     model::{
-        ControlList, Day, DayFacts, Observation, ObservationKind, Phase, Snapshot, TenantId,
-        UnixMillis,
+        ControlList, Day, DayFacts, Observation, ObservationKind, Phase, RejectedSnapshots,
+        Snapshot, TenantId, UnixMillis,
     },
 };
 
 /// The largest number of characters that an observation quotes from the snapshot.
 const MAX_QUOTED_CHARS: usize = 64;
-
-/// The subject of the observation about all rejected snapshots that name no day up to today.
-pub(super) const UNDATED: &str = "snapshots without a usable day";
 
 /// A snapshot that was rejected.
 #[derive(Clone, Debug)]
@@ -88,11 +85,13 @@ pub fn unreadable(reason: &str, named: Option<Day>, today: Day) -> Rejected {
 }
 
 impl Rejected {
-    /// A snapshot that names this day, if any. The subject is the day, or [`UNDATED`]: an ID, the
-    /// length of the text or a day in the future can differ at every poll.
+    /// A snapshot that names this day, if any. The subject is the day, or that of
+    /// [`RejectedSnapshots::Undated`]: an ID, the length of the text or a day in the future can
+    /// differ at every poll.
     fn new(what: ObservationKind, details: String, named: Option<Day>, today: Day) -> Self {
         let day = named.filter(|day| *day <= today);
-        let subject = day.map_or_else(|| UNDATED.to_owned(), |day| day.to_string());
+        let undated = || RejectedSnapshots::Undated.as_str().to_owned();
+        let subject = day.map_or_else(undated, |day| day.to_string());
         let first_day = day.unwrap_or(today);
         let phase = Phase::Begin;
         let observation = Observation { what, subject, first_day, phase, details, hint: None };

@@ -19,6 +19,7 @@ pub use plan::{DAYS_AT_SOURCE, plan};
 pub use plausibility::CatalogMaxima;
 pub use rejections::Rejections;
 
+pub use crate::model::REREAD_DAYS;
 use crate::{
     compressed::CompressedText,
     model::{
@@ -131,10 +132,6 @@ impl Holding {
         since.is_some_and(|since| since.saturating_add(self.limit) > self.now)
     }
 }
-
-/// The number of newest days that every poll reads again, because they can be published late or
-/// revised.
-pub const REREAD_DAYS: i32 = 3;
 
 impl AcceptedSnapshot {
     /// The approximate number of bytes that the snapshot takes in memory.

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Rejected, accept::UNDATED};
+use super::Rejected;
 use crate::{
-    model::{DataFaults, Day, Observation, ObservationKind, Phase},
+    model::{DataFaults, Day, Observation, ObservationKind, Phase, RejectedSnapshots},
     text::plural,
 };
 
@@ -14,8 +14,6 @@ use crate::{
 const MAX_REPORTED: usize = 20;
 /// How many days are kept: more than a poll can request.
 const MAX_DAYS: usize = 128;
-/// The subject of the observation about all other rejected snapshots.
-const OTHERS: &str = "further snapshots";
 
 /// The rejected snapshots of one poll.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +72,7 @@ impl Rejections {
         let further = self.further();
         let others = Observation {
             what: ObservationKind::Implausible,
-            subject: OTHERS.to_owned(),
+            subject: RejectedSnapshots::Further.as_str().to_owned(),
             first_day: today,
             phase: if further > 0 { Phase::Begin } else { Phase::End },
             details: plural(further, "more snapshot was rejected", "more snapshots were rejected"),
@@ -101,7 +99,7 @@ impl Rejections {
         } else {
             (Phase::Begin, reasons.to_string())
         };
-        let subject = UNDATED.to_owned();
+        let subject = RejectedSnapshots::Undated.as_str().to_owned();
         Observation { what, subject, first_day: today, phase, details, hint: None }
     }
 }
@@ -117,7 +115,7 @@ mod tests {
         let phase = |rejections: &Rejections| {
             let observations = rejections.observations(today);
             let others = observations.last().unwrap();
-            assert_eq!(others.subject, OTHERS);
+            assert_eq!(others.subject, RejectedSnapshots::Further.as_str());
             (others.phase, others.details.clone())
         };
         assert_eq!(phase(&rejections).0, Phase::End);
@@ -156,7 +154,8 @@ mod tests {
             let observations = rejections.observations(today);
             assert_eq!(observations.len(), 3);
             let [implausible, foreign, _] = &observations[..] else { panic!() };
-            assert_eq!((implausible.subject.as_str(), foreign.phase), (UNDATED, Phase::End));
+            assert_eq!(implausible.subject, RejectedSnapshots::Undated.as_str());
+            assert_eq!(foreign.phase, Phase::End);
             (implausible.phase, implausible.details.clone())
         };
 

@@ -38,8 +38,10 @@ pub use hexadecimal::{hex, parse_hex};
 pub use identity::{EventId, EventIds, Field, Subject, day_hash};
 pub use number::Number;
 pub(crate) use number::write_integer;
-pub use observation::{AcceptedData, Observation, ObservationKind, OpenObservation, Phase};
-pub use poll::{PollErrorClass, Polled};
+pub use observation::{
+    AcceptedData, Observation, ObservationKind, OpenObservation, Phase, RejectedSnapshots,
+};
+pub use poll::{PollErrorClass, Polled, REREAD_DAYS};
 pub use record::{
     Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,
     SummaryRecord,

@@ -30,14 +30,24 @@ pub enum ObservationKind {
 }
 
 /// Data that was accepted although a part of it is faulty: the subject of an
-/// [`ObservationKind::Implausible`]. Any other subject is that of rejected snapshots: their day, or
-/// a fixed text.
+/// [`ObservationKind::Implausible`]. Any other subject is that of rejected snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptedData {
     /// The scores of a day.
     Scores,
     /// The profiles of the catalog.
     Catalog,
+}
+
+/// Rejected snapshots that share a fixed subject of [`ObservationKind::Implausible`] or
+/// [`ObservationKind::ForeignTenant`]. The subject of every other rejected snapshot is the day that
+/// it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectedSnapshots {
+    /// Those that name no day up to today. Nothing in them is stable, so they have one subject.
+    Undated,
+    /// Those that are not reported individually, because there are too many.
+    Further,
 }
 
 /// Whether an observation begins or ends.
@@ -195,6 +205,26 @@ impl AcceptedData {
             Self::Scores => "secureScores",
             Self::Catalog => "secureScoreControlProfiles",
         }
+    }
+}
+
+impl RejectedSnapshots {
+    /// The subject of the observation. It must never change.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undated => "snapshots without a usable day",
+            Self::Further => "further snapshots",
+        }
+    }
+
+    /// Whether an earlier release has observed snapshots of [`Self::Undated`] with this subject:
+    /// the length of a snapshot that could not be decoded, an ID, or a day after `today`. No
+    /// observation of this release has such a subject, so none would end one that is open.
+    pub fn is_former_subject(subject: &str, today: Day) -> bool {
+        let is_current = [Self::Undated, Self::Further].iter().any(|own| own.as_str() == subject)
+            || AcceptedData::parse(subject).is_some()
+            || Day::parse(subject).is_some_and(|day| day <= today);
+        !is_current
     }
 }
 

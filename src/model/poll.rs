@@ -6,6 +6,10 @@
 
 use super::{Day, UnixMillis};
 
+/// The number of newest days that every poll reads again, because they can be published late or
+/// revised.
+pub const REREAD_DAYS: i32 = 3;
+
 /// The previous polls of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Polled {

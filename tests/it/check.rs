@@ -2,7 +2,7 @@
 //! configuration includes.
 
 use std::{
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::{PermissionsExt, chown, symlink},
     path::Path,
     sync::Arc,
 };
@@ -391,6 +391,28 @@ fn online_results_begin_with_failures() {
     assert_eq!((code, &printed["valid"]), (1, &true.into()));
     assert_eq!(printed["online"]["tenants"][0]["name"], "fabrikam");
     assert_eq!(printed["online"]["tenants"][0]["usable"], false);
+}
+
+/// A fault that is found without a connection is not reported again by `--online`.
+#[test]
+fn faults_of_sink_files_are_reported_once() {
+    let mut workspace = Workspace::new();
+    let (directory, link) = (workspace.path("directory"), workspace.path("link"));
+    std::fs::create_dir(&directory).unwrap();
+    symlink("target", &link).unwrap();
+
+    for (path, message, code) in [
+        (link, "is a symbolic link", 2),
+        (directory, "Is a directory", 2),
+        (workspace.path("missing/local.jsonl"), "No such file or directory", 1),
+    ] {
+        let section = format!("type = \"file\"\npath = \"{}\"", path.display());
+        workspace.clear_sinks().sink("local", &section);
+        let run = workspace.run(&["check", "--online"]);
+        let output = format!("{}{}", run.stdout, run.stderr);
+        assert_eq!((run.code, output.matches(message).count()), (code, 1), "{output}");
+        assert_eq!(output.matches("sink `local`: ").count(), 1, "{output}");
+    }
 }
 
 /// An API that issues tokens only when this many requests for one are waiting, and has no scores.

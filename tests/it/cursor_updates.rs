@@ -1,7 +1,8 @@
 //! Updates of cursors that fail because of the disk: an exhausted quota, a full disk that a write
 //! or a synchronization reports, and an input/output error. strace attaches to a process in the
 //! middle of a delivery, and makes the system calls for the write-ahead log fail. Neither the file
-//! nor a topic with exactly-once delivery may then contain a record twice, and `once` ends.
+//! nor a topic with exactly-once delivery may then contain a record twice, and `once` ends. If only
+//! the second cursor file cannot be written, `once` succeeds with a warning.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,10 @@ use std::{
 
 use crate::{
     exactly_once::committed,
-    support::{Process, Workspace, broker::broker, counts, eventually, ids, without_observations},
+    support::{
+        Process, Run, Workspace, broker::broker, counts, eventually, ids, summaries,
+        without_observations,
+    },
 };
 
 const WRITES: &str = "write,pwrite64";
@@ -183,5 +187,54 @@ fn once_ends_on_a_full_disk() {
 
         workspace.run_ok(&["once"]);
         assert_received_once(&received_by(&file), &reference);
+    }
+}
+
+/// Runs `once` while nothing can be written to the new second cursor file.
+fn once_without_space_for_cursors(workspace: &Workspace, error: &str) -> Run {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]);
+    strace.arg(workspace.state().join("cursors.json.new"));
+    strace.args(["-e", "trace=write", "-e", &format!("inject=write:error={error}")]);
+    Run::of(workspace.command_under(strace, &["once", "--json"]).output().unwrap())
+}
+
+/// The condition of the second cursor file in the status.
+fn outdated_cursor_file(workspace: &Workspace) -> Option<serde_json::Value> {
+    let status = workspace.status();
+    let mut conditions = status["conditions"].as_array().unwrap().iter();
+    conditions.find(|condition| condition["kind"] == "cursor_file_outdated").cloned()
+}
+
+/// Regression: `once` exited with code 0 and without a message that names the second cursor file,
+/// and `status` showed nothing. The records are delivered and recorded, so the exit code remains.
+#[test]
+fn an_outdated_cursor_file_is_reported() {
+    for error in ["ENOSPC", "EDQUOT"] {
+        let mut workspace = Workspace::new();
+        workspace.extra = "initial_backfill_days = 3".to_owned();
+        let file = workspace.file_sink("local");
+
+        let run = once_without_space_for_cursors(&workspace, error);
+        assert_eq!(run.code, 0, "{error}: {}", run.stderr);
+        let warning = "warning: `cursors.json`, the copy of the cursors, is outdated";
+        assert_eq!(run.stderr.matches(warning).count(), 1, "{error}: {}", run.stderr);
+        assert!(run.stderr.contains("\n  hint: "), "{error}: {}", run.stderr);
+        let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(document["complete"], true, "{document}");
+        assert!(document["cursor_file_error"]["message"].is_string(), "{document}");
+        assert!(!workspace.state().join("cursors.json").exists(), "{error}");
+
+        let condition = outdated_cursor_file(&workspace).unwrap();
+        assert_eq!(condition["severity"], "warning", "{condition}");
+        assert_eq!(condition["subject"], "daemon", "{condition}");
+        assert_eq!(workspace.run(&["status"]).code, 0, "{error}");
+
+        // The next run writes the file, although it has nothing to deliver.
+        let run = workspace.run_ok(&["once"]);
+        assert!(!run.stderr.contains("warning: "), "{error}: {}", run.stderr);
+        assert!(workspace.state().join("cursors.json").exists(), "{error}");
+        assert_eq!(outdated_cursor_file(&workspace), None, "{error}");
+        assert_eq!(summaries(&file), 3, "{error}");
     }
 }

@@ -207,9 +207,39 @@ fn keeps_the_configuration_if_the_test_fails() {
     let run = init(&workspace, &config, &["--cloud", &format!("{url},{url}")], &answers);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.contains("AADSTS7000215"), "{}", run.stdout);
-    assert!(run.stderr.contains("sink `siem`: cannot connect to `127.0.0.1"), "{}", run.stderr);
+    assert!(run.stdout.contains("sink `siem`: cannot connect to `127.0.0.1"), "{}", run.stdout);
     assert!(run.stderr.contains("run `check --online` again"), "{}", run.stderr);
     assert!(config.exists());
+}
+
+/// Regression: `check --online` reported the fault of a sink, and `test-sink` reported it again.
+#[test]
+fn each_fault_of_a_sink_is_reported_once() {
+    let workspace = Workspace::new();
+    let configured = workspace.configuration();
+    let url = configured.split("login_url = \"").nth(1).unwrap().split('"').next().unwrap();
+    let cloud = format!("{url},{url}");
+    let (directory, link) = (workspace.path("directory"), workspace.path("link"));
+    std::fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::symlink("target", &link).unwrap();
+    let port = free_port();
+
+    for (number, (receiver, message)) in [
+        (link.display().to_string(), "is a symbolic link"),
+        (directory.display().to_string(), "Is a directory"),
+        (format!("tcp://127.0.0.1:{port}"), "cannot connect to"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = workspace.path(&format!("new-{number}-secret/config.toml"));
+        let answers = format!("{TENANT}\n\n{CLIENT}\n\n{CANARY}-client\n{receiver}\n\n");
+        let listen = format!("127.0.0.1:{}", free_port());
+        let run = init(&workspace, &config, &["--cloud", &cloud, "--listen", &listen], &answers);
+        let output = format!("{}{}", run.stdout, run.stderr);
+        assert_eq!(run.code, 1, "{receiver}: {output}");
+        assert_eq!(output.matches(message).count(), 1, "{receiver}: {output}");
+    }
 }
 
 #[test]

@@ -36,6 +36,26 @@ fn files_are_private() {
     }
 }
 
+/// Regression: nothing showed that the second cursor file could not be written.
+#[test]
+fn an_outdated_cursor_file_is_stored() {
+    let (directory, checkpoint) = new_checkpoint();
+    let outdated = || checkpoint.status(StatusDetail::Summary).unwrap().outdated_cursor_file;
+    checkpoint.write_cursor_file().unwrap();
+    assert_eq!(outdated(), None);
+
+    let obstacle = directory.path().join("cursors.json.new");
+    fs_err::create_dir(&obstacle).unwrap();
+    for _ in 0..2 {
+        let error = checkpoint.write_cursor_file().unwrap_err();
+        assert_eq!(outdated(), Some(Explanation::of(&error)));
+    }
+
+    fs_err::remove_dir(&obstacle).unwrap();
+    checkpoint.write_cursor_file().unwrap();
+    assert_eq!(outdated(), None);
+}
+
 /// SQLite writes nothing if no value changes, and the check must be a real commit.
 #[test]
 fn every_write_check_is_a_commit() {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     error::Explanation,
-    model::{AcceptedData, DataFaults, PollErrorClass},
+    model::{AcceptedData, DataFaults, PollErrorClass, RejectedSnapshots},
 };
 
 fn observation(what: ObservationKind, number: u32) -> Observation {
@@ -57,6 +57,59 @@ fn only_changed_faults_begin_again() {
         {
             assert_eq!(observe(data, fault), entries, "{data:?} {fault:?}");
         }
+    }
+}
+
+/// The kind and the subject of an open observation, and whether it ends with the snapshots without
+/// a usable day, in a poll on 2026-11-22.
+const SUBJECTS: &[(ObservationKind, &str, bool)] = &[
+    (ObservationKind::Implausible, "unreadable, 812 bytes", true),
+    (ObservationKind::Implausible, "unreadable, 0 bytes", true),
+    (ObservationKind::Implausible, "3f5c1d2e-0000-4000-8000-00000000c0de_x", true),
+    (ObservationKind::Implausible, "", true),
+    (ObservationKind::Implausible, "2026-11-23", true),
+    (ObservationKind::ForeignTenant, "aaaaaaaa-0000-4000-8000-00000000c0de_y", true),
+    (ObservationKind::ForeignTenant, "9999-12-31", true),
+    // Each of these ends with another observation.
+    (ObservationKind::Implausible, "2026-11-22", false),
+    (ObservationKind::Implausible, "2026-11-20", false),
+    (ObservationKind::ForeignTenant, "2026-11-20", false),
+    (ObservationKind::Implausible, RejectedSnapshots::Further.as_str(), false),
+    (ObservationKind::Implausible, AcceptedData::Scores.as_str(), false),
+    (ObservationKind::Implausible, AcceptedData::Catalog.as_str(), false),
+    (ObservationKind::Gap, "unreadable, 812 bytes", false),
+];
+
+/// Regression: observations with a subject of an earlier release never ended.
+#[test]
+fn former_subjects_end_with_their_cause() {
+    let (today, began) = (empty_commit().observed_at.day(), day("2026-11-20"));
+    assert_eq!(today, day("2026-11-22"));
+    for (what, subject, ends) in SUBJECTS {
+        let (_directory, checkpoint) = new_checkpoint();
+        let observe = |what, subject: &str, first_day, phase| {
+            let (subject, first) = (subject.to_owned(), observation(what, 1));
+            let observations = vec![Observation { subject, first_day, phase, ..first }];
+            commit(&checkpoint, &PollCommit { observations, ..empty_commit() });
+        };
+        let observe_undated = |phase| {
+            for what in [ObservationKind::Implausible, ObservationKind::ForeignTenant] {
+                observe(what, RejectedSnapshots::Undated.as_str(), today, phase);
+            }
+        };
+        let open = format!("SELECT count(*) FROM open_observation WHERE subject = '{subject}'");
+
+        observe(*what, subject, began, Phase::Begin);
+        observe_undated(Phase::Begin);
+        assert_eq!(query_number(&checkpoint, &open), 1, "{what:?} `{subject}`: still the cause");
+        observe_undated(Phase::End);
+        assert_eq!(query_number(&checkpoint, &open), i64::from(!ends), "{what:?} `{subject}`");
+
+        let ended = format!(
+            "SELECT count(*) FROM entry WHERE subject = '{subject}' AND phase = 'end' AND day = {}",
+            began.number()
+        );
+        assert_eq!(query_number(&checkpoint, &ended), i64::from(*ends), "{what:?} `{subject}`");
     }
 }
 

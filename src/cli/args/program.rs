@@ -50,7 +50,7 @@ pub(in crate::cli) struct Demo {
         conflicts_with = "serve"
     )]
     pub report: PathBuf,
-    /// The number of days to read: 1 to 90
+    /// The number of days to read: 1 to 90; at least the newest 3 are read
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
     pub days: i32,
 }

@@ -14,7 +14,7 @@ use super::{
     daemon_client::{request, unexpected_response},
     json::{Document, ResendState},
     load_with_secrets, lock_holder,
-    once::{delivery_as_json, explain_dead_letters, explain_delivery},
+    once::{delivery_as_json, explain_dead_letters, explain_delivery, update_cursor_file},
     print, print_explanation, print_message,
     selection::selected_sink,
     unknown_sink,
@@ -106,6 +106,7 @@ fn retry_without_daemon(
         if let Some(explanation) = explain_dead_letters(&reports) {
             print_explanation(&explanation);
         }
+        update_cursor_file(&engine);
 
         let is_complete = reports.iter().all(SinkReport::has_sent_all);
         let state = if is_complete { ResendState::Delivered } else { ResendState::Incomplete };

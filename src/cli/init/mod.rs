@@ -320,37 +320,19 @@ fn check_key_pair(file: &Path) -> Result<(), Explanation> {
     })
 }
 
-/// Signs in, reads one snapshot, and sends one test record. Each step reports its faults, and the
-/// configuration is kept, so that the operator can correct it.
+/// Tests the configuration, unless that was declined, and prints what to do next. The configuration
+/// is kept if a test fails, so that the operator can correct it.
 fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
-    let exit = if args.offline {
-        ExitCode::Done
-    } else if files::is_root() {
-        // The service may run as another user: each command determines as whom it runs.
-        let checked = run_process(config, &["check", "--online"])?;
-        match run_process(config, &["test-sink", SINK])? {
-            ExitCode::Done => checked,
-            _ => ExitCode::Incomplete,
-        }
-    } else {
-        let checked =
-            check::check(config, &args::Check { online: true, ..args::Check::default() })?;
-        let sink = args::TestSink { name: SINK.to_owned(), json: false };
-        match test_sink::test_sink(config, &sink) {
-            Ok(_) => checked,
-            Err(failure) => {
-                print_message(&format!("error: {failure}"));
-                ExitCode::Incomplete
-            }
-        }
-    };
+    let has_passed = args.offline || passes_tests(config)?;
 
     let config_file = config.display();
-    if exit != ExitCode::Done {
+    if !has_passed {
         let explanation = Explanation::new(format!("the test of `{config_file}` failed"));
-        let hint = "correct the errors above in this file or in the secret files that it refers to, and run `check --online` again";
+        let hint = format!(
+            "correct the errors above in this file or in the secret files that it refers to, and run `check --online` again, and then `test-sink {SINK}`"
+        );
         print_message(&format!("\nerror: {}", render(&explanation.with_hint(hint))));
-        return Ok(exit);
+        return Ok(ExitCode::Incomplete);
     }
 
     let explanation = if is_service(config) {
@@ -361,7 +343,30 @@ fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
             .with_hint(format!("run `secure-score-forwarder run --config {config_file}`"))
     };
     print(&format!("\n{}\n", render(&explanation)))?;
-    Ok(exit)
+    Ok(ExitCode::Done)
+}
+
+/// Signs in, reads one snapshot and contacts the receiver, and then sends one test record. Each
+/// step reports its faults. After a fault, no record is sent, because `test-sink` would report a
+/// fault of the sink again. Returns whether all steps succeeded.
+fn passes_tests(config: &Path) -> Result<bool, CommandFailure> {
+    if files::is_root() {
+        // The service may run as another user: each command determines as whom it runs.
+        let checked = run_process(config, &["check", "--online"])?;
+        return Ok(checked == ExitCode::Done
+            && run_process(config, &["test-sink", SINK])? == ExitCode::Done);
+    }
+
+    let online = args::Check { online: true, ..args::Check::default() };
+    if check::check(config, &online)? != ExitCode::Done {
+        return Ok(false);
+    }
+    let sink = args::TestSink { name: SINK.to_owned(), json: false };
+    let tested = test_sink::test_sink(config, &sink);
+    if let Err(failure) = &tested {
+        print_message(&format!("error: {failure}"));
+    }
+    Ok(tested.is_ok_and(|exit| exit == ExitCode::Done))
 }
 
 fn usage(explanation: impl Into<Explanation>) -> CommandFailure {

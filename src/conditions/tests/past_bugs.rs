@@ -39,6 +39,7 @@ fn every_error_is_incomplete() {
                 | Kind::CredentialExpiring
                 | Kind::DataQuality
                 | Kind::ClockWrong
+                | Kind::CursorFileOutdated
         );
         assert_eq!(is_incomplete(&conditions(&facts)), is_error || !is_harmless, "{name}");
     }

@@ -36,7 +36,7 @@ keys! {
     INITIAL_BACKFILL_DAYS: KeyWithDefault<Integer<i32>> = defaulted(
         "initial_backfill_days",
         integer::<i32>(1, 90).or(90),
-        "The number of days that the first poll requests.",
+        "The number of days that the first poll requests. A number below 3 has the effect of 3, because every poll requests the newest 3 days.",
     );
     LABELS: Key<Map> = optional(
         "labels",

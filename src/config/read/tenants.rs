@@ -19,7 +19,7 @@ use crate::{
         },
     },
     error::Explanation,
-    model::TenantId,
+    model::{REREAD_DAYS, TenantId},
     net,
     settings::{Key, Map, NameOrSectionValue, Named, Section, Text},
     source::{Access, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
@@ -117,6 +117,7 @@ fn tenant(
 ) -> Option<(TenantPlan, Option<NamedCredential>)> {
     let id = section.get(&ID).and_then(|id| tenant_name(section, id));
     let cloud = cloud(section);
+    let initial_backfill_days = initial_backfill_days(section);
     let labels = record_fields(section, &LABELS);
     let name = section.get(&NAME)?.to_owned();
     if has_control_character(&name) {
@@ -146,10 +147,25 @@ fn tenant(
         credential: used.name.clone(),
         access: Access { cloud: cloud?, tenant, credential, api: section.get(&API) },
         rules: std::sync::Arc::default(),
-        initial_backfill_days: section.get(&INITIAL_BACKFILL_DAYS),
+        initial_backfill_days,
     };
 
     Some((plan, is_own.then_some(used)))
+}
+
+/// The number of days that the first poll requests. A smaller number than every poll requests has
+/// no effect, which is a warning.
+fn initial_backfill_days(section: &Section<'_>) -> i32 {
+    let days = section.get(&INITIAL_BACKFILL_DAYS);
+    if days < REREAD_DAYS {
+        let name = INITIAL_BACKFILL_DAYS.name();
+        let message = format!(
+            "`{name} = {days}` has the effect of {REREAD_DAYS}, because every poll requests the newest {REREAD_DAYS} days"
+        );
+        let hint = format!("set `{name} = {REREAD_DAYS}`");
+        section.warn_with(&INITIAL_BACKFILL_DAYS, message, Some(hint));
+    }
+    days.max(REREAD_DAYS)
 }
 
 /// A tenant GUID or a domain. Reports a fault for any other text.

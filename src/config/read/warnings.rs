@@ -270,6 +270,29 @@ type = "stdout"
         }
     }
 
+    /// Regression: days that every poll requests were accepted as fewer days, and ignored.
+    #[test]
+    fn short_initial_backfills_are_reported() {
+        for days in [1, 2, 3, 4, 90] {
+            let keys = format!("initial_backfill_days = {days}\nlabels =");
+            let text = CONFIGURATION.replace("labels =", &keys);
+            let found = warnings(&text);
+            assert_eq!(found.len(), usize::from(days < 3), "{days}: {found:?}");
+            let message = format!("`initial_backfill_days = {days}` has the effect of 3");
+            assert!(found.iter().all(|found| found.contains(&message)), "{found:?}");
+
+            let read = Configuration::parse("c.toml", &text).unwrap();
+            assert_eq!(read.tenants[0].initial_backfill_days, days.max(3));
+        }
+
+        // A default is reported once, although several tenants inherit it.
+        let defaults = "[defaults.tenants]\ninitial_backfill_days = 2\n";
+        let another = "[[tenants]]\nname = \"b\"\nid = \"b.example\"\n[tenants.credential]\nkind = \"managed_identity\"";
+        let found = warnings(&format!("{defaults}{CONFIGURATION}{another}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("c.toml:2:"), "{found:?}");
+    }
+
     #[test]
     fn unusual_schedules_are_reported() {
         let with = |cron: &str| format!("[schedule]\ncron = \"{cron}\"\n{CONFIGURATION}");
