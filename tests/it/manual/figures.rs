@@ -69,7 +69,7 @@ pub(super) const FIGURES: &[Figure] = &[
     (ARCHITECTURE, "100 per minute", THROTTLE, "const REQUESTS_PER_MINUTE: f64 = 100.0;"),
     (ARCHITECTURE, "a burst of 20", THROTTLE, "const BURST: u32 = 20;"),
     (ARCHITECTURE, "Once a minute", LIFECYCLE, TICK),
-    (ARCHITECTURE, "secureScores?$top=3", "src/ledger/mod.rs", "const REREAD_DAYS: i32 = 3;"),
+    (ARCHITECTURE, "secureScores?$top=3", "src/model/poll.rs", "const REREAD_DAYS: i32 = 3;"),
     (ARCHITECTURE, "tries again every five minutes", RETRY, PARKED_WAIT),
     (MEMORY_OF_POLLS, "one of eight permits", ENGINE, POLL_PERMITS),
     (MEMORY_OF_POLLS, "more than 14 days takes", COLLECTOR, DAYS_PER_PERMIT),
