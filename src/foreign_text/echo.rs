@@ -1,23 +1,39 @@
-//! The encodings in which a server may repeat what it has received: percent-encoding, and the
-//! escapes of JSON, of HTML and of debug output.
+//! The encodings in which a server may repeat what it has received, and the form in which texts are
+//! compared.
 //!
 //! A text is decoded without a parser, because it can be cut anywhere, and an encoding can apply
-//! only to a part of it. Each decoded byte keeps its position in the text. Start reading at
-//! [`EchoText`].
+//! only to a part of it. Each decoded byte keeps its position in the text. `echo_escapes` decodes
+//! the single escape sequences. Start reading at [`EchoText`]. See decision 0086.
 
 use std::ops::Range;
+
+use super::{
+    characters::{is_hidden, is_joiner},
+    echo_escapes::{
+        EchoUnit, any_escape, escaped_punctuation, quoted_printable, single_byte, utf8_character,
+        utf16_pair,
+    },
+};
 
 /// An encoding of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EchoEncoding {
-    /// `%2F` (RFC 3986).
-    Percent,
-    /// Like `Percent`, and `+` for a space, as in forms.
-    Form,
-    /// `\/`, `\u002f` (RFC 8259), and the `\x2f` of debug output.
-    Json,
-    /// `&amp;`, `&#47;` and `&#x2f;`.
-    Html,
+    /// The escape sequences of URLs, JSON, HTML and source code, all at once, and the characters of
+    /// Latin-1 in UTF-8.
+    Escapes,
+    /// A backslash before any punctuation, as in shells and regular expressions.
+    Backslashes,
+    /// `=3D` and soft line breaks (RFC 2045, section 6.7).
+    QuotedPrintable,
+    /// UTF-16 after this number of other bytes.
+    Utf16(Utf16Order, usize),
+}
+
+/// The order of the two bytes of a unit of UTF-16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Utf16Order {
+    Little,
+    Big,
 }
 
 /// A text that is decoded zero or more times.
@@ -25,38 +41,37 @@ pub(super) enum EchoEncoding {
 pub(super) struct EchoText {
     /// The decoded text.
     bytes: Vec<u8>,
-    /// The position of each decoded byte in the original text.
-    positions: Vec<Range<usize>>,
-}
-
-/// What an escape sequence represents.
-enum EchoUnit {
-    Byte(u8),
-    Character(char),
+    /// The position of each decoded byte in the original text, which has less than 4 GiB.
+    positions: Vec<Range<u32>>,
 }
 
 impl EchoEncoding {
     /// All encodings.
-    pub(super) const ALL: [Self; 4] = [Self::Percent, Self::Form, Self::Json, Self::Html];
+    pub(super) const ALL: &'static [Self] = &[
+        Self::Escapes,
+        Self::Backslashes,
+        Self::QuotedPrintable,
+        Self::Utf16(Utf16Order::Little, 0),
+        Self::Utf16(Utf16Order::Little, 1),
+        Self::Utf16(Utf16Order::Big, 0),
+        Self::Utf16(Utf16Order::Big, 1),
+    ];
 
-    /// Decodes the escape sequence at the beginning of a text, and returns its length. `None` if
-    /// there is none.
-    fn decode(self, text: &[u8]) -> Option<(EchoUnit, usize)> {
-        match (self, text.first()?) {
-            (Self::Percent | Self::Form, b'%') => Some((EchoUnit::Byte(hex_byte(text, 1)?), 3)),
-            (Self::Form, b'+') => Some((EchoUnit::Byte(b' '), 1)),
-            (Self::Json, b'\\') => json(text),
-            (Self::Html, b'&') => html(text),
-            _ => None,
+    /// The encodings that may apply to a text of this encoding, of those that may apply to it. Only
+    /// escapes are nested in each other, so the number of combinations is small.
+    pub(super) const fn inner(self, outer: &'static [Self]) -> &'static [Self] {
+        match self {
+            Self::Escapes => outer,
+            Self::Backslashes | Self::QuotedPrintable | Self::Utf16(..) => &[Self::Escapes],
         }
     }
 }
 
 impl EchoText {
-    /// A text at this offset, as it was received.
-    pub(super) fn new(text: &[u8], offset: usize) -> Self {
-        let positions =
-            (offset..offset.saturating_add(text.len())).map(|at| at..at.saturating_add(1));
+    /// A text as it was received.
+    pub(super) fn new(text: &[u8]) -> Self {
+        let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let positions = (0..text.len()).map(|at| position(at)..position(at + 1));
         Self { bytes: text.to_vec(), positions: positions.collect() }
     }
 
@@ -65,139 +80,192 @@ impl EchoText {
         &self.bytes
     }
 
+    /// The decoded text.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The position in the original text of a range of the decoded text that is not empty.
     pub(super) fn position(&self, range: Range<usize>) -> Option<Range<usize>> {
-        let found = self.positions.get(range)?;
-        Some(found.first()?.start..found.last()?.end)
+        let Range { start, end } = self.span(range)?;
+        Some(start as usize..end as usize)
     }
 
-    /// The text after all escape sequences of an encoding are decoded; `None` if there are none.
-    pub(super) fn decoded(&self, encoding: EchoEncoding) -> Option<Self> {
-        let mut echo = Self::default();
-        let (mut at, mut is_decoded) = (0, false);
+    /// Whether nothing is between the byte at this index and the byte before it in the original
+    /// text.
+    pub(super) fn is_adjacent(&self, index: usize) -> bool {
+        let before = index.checked_sub(1).and_then(|before| self.positions.get(before));
+        let end = before.map(|before| before.end);
+        end.is_some() && end == self.positions.get(index).map(|position| position.start)
+    }
 
-        while at < self.bytes.len() {
-            let (decoded, length) = match encoding.decode(&self.bytes[at..]) {
-                Some(found) => {
-                    is_decoded = true;
-                    found
+    /// The text after all sequences of an encoding are decoded; `None` if there are none.
+    pub(super) fn decoded(&self, encoding: EchoEncoding) -> Option<Self> {
+        match encoding {
+            EchoEncoding::Escapes => self.unescaped(any_escape),
+            EchoEncoding::Backslashes => self.unescaped(escaped_punctuation),
+            EchoEncoding::QuotedPrintable => self.unescaped(quoted_printable),
+            EchoEncoding::Utf16(order, skipped) => self.utf16_decoded(order, skipped),
+        }
+    }
+
+    /// The text with the characters of Latin-1 as single bytes; `None` if there are none.
+    pub(super) fn in_single_bytes(&self) -> Option<Self> {
+        self.unescaped(single_byte)
+    }
+
+    /// The form in which texts are compared: in lower case, with a space for `+`, which represents
+    /// one in forms, and without the characters that are not visible, such as NUL, line breaks and
+    /// soft hyphens.
+    pub(super) fn comparable(&self) -> Self {
+        let mut echo = Self::default();
+        let mut at = 0;
+        while let Some(&byte) = self.bytes.get(at) {
+            let (is_visible, length) = if byte.is_ascii() {
+                (!byte.is_ascii_control(), 1)
+            } else {
+                match utf8_character(&self.bytes[at..]) {
+                    Some((c, length)) => (!is_invisible(c), length),
+                    // 0xAD is a soft hyphen in Latin-1.
+                    None => (byte != 0xad, 1),
                 }
-                None => (EchoUnit::Byte(self.bytes[at]), 1),
             };
-            let position = self.position(at..at + length)?;
-            echo.push(&decoded, &position);
+
+            if is_visible {
+                let kept = at..at + length;
+                let bytes = self.bytes[kept.clone()].iter();
+                echo.bytes.extend(bytes.map(|byte| comparable_byte(*byte)));
+                echo.positions.extend_from_slice(&self.positions[kept]);
+            }
             at += length;
         }
-        is_decoded.then_some(echo)
+        echo
     }
 
-    fn push(&mut self, decoded: &EchoUnit, position: &Range<usize>) {
-        match decoded {
-            EchoUnit::Byte(byte) => self.bytes.push(*byte),
+    /// The text after all sequences that `decode` recognizes at their beginning are decoded.
+    fn unescaped(&self, decode: impl Fn(&[u8]) -> Option<(EchoUnit, usize)>) -> Option<Self> {
+        let first = (0..self.bytes.len()).find(|at| decode(&self.bytes[*at..]).is_some())?;
+
+        let mut echo = Self {
+            bytes: self.bytes[..first].to_vec(),
+            positions: self.positions[..first].to_vec(),
+        };
+        let mut at = first;
+        while let Some(&byte) = self.bytes.get(at) {
+            let (unit, length) = decode(&self.bytes[at..]).unwrap_or((EchoUnit::Byte(byte), 1));
+            echo.push(unit, &self.span(at..at + length)?);
+            at += length;
+        }
+        Some(echo)
+    }
+
+    /// The text in UTF-8 if it is UTF-16 after `skipped` bytes. A text without a zero byte is not
+    /// UTF-16, because even one in other scripts contains line breaks, spaces or digits.
+    fn utf16_decoded(&self, order: Utf16Order, skipped: usize) -> Option<Self> {
+        if !self.bytes.contains(&0) {
+            return None;
+        }
+        let unit = |at: usize| {
+            let bytes = [*self.bytes.get(at)?, *self.bytes.get(at + 1)?];
+            Some(match order {
+                Utf16Order::Little => u16::from_le_bytes(bytes),
+                Utf16Order::Big => u16::from_be_bytes(bytes),
+            })
+        };
+
+        let mut echo = Self::default();
+        let mut at = skipped;
+        while let Some(first) = unit(at) {
+            let pair = unit(at + 2).and_then(|second| utf16_pair(first, second));
+            let (c, length) = match pair {
+                Some(c) => (c, 4),
+                None => (char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER), 2),
+            };
+            echo.push(EchoUnit::Character(c), &self.span(at..at + length)?);
+            at += length;
+        }
+        Some(echo)
+    }
+
+    fn push(&mut self, unit: EchoUnit, span: &Range<u32>) {
+        match unit {
+            EchoUnit::Byte(byte) => self.bytes.push(byte),
             EchoUnit::Character(c) => {
                 self.bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
+            EchoUnit::Nothing => {}
         }
-        self.positions.resize(self.bytes.len(), position.clone());
+        self.positions.resize(self.bytes.len(), span.clone());
+    }
+
+    fn span(&self, range: Range<usize>) -> Option<Range<u32>> {
+        let found = self.positions.get(range)?;
+        Some(found.first()?.start..found.last()?.end)
     }
 }
 
-/// A text after its percent-encoding is decoded.
-pub(super) fn percent_decoded(text: &str) -> String {
-    let decoded = EchoText::new(text.as_bytes(), 0).decoded(EchoEncoding::Percent);
-    decoded.map_or_else(
-        || text.to_owned(),
-        |decoded| String::from_utf8_lossy(decoded.bytes()).into_owned(),
-    )
+const fn comparable_byte(byte: u8) -> u8 {
+    if byte == b'+' { b' ' } else { byte.to_ascii_lowercase() }
 }
 
-/// Decodes an escape sequence that begins with a backslash.
-fn json(text: &[u8]) -> Option<(EchoUnit, usize)> {
-    let byte = match text.get(1)? {
-        b'b' => 0x08,
-        b'f' => 0x0c,
-        b'n' => b'\n',
-        b'r' => b'\r',
-        b't' => b'\t',
-        b'x' => return Some((EchoUnit::Byte(hex_byte(text, 2)?), 4)),
-        b'u' => return json_character(text),
-        other @ (b'"' | b'\'' | b'\\' | b'/') => *other,
-        _ => return None,
-    };
-    Some((EchoUnit::Byte(byte), 2))
-}
-
-/// Decodes `\uXXXX`, or two of them that are a surrogate pair.
-fn json_character(text: &[u8]) -> Option<(EchoUnit, usize)> {
-    let unit = |at: usize| {
-        let [high, low] = [hex_byte(text, at)?, hex_byte(text, at + 2)?];
-        Some(u16::from_be_bytes([high, low]))
-    };
-    let first = unit(2)?;
-    if let Some(c) = char::from_u32(first.into()) {
-        return Some((EchoUnit::Character(c), 6));
-    }
-
-    let second = if text.get(6..8)? == b"\\u" { unit(8)? } else { return None };
-    let decoded = char::decode_utf16([first, second]).next()?.ok()?;
-    Some((EchoUnit::Character(decoded), 12))
-}
-
-/// Decodes a character reference of HTML.
-fn html(text: &[u8]) -> Option<(EchoUnit, usize)> {
-    /// The longest reference, such as `&#x10ffff;`.
-    const MAX_REFERENCE_BYTES: usize = 10;
-
-    let end = text.iter().take(MAX_REFERENCE_BYTES).position(|byte| *byte == b';')?;
-    let name = std::str::from_utf8(text.get(1..end)?).ok()?.to_ascii_lowercase();
-    let character = match name.as_str() {
-        "amp" => '&',
-        "lt" => '<',
-        "gt" => '>',
-        "quot" => '"',
-        "apos" => '\'',
-        _ => {
-            let number = name.strip_prefix('#')?;
-            let number = match number.strip_prefix('x') {
-                Some(digits) => u32::from_str_radix(digits, 16).ok()?,
-                None => number.parse().ok()?,
-            };
-            char::from_u32(number)?
-        }
-    };
-    Some((EchoUnit::Character(character), end + 1))
-}
-
-/// The byte that two hexadecimal digits at this position represent.
-fn hex_byte(text: &[u8], at: usize) -> Option<u8> {
-    let digits = std::str::from_utf8(text.get(at..at + 2)?).ok()?;
-    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    if is_hex { u8::from_str_radix(digits, 16).ok() } else { None }
+/// Whether a character has no visible form and can be between the characters of a secret.
+const fn is_invisible(c: char) -> bool {
+    is_hidden(c) || is_joiner(c) || matches!(c, '\u{fe00}'..='\u{fe0f}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn decoded(encoding: EchoEncoding, text: &[u8]) -> Option<Vec<u8>> {
+        EchoText::new(text).decoded(encoding).map(EchoText::into_bytes)
+    }
+
     #[test]
-    fn each_encoding_is_decoded_with_its_positions() {
+    fn decoded_bytes_keep_their_positions() {
+        let echo = EchoText::new(br"x\u0041y").decoded(EchoEncoding::Escapes).unwrap();
+        assert_eq!(echo.bytes(), b"xAy");
+        assert_eq!(echo.position(1..2), Some(1..7));
+        assert_eq!(echo.position(0..3), Some(0..8));
+        assert_eq!(echo.position(3..4), None);
+
+        let again = EchoText::new(b"%2541").decoded(EchoEncoding::Escapes).unwrap();
+        let again = again.decoded(EchoEncoding::Escapes).unwrap();
+        assert_eq!((again.bytes(), again.position(0..1)), (&b"A"[..], Some(0..5)));
+        assert!(again.decoded(EchoEncoding::Escapes).is_none());
+    }
+
+    #[test]
+    fn each_encoding_is_decoded() {
+        let (little, big) = (Utf16Order::Little, Utf16Order::Big);
         for (encoding, text, expected) in [
-            (EchoEncoding::Percent, "a%2f%C3%BC", Some("a/ü")),
-            (EchoEncoding::Percent, "100% %zz %+1", None),
-            (EchoEncoding::Form, "a+b%2Bc", Some("a b+c")),
-            (EchoEncoding::Json, r#"\/a\u002F\"\\\x41"#, Some("/a/\"\\A")),
-            (EchoEncoding::Json, r"\ud83d\ude00", Some("😀")),
-            (EchoEncoding::Json, r"\ud83d \u12", None),
-            (EchoEncoding::Html, "&amp;&#47;&#x2F;&none;", Some("&//&none;")),
+            (EchoEncoding::Escapes, &b"a%2fb\\/c&amp;d"[..], Some("a/b/c&d")),
+            (EchoEncoding::Escapes, b"plain 100% \\ &", None),
+            (EchoEncoding::Backslashes, br"a\=b\ c\\d\e", Some(r"a=b c\d\e")),
+            (EchoEncoding::QuotedPrintable, b"a=3Db=\r\nc=\nd=zz", Some("a=bcd=zz")),
+            (EchoEncoding::Utf16(little, 0), b"a\0\xe4\0\x3d\xd8\x00\xde", Some("aä😀")),
+            (EchoEncoding::Utf16(big, 1), b"x\0a\x20\xac\xd8\x3d", Some("a€\u{fffd}")),
+            (EchoEncoding::Utf16(big, 0), b"no zero byte", None),
         ] {
-            let decoded = EchoText::new(text.as_bytes(), 0).decoded(encoding);
-            let found = decoded.map(|echo| String::from_utf8_lossy(echo.bytes()).into_owned());
-            assert_eq!(found.as_deref(), expected, "{text}");
+            let found = decoded(encoding, text);
+            assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{encoding:?}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn comparable_texts_are_visible() {
+        for (text, expected) in [
+            ("Aä+B", "aä b".as_bytes()),
+            ("a\0b\r\nc\u{ad}d\u{200b}e\u{200d}f\u{fe0f}g", b"abcdefg"),
+            ("😀…", "😀…".as_bytes()),
+        ] {
+            assert_eq!(EchoText::new(text.as_bytes()).comparable().bytes(), expected, "{text}");
         }
 
-        let echo = EchoText::new(br"x\u0041y", 10).decoded(EchoEncoding::Json).unwrap();
-        assert_eq!(echo.position(1..2), Some(11..17));
-        assert_eq!(echo.position(0..3), Some(10..18));
-        assert_eq!(echo.position(3..4), None);
+        let latin = EchoText::new(b"a\xadb\xe4c").comparable();
+        assert_eq!(latin.bytes(), b"ab\xe4c");
+        assert_eq!(latin.position(0..2), Some(0..3));
+        assert!(!latin.is_adjacent(1) && latin.is_adjacent(2));
+        assert!(!latin.is_adjacent(0) && !latin.is_adjacent(4));
     }
 }

@@ -1,10 +1,16 @@
 //! Finds secrets in a text of any encoding.
 //!
-//! Long secrets are found by their parts of eight bytes, so one that the peer has cut is found too,
-//! and the time does not depend on the number of secrets. A large text is searched in windows that
-//! overlap, so the memory is limited. Start reading at [`EchoPatterns`]. See decision 0086.
+//! The text and the secrets are decoded in the same way until nothing is left to decode, and their
+//! comparable forms are compared after each step, so a secret that looks like an escape sequence is
+//! found too. Long secrets are found by their parts of eight bytes, so one that the peer has cut is
+//! found, and the time does not depend on the number of secrets. A large text is searched in
+//! windows that overlap, so the memory is limited. Start reading at [`EchoPatterns`]. See decision
+//! 0086.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{BTreeSet, HashSet},
+    ops::Range,
+};
 
 use base64::{
     Engine,
@@ -13,47 +19,62 @@ use base64::{
 
 use super::echo::{EchoEncoding, EchoText};
 
+/// The maximum length of an encoded part of a secret that is found in a text of any length. A part
+/// whose bytes are all escaped twice has at most 36 times its length.
+pub(super) const MAX_ENCODED_BYTES: usize = 4 << 10;
+
 /// The length of the parts of a secret that are found.
 const PART_BYTES: usize = 8;
 /// The minimum length of a secret that is found within a word.
 const MIN_BYTES: usize = 4;
-/// The length of a window of a text, and of its overlap with the next one. A part of a secret that
-/// is encoded twice has at most 12 times its length.
+/// The minimum length of the decoded form of a longer secret.
+const MIN_DECODED_BYTES: usize = 3;
+/// The length of a window of a text. It overlaps with the next one by [`MAX_ENCODED_BYTES`].
 const WINDOW_BYTES: usize = 32 << 10;
-const OVERLAP_BYTES: usize = 1 << 10;
-/// How many encodings can be combined.
-const MAX_DEPTH: usize = 2;
+/// How many encodings, one within the other, are decoded. Characters of Latin-1 count as one.
+const MAX_DEPTH: usize = 4;
 
-/// What is searched for, in lower case.
+/// What is searched for, in the comparable form.
 #[derive(Default)]
 pub(super) struct EchoPatterns {
     /// The parts of long secrets.
     parts: HashSet<[u8; PART_BYTES]>,
-    /// Whether a part begins with two bytes, by their number, which excludes most positions of a
-    /// text. Empty if there are no parts.
-    beginnings: Vec<bool>,
     /// Values that are found only completely.
-    whole: Vec<Vec<u8>>,
+    whole: BTreeSet<Vec<u8>>,
     /// Values that are found only as a whole word.
-    words: Vec<Vec<u8>>,
+    words: BTreeSet<Vec<u8>>,
+    /// Whether a part or a whole value begins with two bytes, by their number, which excludes most
+    /// positions of a text. Empty if there are none.
+    beginnings: Vec<bool>,
 }
 
 impl EchoPatterns {
-    /// Adds a secret and its encodings in Base64.
+    /// Adds a secret, its decoded forms, and its encodings in Base64.
     pub(super) fn add_secret(&mut self, secret: &[u8]) {
         if secret.len() < MIN_BYTES {
-            self.words.push(secret.to_ascii_lowercase());
+            let word = EchoText::new(secret).comparable().into_bytes();
+            if !word.is_empty() {
+                self.words.insert(word);
+            }
             return;
         }
-        self.add_parts(secret);
+
+        for form in comparable_forms(secret) {
+            self.add_parts(form);
+        }
         for form in base64_forms(secret) {
-            self.add_parts(form.as_bytes());
+            self.add_parts(EchoText::new(form.as_bytes()).comparable().into_bytes());
         }
     }
 
-    /// Adds a value whose parts are not secret.
+    /// Adds a value whose parts are not secret, and its decoded forms.
     pub(super) fn add_whole(&mut self, value: &[u8]) {
-        self.whole.push(value.to_ascii_lowercase());
+        for form in comparable_forms(value) {
+            if form.len() >= PART_BYTES {
+                self.mark(&form);
+                self.whole.insert(form);
+            }
+        }
     }
 
     /// The ranges of a text that contain secrets, in order and without overlaps.
@@ -62,69 +83,99 @@ impl EchoPatterns {
         let mut start = 0;
         loop {
             let end = text.len().min(start + WINDOW_BYTES);
+            let window = EchoText::new(&text[start..end]);
             let mut in_window = Vec::new();
-            self.find_decoded(&EchoText::new(&text[start..end], start), MAX_DEPTH, &mut in_window);
-            // A text that repeats a secret again and again has a match at each of its bytes.
-            found.append(&mut merged(in_window));
+            self.find_decoded(&window, MAX_DEPTH, EchoEncoding::ALL, &mut in_window);
+
+            let in_window = merged(in_window).into_iter();
+            found.extend(in_window.map(|range| range.start + start..range.end + start));
             if end == text.len() {
                 return merged(found);
             }
-            start = end - OVERLAP_BYTES;
+            start = end - MAX_ENCODED_BYTES;
         }
     }
 
-    fn add_parts(&mut self, secret: &[u8]) {
-        let secret = secret.to_ascii_lowercase();
-        if secret.len() < PART_BYTES {
-            self.whole.push(secret);
-            return;
-        }
-        self.beginnings.resize(1 << 16, false);
-        for part in secret.windows(PART_BYTES) {
-            let mut key = [0; PART_BYTES];
-            key.copy_from_slice(part);
-            self.beginnings[beginning(part)] = true;
-            self.parts.insert(key);
-        }
-    }
-
-    /// Searches a text, and the text after each encoding of it is decoded, up to `depth` times.
-    fn find_decoded(&self, echo: &EchoText, depth: usize, found: &mut Vec<Range<usize>>) {
-        self.find_plain(echo, found);
-        if depth == 0 {
-            return;
-        }
-        for encoding in EchoEncoding::ALL {
-            if let Some(decoded) = echo.decoded(encoding) {
-                self.find_decoded(&decoded, depth - 1, found);
+    fn add_parts(&mut self, form: Vec<u8>) {
+        match form.len() {
+            0..MIN_DECODED_BYTES => {}
+            MIN_DECODED_BYTES..MIN_BYTES => {
+                self.words.insert(form);
+            }
+            MIN_BYTES..PART_BYTES => {
+                self.mark(&form);
+                self.whole.insert(form);
+            }
+            _ => {
+                for part in form.windows(PART_BYTES) {
+                    let mut key = [0; PART_BYTES];
+                    key.copy_from_slice(part);
+                    self.mark(part);
+                    self.parts.insert(key);
+                }
             }
         }
     }
 
-    fn find_plain(&self, echo: &EchoText, found: &mut Vec<Range<usize>>) {
-        let text = echo.bytes().to_ascii_lowercase();
+    fn mark(&mut self, value: &[u8]) {
+        self.beginnings.resize(1 << 16, false);
+        self.beginnings[beginning(value)] = true;
+    }
+
+    /// Searches a text, and the text after each of the encodings is decoded, up to `depth` times.
+    fn find_decoded(
+        &self,
+        text: &EchoText,
+        depth: usize,
+        encodings: &'static [EchoEncoding],
+        found: &mut Vec<Range<usize>>,
+    ) {
+        self.find_comparable(&text.comparable(), found);
+        if depth == 0 {
+            return;
+        }
+        for encoding in encodings {
+            if let Some(decoded) = text.decoded(*encoding) {
+                self.find_decoded(&decoded, depth - 1, encoding.inner(encodings), found);
+            }
+        }
+    }
+
+    fn find_comparable(&self, text: &EchoText, found: &mut Vec<Range<usize>>) {
+        let bytes = text.bytes();
         let mut record = |start: usize, length: usize| {
-            found.extend(echo.position(start..start + length));
+            let Some(range) = text.position(start..start + length) else { return };
+            // A text that repeats a secret again and again has a match at each of its bytes.
+            match found.last_mut() {
+                Some(last) if (last.start..=last.end).contains(&range.start) => {
+                    last.end = last.end.max(range.end);
+                }
+                _ => found.push(range),
+            }
         };
 
-        if !self.parts.is_empty() {
-            for (start, part) in text.windows(PART_BYTES).enumerate() {
-                if self.beginnings[beginning(part)] && self.parts.contains(part) {
+        if !self.beginnings.is_empty() {
+            for (start, pair) in bytes.windows(2).enumerate() {
+                if !self.beginnings[beginning(pair)] {
+                    continue;
+                }
+                let rest = &bytes[start..];
+                if rest.get(..PART_BYTES).is_some_and(|part| self.parts.contains(part)) {
                     record(start, PART_BYTES);
+                }
+                for value in self.whole.iter().filter(|value| rest.starts_with(value)) {
+                    record(start, value.len());
                 }
             }
         }
 
-        for value in &self.whole {
-            for (start, _) in occurrences(&text, value) {
-                record(start, value.len());
-            }
-        }
+        let is_alphanumeric = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         for word in &self.words {
-            for (start, end) in occurrences(&text, word) {
-                let before = start.checked_sub(1).and_then(|at| text.get(at));
-                let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-                if !is_part(before) && !is_part(text.get(end)) {
+            for (start, end) in occurrences(bytes, word) {
+                let before = start.checked_sub(1).and_then(|at| bytes.get(at));
+                let is_continuation = is_alphanumeric(before) && text.is_adjacent(start);
+                let is_continued = is_alphanumeric(bytes.get(end)) && text.is_adjacent(end);
+                if !is_continuation && !is_continued {
                     record(start, word.len());
                 }
             }
@@ -132,9 +183,27 @@ impl EchoPatterns {
     }
 }
 
-/// The number of the first two bytes of a part.
-fn beginning(part: &[u8]) -> usize {
-    usize::from(u16::from_be_bytes([part[0], part[1]]))
+/// The comparable forms of a value: as it is sent, also with single bytes for the characters of
+/// Latin-1, and after each further decoding.
+fn comparable_forms(value: &[u8]) -> Vec<Vec<u8>> {
+    let sent = EchoText::new(value);
+    let single_bytes = sent.in_single_bytes();
+
+    let mut forms = Vec::new();
+    for first in [Some(sent), single_bytes] {
+        let mut next = first;
+        for _ in 0..=MAX_DEPTH {
+            let Some(text) = next else { break };
+            forms.push(text.comparable().into_bytes());
+            next = text.decoded(EchoEncoding::Escapes);
+        }
+    }
+    forms
+}
+
+/// The number of the first two bytes of a value.
+fn beginning(value: &[u8]) -> usize {
+    usize::from(u16::from_be_bytes([value[0], value[1]]))
 }
 
 /// The parts of Base64 that depend on the secret alone, in both alphabets (RFC 4648), if zero, one

@@ -8,9 +8,11 @@
 //! JSON keep the value of every text. Before anything else, [`SentSecrets`] removes secrets from
 //! the replies of a peer. See decisions 0065 and 0086.
 
+mod character_names;
 mod characters;
 mod csv;
 mod echo;
+mod echo_escapes;
 mod echo_patterns;
 mod escape;
 mod markup;
@@ -21,7 +23,7 @@ use std::borrow::Cow;
 pub use self::{
     characters::{is_hidden, is_joiner, replacement},
     escape::push_json_escape,
-    sent_secrets::SentSecrets,
+    sent_secrets::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, SentSecrets},
 };
 use crate::text::cut;
 

@@ -1,9 +1,10 @@
 //! The secrets that a request or a connection sends, and their removal from the replies of the
 //! peer, which may quote what it has received.
 //!
-//! A reply must be redacted before it is cut, escaped or parsed for a message, because a part of a
-//! secret would not be found afterwards. The code that sends a request collects its secrets, so
-//! that no reader of a reply has to know them. Start reading at [`SentSecrets`]. See decision 0086.
+//! A text of a reply must be redacted before it is escaped or shown, and while it is cut, because a
+//! part of a secret would not be found afterwards. The code that sends a request collects its
+//! secrets, so that no reader of a reply has to know them. Start reading at [`SentSecrets`]. See
+//! decision 0086.
 
 use std::{
     borrow::Cow,
@@ -16,7 +17,17 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded;
 
-use super::{echo::percent_decoded, echo_patterns::EchoPatterns};
+use super::{
+    echo_escapes::percent_decoded,
+    echo_patterns::{EchoPatterns, MAX_ENCODED_BYTES},
+};
+
+/// The maximum size of the body of an error that is searched for secrets and for a message. Only a
+/// short message of it is ever shown, so the rest is dropped.
+pub const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// How many bytes after a cut are searched for the rest of a secret; see
+/// [`SentSecrets::redact_beginning`].
+pub const CUT_MARGIN_BYTES: usize = MAX_ENCODED_BYTES;
 
 /// What replaces a secret.
 const REDACTED: &str = "[redacted]";
@@ -50,10 +61,11 @@ const SECRET_FIELDS: &[&str] = &[
 
 /// The secrets of one request or connection.
 ///
-/// Every encoding of a secret that a server may use is found: plain, percent-encoded, escaped as in
-/// JSON or HTML, two of these combined, and in Base64 within any other data, each regardless of
-/// the case. Of a secret of at least eight bytes, every part of eight bytes is found too; one of
-/// less than four bytes is found only as a whole word.
+/// Every encoding of a secret that a server may use is found: plain, escaped as in URLs, JSON,
+/// HTML, source code or mail, in Latin-1 or UTF-16, with invisible characters in it, several of
+/// these one within the other, and in Base64 within any other data, each regardless of the case. Of
+/// a secret of at least eight bytes, every part of eight bytes is found too; one of less than four
+/// bytes is found only as a whole word.
 #[derive(Clone, Default)]
 pub struct SentSecrets {
     secrets: Vec<SentSecret>,
@@ -160,21 +172,23 @@ impl SentSecrets {
         if found.is_empty() {
             return Cow::Borrowed(text);
         }
-        let redacted = replaced(text.as_bytes(), &found, |_| REDACTED.into());
+        let redacted = replaced(text.as_bytes(), &found, text.len());
         Cow::Owned(String::from_utf8_lossy(&redacted).into_owned())
     }
 
-    /// The body of a reply with `[redacted]` in place of every secret.
+    /// Like [`Self::redact`], for a body or another text of any encoding.
     pub fn redact_body(&self, body: Vec<u8>) -> Vec<u8> {
         let found = self.find(&body);
-        if found.is_empty() { body } else { replaced(&body, &found, |_| REDACTED.into()) }
+        if found.is_empty() { body } else { replaced(&body, &found, body.len()) }
     }
 
-    /// Like [`Self::redact_body`], but every secret is replaced by as many asterisks as it has
-    /// bytes, for a binary format that contains the lengths of its texts.
-    pub fn mask_body(&self, body: Vec<u8>) -> Vec<u8> {
-        let found = self.find(&body);
-        if found.is_empty() { body } else { replaced(&body, &found, |bytes| "*".repeat(bytes)) }
+    /// The first `max` bytes of a text of any encoding, with `[redacted]` in place of every secret,
+    /// also of one that begins before the end and does not end there. Searches only these bytes and
+    /// the next [`CUT_MARGIN_BYTES`], which a caller that limits the text itself must include.
+    pub fn redact_beginning(&self, text: &[u8], max: usize) -> Vec<u8> {
+        let end = text.len().min(max.saturating_add(CUT_MARGIN_BYTES));
+        let searched = &text[..end];
+        replaced(searched, &self.find(searched), max.min(end))
     }
 
     /// Adds the password of credentials in Base64 (RFC 7617).
@@ -238,20 +252,19 @@ impl fmt::Debug for SentSecrets {
     }
 }
 
-/// A text in which `replacement` of the length of each range replaces the range.
-fn replaced(
-    text: &[u8],
-    ranges: &[Range<usize>],
-    replacement: impl Fn(usize) -> String,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
+/// The first `max` bytes of a text, which has at least as many, with `[redacted]` in place of each
+/// range that begins in them.
+fn replaced(text: &[u8], ranges: &[Range<usize>], max: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(max);
     let mut end = 0;
-    for range in ranges {
+    for range in ranges.iter().take_while(|range| range.start < max) {
         out.extend_from_slice(&text[end..range.start]);
-        out.extend_from_slice(replacement(range.len()).as_bytes());
+        out.extend_from_slice(REDACTED.as_bytes());
         end = range.end;
     }
-    out.extend_from_slice(&text[end..]);
+    if let Some(rest) = text.get(end..max) {
+        out.extend_from_slice(rest);
+    }
     out
 }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{Failure, chain, reply_json::ReplyObject};
 use crate::{
     error::Hint,
-    foreign_text::{ForeignText, SentSecrets},
+    foreign_text::{ForeignText, MAX_ERROR_BODY_BYTES, SentSecrets},
     net::{self, TlsFault},
 };
 
@@ -55,10 +55,14 @@ pub(super) struct HttpResponse {
     /// The HTTP status.
     pub status: u16,
     pub headers: HeaderMap,
-    /// The whole body, decompressed, without the secrets of the request.
+    /// The body, decompressed: that of a success as it was received, and the first
+    /// [`MAX_ERROR_BODY_BYTES`] of any other without the secrets of the request. Its texts must
+    /// never be shown unless [`Self::quote`] has returned them.
     pub body: Vec<u8>,
     /// How the server marked the end of the body.
     pub body_end: BodyEnd,
+    /// The secrets of the request, which the server may have repeated.
+    secrets: SentSecrets,
 }
 
 /// How a server marks the end of a body.
@@ -85,15 +89,14 @@ pub(super) enum MediaType {
 impl HttpResponse {
     /// Reads at most `max` bytes of the body, before and after decompression. Fails with `Retry`,
     /// for every status, if the body is larger, is too slow, cannot be decompressed, ends before
-    /// its announced length, or is JSON that ends early. The secrets of the request are removed,
-    /// because the server may have repeated them.
+    /// its announced length, or is JSON that ends early. `secrets` are those of the request.
     pub(super) async fn read(
         response: reqwest::Response,
         server: &'static str,
         max: usize,
-        secrets: &SentSecrets,
+        secrets: SentSecrets,
     ) -> Result<Self, Failure> {
-        let (status, mut headers) = (response.status().as_u16(), response.headers().clone());
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body_end = BodyEnd::of(response.version(), &headers);
         let body = match net::read_body(response, max).await {
             // The reply to a HEAD request states the encoding of a body that it does not have.
@@ -102,16 +105,20 @@ impl HttpResponse {
             Err(error) => Err(error),
         };
 
-        redact_content_type(&mut headers, secrets);
-        let mut reply = Self { server, status, headers, body: Vec::new(), body_end };
-        let body = body.map_err(|error| reply.unreadable(&describe(&error, secrets)))?;
-        reply.body = net::off_worker(body.len(), || match reply.media_type() {
-            MediaType::Protobuf => secrets.mask_body(body),
-            _ => secrets.redact_body(body),
-        });
-
+        let mut reply = Self { server, status, headers, body: Vec::new(), body_end, secrets };
+        reply.body = match body {
+            Ok(body) => body,
+            Err(error) => return Err(reply.unreadable(&describe(&error, &reply.secrets))),
+        };
         if reply.is_cut() {
             return Err(reply.unreadable("the JSON ends early"));
+        }
+
+        // A success is data, of which only single texts are quoted.
+        if !(200..=299).contains(&status) {
+            reply.body = net::off_worker(reply.body.len(), || {
+                reply.secrets.redact_beginning(&reply.body, MAX_ERROR_BODY_BYTES)
+            });
         }
         Ok(reply)
     }
@@ -119,8 +126,15 @@ impl HttpResponse {
     /// A reply without headers, whose body has an explicit end.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn of(server: &'static str, status: u16, body: &[u8]) -> Self {
-        let (headers, body) = (HeaderMap::new(), body.to_vec());
-        Self { server, status, headers, body, body_end: BodyEnd::Explicit }
+        let (headers, body, secrets) = (HeaderMap::new(), body.to_vec(), SentSecrets::default());
+        Self { server, status, headers, body, body_end: BodyEnd::Explicit, secrets }
+    }
+
+    /// The same reply, to a request with this secret.
+    #[cfg(test)]
+    pub(super) fn with_secret(mut self, secret: &str) -> Self {
+        self.secrets.add(secret);
+        self
     }
 
     /// The same reply with this content type.
@@ -159,9 +173,20 @@ impl HttpResponse {
         is_page(&self.headers, &self.body)
     }
 
-    /// The beginning of the body, on one line.
+    /// The beginning of the body, as [`Self::quote`] returns it.
     pub(super) fn message(&self) -> String {
-        ForeignText::new(&String::from_utf8_lossy(&self.body)).for_message(MAX_MESSAGE_CHARS)
+        self.quote(self.body.trim_ascii_start(), MAX_MESSAGE_CHARS)
+    }
+
+    /// The beginning of a text of the reply, on one line of at most `max` characters, without the
+    /// secrets of the request. A text that was cut must have [`CUT_MARGIN_BYTES`] more than these
+    /// characters, so that a secret at their end is recognized.
+    ///
+    /// [`CUT_MARGIN_BYTES`]: crate::foreign_text::CUT_MARGIN_BYTES
+    pub(super) fn quote(&self, text: &[u8], max: usize) -> String {
+        // A character has at most four bytes.
+        let redacted = self.secrets.redact_beginning(text, max.saturating_mul(4));
+        ForeignText::new(&String::from_utf8_lossy(&redacted)).for_message(max)
     }
 
     /// What the server returned: the status, with the beginning of the body or, if that is empty,
@@ -204,7 +229,7 @@ impl HttpResponse {
     /// unknown, so it is retried. The message states what was received.
     pub(super) fn unexpected(&self) -> Failure {
         let message = self.message();
-        let content_type = ForeignText::new(self.content_type()).for_message(MAX_TYPE_CHARS);
+        let content_type = self.quote(self.content_type().as_bytes(), MAX_TYPE_CHARS);
         let found: Cow<'_, str> = match (message.is_empty(), content_type.is_empty()) {
             (true, _) => "the body is empty".into(),
             (false, true) => message.into(),
@@ -306,17 +331,6 @@ fn media_type_name(headers: &HeaderMap) -> String {
 fn content_type(headers: &HeaderMap) -> &str {
     let value = headers.get(CONTENT_TYPE);
     value.and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-/// Removes the secrets of the request from the content type, which messages contain.
-fn redact_content_type(headers: &mut HeaderMap, secrets: &SentSecrets) {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return };
-    let text = String::from_utf8_lossy(value.as_bytes());
-    let redacted = match secrets.redact(&text) {
-        Cow::Borrowed(_) => return,
-        Cow::Owned(redacted) => HeaderValue::from_str(&redacted),
-    };
-    headers.insert(CONTENT_TYPE, redacted.unwrap_or(HeaderValue::from_static("")));
 }
 
 /// An error of the HTTP client with its causes, on one line of limited length, without the secrets

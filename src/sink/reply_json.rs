@@ -64,7 +64,8 @@ pub(super) fn members<'de, T: Deserialize<'de>>(
 }
 
 impl<const MAX: usize> LimitedText<MAX> {
-    /// The text, which ends in `…` if it was cut.
+    /// The text as it was received, which ends in `…` if it was cut. A message contains it only as
+    /// [`HttpResponse::quote`](super::reply::HttpResponse::quote) returns it.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }

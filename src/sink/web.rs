@@ -140,7 +140,7 @@ pub(super) async fn exchange(
     max_response: usize,
 ) -> Result<HttpResponse, Failure> {
     let (response, secrets) = send_request(request.into()).await?;
-    HttpResponse::read(response, server, max_response, &secrets).await
+    HttpResponse::read(response, server, max_response, secrets).await
 }
 
 impl ReceiverUrl {

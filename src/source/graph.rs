@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     clock,
+    foreign_text::MAX_ERROR_BODY_BYTES,
     model::{ClockOffset, TenantId},
     net::{self, BodyError},
     wire,
@@ -44,8 +45,6 @@ const WHAT: &str = "Graph";
 const SIGN_IN: &str = "the sign-in service";
 /// The longest pause that a poll waits for; a longer one ends the poll.
 pub(super) const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// The size of the largest body with HTTP 200 that is examined for an error instead of a page.
-const MAX_ERROR_BYTES: usize = 64 << 10;
 /// The maximum number of retries of one page.
 const MAX_RETRIES: usize = 3;
 
@@ -281,9 +280,9 @@ impl Graph {
         self.token.get(credential.as_ref(), context, &self.throttle).await
     }
 
-    /// Sends a request, and reads its response regardless of the status. The secrets of the request
-    /// are removed from a response that is not a page. Fails with [`BodyError::Postponed`] if
-    /// another large body is being read.
+    /// Sends a request, and reads its response regardless of the status. A body that is not a page
+    /// is cut to [`MAX_ERROR_BODY_BYTES`], without the secrets of the request. Fails with
+    /// [`BodyError::Postponed`] if another large body is being read.
     async fn exchange(
         &self,
         url: &Url,
@@ -324,7 +323,9 @@ impl Graph {
             redact_headers(&mut headers, &secrets);
         }
         if !matches!(status, 200 | 206) || is_reported_error(&body) {
-            body = net::off_worker(body.len(), || secrets.redact_body(body));
+            body = net::off_worker(body.len(), || {
+                secrets.redact_beginning(&body, MAX_ERROR_BODY_BYTES)
+            });
         }
         Ok(RawResponse { status, headers, body, client_request_id })
     }
@@ -404,8 +405,9 @@ impl Graph {
 }
 
 /// Whether the body is an error of Graph instead of a page. A gateway may return it with HTTP 200.
+/// A longer one is a page.
 fn is_reported_error(body: &[u8]) -> bool {
-    body.len() <= MAX_ERROR_BYTES
+    body.len() <= MAX_ERROR_BODY_BYTES
         && wire::GraphError::read(body).is_some_and(|error| error != wire::GraphError::default())
         && wire::page(body).is_err()
 }

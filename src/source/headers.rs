@@ -4,8 +4,6 @@
 //! from the headers of a response; a text from a response is cut to one short line. Start reading
 //! at [`request_headers`]. See decision 0086.
 
-use std::borrow::Cow;
-
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -19,6 +17,9 @@ use crate::{
 
 /// The maximum number of characters of a header in a message.
 const MAX_HEADER_CHARS: usize = 200;
+/// The maximum size of a header of an unsuccessful response, in bytes. A challenge for claims has
+/// some hundred.
+const MAX_VALUE_BYTES: usize = 4 << 10;
 /// The byte-order mark in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -46,12 +47,12 @@ pub(super) fn request_headers(
     Ok(headers)
 }
 
-/// Removes the secrets of a request from the headers of its response.
+/// Removes the secrets of a request from the headers of its response, and cuts long values.
 pub(super) fn redact_headers(headers: &mut HeaderMap, secrets: &SentSecrets) {
     for value in headers.values_mut() {
-        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-        if let Cow::Owned(redacted) = secrets.redact(&text) {
-            *value = HeaderValue::from_str(&redacted).unwrap_or(HeaderValue::from_static(""));
+        let redacted = secrets.redact_beginning(value.as_bytes(), MAX_VALUE_BYTES);
+        if redacted != value.as_bytes() {
+            *value = HeaderValue::from_bytes(&redacted).unwrap_or(HeaderValue::from_static(""));
         }
     }
 }

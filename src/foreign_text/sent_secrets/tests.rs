@@ -1,11 +1,15 @@
 //! Tests of the removal of secrets: what counts as one, and in which encodings it is found.
 
-use std::fmt::Write as _;
+mod encodings;
 
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 
+use self::encodings::{ENCODINGS, latin_1};
 use super::*;
+
+/// A secret with characters that most encodings escape.
+const TOKEN: &str = "s3cr3t/T0k3n+x=_-.";
 
 fn secrets(of: &[&str]) -> SentSecrets {
     let mut secrets = SentSecrets::default();
@@ -15,44 +19,15 @@ fn secrets(of: &[&str]) -> SentSecrets {
     secrets
 }
 
-/// Every byte as a percent-encoded one.
-fn percent(text: &str, is_lower: impl Fn(usize) -> bool) -> String {
-    text.bytes().enumerate().fold(String::new(), |mut out, (at, byte)| {
-        let _ = if is_lower(at) { write!(out, "%{byte:02x}") } else { write!(out, "%{byte:02X}") };
-        out
-    })
+/// A secret in each of the encodings in which it must be found, with their names.
+fn encodings(secret: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let encoded = ENCODINGS.iter().map(|(name, encode)| (*name, encode(secret)));
+    encoded.chain(latin_1(secret).map(|encoded| ("Latin-1", encoded))).collect()
 }
 
-/// Every UTF-16 unit as an escape of JSON.
-fn unicode_escapes(text: &str) -> String {
-    text.encode_utf16().fold(String::new(), |mut out, unit| {
-        let _ = write!(out, "\\u{unit:04x}");
-        out
-    })
-}
-
-/// The content of a string of JSON.
-fn json(text: &str) -> String {
-    let quoted = serde_json::to_string(text).unwrap();
-    quoted[1..quoted.len() - 1].to_owned()
-}
-
-/// A text in each of the encodings in which it must be found.
-fn encodings(secret: &str) -> Vec<String> {
-    let mut encoded = vec![
-        secret.to_owned(),
-        percent(secret, |_| false),
-        percent(secret, |_| true),
-        percent(secret, |at| at % 2 == 0),
-        unicode_escapes(secret),
-        unicode_escapes(secret).to_uppercase().replace("\\U", "\\u"),
-        secret.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;"),
-        percent(secret, |_| true).replace('%', "%25"),
-    ];
-    // Some serializers also escape the slash.
-    let escaped = json(secret);
-    encoded.extend([escaped.replace('/', "\\/"), json(&escaped), escaped]);
-
+/// Base64 of a text that contains a secret, also after other encodings.
+fn base64_encodings(secret: &str) -> Vec<String> {
+    let mut encoded = Vec::new();
     for preceding in ["", "u", "us", "user:"] {
         for following in ["", ":", "::", "…"] {
             let bytes = format!("{preceding}{secret}{following}");
@@ -66,18 +41,54 @@ fn encodings(secret: &str) -> Vec<String> {
     encoded
 }
 
+fn contains(text: &[u8], part: &str) -> bool {
+    text.windows(part.len()).any(|found| found == part.as_bytes())
+}
+
+/// How many bytes a text has between these two texts, without those of `[redacted]`.
+fn bytes_between(text: &[u8], before: &[u8], after: &[u8]) -> usize {
+    let common = |(left, right): &(&u8, &u8)| left == right;
+    let start = text.iter().zip(before).take_while(common).count();
+    let rest = &text[start..];
+    let end = rest.iter().rev().zip(after.iter().rev()).take_while(common).count();
+
+    let between = &rest[..rest.len() - end];
+    let redacted = between.windows(REDACTED.len()).filter(|part| *part == REDACTED.as_bytes());
+    between.len() - redacted.count() * REDACTED.len()
+}
+
 #[test]
 fn secrets_are_replaced_in_every_encoding() {
-    for secret in ["s3cr3t/T0k3n+x", "pass", "a b&c<d>\"e\\f", "%41%2F\\u0041&amp;", "pässwörd😀"]
+    for secret in
+        [TOKEN, "pass", "a b&c<d>\"e\\f", "%41%2F\\u0041&amp;", "pässwörd😀", "pä€s", "пароль-1"]
     {
         let secrets = secrets(&[secret]);
-        for encoded in encodings(secret) {
-            let text = format!("no access with {encoded}, try again");
-            let redacted = secrets.redact(&text);
-            assert!(redacted.contains("[redacted]"), "{secret}: {text}");
-            assert!(redacted.starts_with("no access with "), "{redacted}");
-            assert!(redacted.ends_with(", try again"), "{redacted}");
+        let base64 = base64_encodings(secret).into_iter().map(|text| ("Base64", text.into_bytes()));
+        for (name, encoded) in encodings(secret).into_iter().chain(base64) {
+            let text = [&b"no access with "[..], &encoded, b", try again"].concat();
+            let redacted = secrets.redact_body(text);
+            let text = String::from_utf8_lossy(&redacted);
+            assert!(text.contains(REDACTED), "{secret}: {name}: {text}");
+            assert!(text.starts_with("no access with"), "{secret}: {name}: {text}");
+            assert!(text.ends_with(", try again"), "{secret}: {name}: {text}");
         }
+    }
+}
+
+/// Regression: only JSON, percent-encoding and the most common references of HTML were decoded.
+#[test]
+fn mixed_encodings_are_replaced_completely() {
+    let secrets = secrets(&["s3cr3t/a=b+c_d.e"]);
+    for text in [
+        r"s3cr3t\u002fa&equals;b%2Bc&lowbar;d&period;e",
+        r"%73\x33cr3t%u002fa\075b&plus;c\U0000005fd.e",
+        "s3cr3t&sol;a=3Db+c=5Fd=\r\n.e",
+        r"s3cr3t\/a\=b\+c\_d\.e",
+        "s%25%32%35%333cr3t&amp;#47;a=b+c_d.e",
+        "s\u{ad}3cr3t/a=b&ZeroWidthSpace;+c_d.e",
+        "s\\u00003\\u0000c\\u0000r3t/a=b+c_d.e",
+    ] {
+        assert_eq!(secrets.redact(text), REDACTED, "{text}");
     }
 }
 
@@ -162,24 +173,71 @@ fn words_in_secret_urls_are_replaced_completely() {
 }
 
 #[test]
-fn binary_bodies_keep_their_length() {
+fn bodies_of_any_encoding_are_redacted() {
     let secrets = secrets(&["canary-token"]);
     let body = b"\x0a\x0ccanary-token\xff".to_vec();
-    assert_eq!(secrets.mask_body(body.clone()), b"\x0a\x0c************\xff");
     assert_eq!(secrets.redact_body(body), b"\x0a\x0c[redacted]\xff");
+    let body = b"\xff\xfe\0".to_vec();
+    assert_eq!(secrets.redact_body(body.clone()), body);
 }
 
 #[test]
 fn secrets_in_large_bodies_are_found() {
     let secrets = secrets(&["canary-token"]);
-    // The end of a window of the search is within or near the secret.
-    for before in (32 << 10) - 20..(32 << 10) + 20 {
-        let mut body = vec![b' '; before];
-        body.extend_from_slice(b"canary%2dtoken");
-        body.resize(100_000, b' ');
-        let redacted = secrets.redact_body(body);
-        assert_eq!(redacted.trim_ascii(), b"[redacted]", "{before}");
+    // The end of a window of the search, or the beginning of the next one, is within the secret.
+    for border in [28 << 10, 32 << 10] {
+        for before in border - 16..border + 4 {
+            let mut body = vec![b' '; before];
+            body.extend_from_slice(b"canary%2dtoken");
+            body.resize(40_000, b' ');
+            let redacted = secrets.redact_body(body);
+            assert_eq!(redacted.trim_ascii(), b"[redacted]", "{before}");
+        }
     }
+}
+
+#[test]
+fn a_cut_leaves_no_part_of_a_secret() {
+    let secrets = secrets(&["canary-token-0123456789"]);
+    for (text, max, expected) in [
+        ("", 5, ""),
+        ("plain text", 5, "plain"),
+        ("x canary-token-0123456789 y", 100, "x [redacted] y"),
+        ("x canary-token-0123456789 y", 26, "x [redacted] "),
+        ("x canary-token-0123456789 y", 20, "x [redacted]"),
+        ("x canary-token-0123456789 y", 3, "x [redacted]"),
+        ("x canary-token-0123456789 y", 2, "x "),
+        ("x canary-token-0123456789 y", 0, ""),
+        ("x %63anary%2dtoken", 4, "x [redacted]"),
+        ("x canary-", 7, "x canar"),
+    ] {
+        let redacted = secrets.redact_beginning(text.as_bytes(), max);
+        assert_eq!(String::from_utf8_lossy(&redacted), expected, "{text}: {max}");
+    }
+
+    // Some encodings add up to five bytes before or after each character.
+    for (name, encoded) in encodings("canary-token-0123456789") {
+        let text = [&b"error: "[..], &encoded].concat();
+        for max in 7..=text.len() {
+            let redacted = secrets.redact_beginning(&text, max);
+            let rest = bytes_between(&redacted, b"error: ", b"");
+            assert!(rest <= 5, "{name}: {max}: {}", String::from_utf8_lossy(&redacted));
+        }
+    }
+}
+
+/// Regression: bodies of up to 16 MiB were searched completely, which took seconds.
+#[test]
+fn only_the_beginning_of_an_error_is_searched() {
+    let secrets = secrets(&["canary-token"]);
+    let mut body = vec![b' '; 8 << 20];
+    let redacted = secrets.redact_beginning(&body, MAX_ERROR_BODY_BYTES);
+    assert_eq!(redacted.len(), MAX_ERROR_BODY_BYTES);
+
+    let start = MAX_ERROR_BODY_BYTES - 5;
+    body[start..start + 12].copy_from_slice(b"canary-token");
+    let redacted = secrets.redact_beginning(&body, MAX_ERROR_BODY_BYTES);
+    assert_eq!(redacted.trim_ascii_start(), b"[redacted]");
 }
 
 #[test]
@@ -190,17 +248,39 @@ fn debug_output_of_secrets_is_empty() {
 }
 
 proptest! {
+    /// Fewer than eight characters of a long secret remain in any encoding, and fewer than two of a
+    /// short one.
     #[test]
     fn no_encoding_of_a_secret_survives(
+        secret in "[ -~äß€😀]{4,40}",
+        before in "[ -~]{0,20} ",
+        after in " [ -~]{0,20}",
+    ) {
+        let secrets = secrets(&[&secret]);
+        let characters = secret.chars().count();
+        let limit = if secret.len() < 8 { 2 } else { 8 };
+
+        for (name, encoded) in encodings(&secret) {
+            let text = [before.as_bytes(), &encoded, after.as_bytes()].concat();
+            let redacted = secrets.redact_body(text);
+            let rest = bytes_between(&redacted, before.as_bytes(), after.as_bytes());
+            let shown = String::from_utf8_lossy(&redacted);
+            prop_assert!(contains(&redacted, REDACTED), "{}: {}", name, shown);
+            prop_assert!(rest * characters < limit * encoded.len(), "{}: {}", name, shown);
+        }
+    }
+
+    #[test]
+    fn no_base64_of_a_secret_survives(
         secret in "[ -~äß€😀]{4,40}",
         before in "[ -~]{0,20}",
         after in "[ -~]{0,20}",
     ) {
         let secrets = secrets(&[&secret]);
-        for encoded in encodings(&secret) {
+        for encoded in base64_encodings(&secret) {
             let text = format!("{before} {encoded} {after}");
             let redacted = secrets.redact(&text);
-            prop_assert!(redacted.contains("[redacted]"), "{}", text);
+            prop_assert!(redacted.contains(REDACTED), "{}", text);
             prop_assert!(!redacted.contains(&encoded), "{}", text);
         }
     }
@@ -229,6 +309,10 @@ proptest! {
             secrets.add_cookies(value);
         }
         let _ = secrets.redact(&String::from_utf8_lossy(&text));
-        prop_assert_eq!(secrets.mask_body(text.clone()).len(), text.len());
+        let redacted = secrets.redact_body(text.clone());
+        for max in [0, 1, text.len(), usize::MAX] {
+            let beginning = secrets.redact_beginning(&text, max);
+            prop_assert!(max < text.len() || beginning == redacted);
+        }
     }
 }

@@ -181,7 +181,7 @@ async fn read_reply(stream: &mut impl ByteStream, secrets: &SentSecrets) -> Resu
         }
         bytes.push(stream.read_u8().await.map_err(|error| lost(&error))?);
     }
-    Reply::parse(&String::from_utf8_lossy(&bytes), secrets)
+    Reply::parse(&bytes, secrets)
 }
 
 /// Whether the last line is complete: a `-` after the code continues the reply.
@@ -246,14 +246,20 @@ fn transparent(message: &[u8]) -> Vec<u8> {
 impl Reply {
     /// Parses complete lines, and removes the secrets from their texts. Fails if the last line does
     /// not begin with a code.
-    fn parse(text: &str, secrets: &SentSecrets) -> Result<Self, Failure> {
-        let code = text.lines().next_back().and_then(|line| line.get(..3)?.parse().ok());
-        let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim());
+    fn parse(reply: &[u8], secrets: &SentSecrets) -> Result<Self, Failure> {
+        // The text may not be valid UTF-8, because a server may repeat a password in Latin-1.
+        let redacted =
+            |text: &[u8]| String::from_utf8_lossy(&secrets.redact_body(text.to_vec())).into_owned();
+        let lines = reply.split_inclusive(|byte| *byte == b'\n');
+
+        let code = lines.clone().next_back().and_then(|line| line.get(..3));
+        let code = code.and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
         let Some(code @ 200..=599) = code else {
-            let text = ForeignText::new(&secrets.redact(text)).for_message(MAX_MESSAGE_CHARS);
+            let text = ForeignText::new(&redacted(reply)).for_message(MAX_MESSAGE_CHARS);
             return Err(Failure::retry(format!("the mail server sent an invalid reply: {text}")));
         };
-        Ok(Self { code, lines: lines.map(|line| secrets.redact(line).into_owned()).collect() })
+        let texts = lines.map(|line| line.get(4..).unwrap_or_default().trim_ascii());
+        Ok(Self { code, lines: texts.map(redacted).collect() })
     }
 
     /// The reply if it is the expected one. Otherwise fails as [`Self::failure`] does.
@@ -295,7 +301,7 @@ mod tests {
     use crate::error::Hint;
 
     fn parse(text: &str) -> Result<Reply, Failure> {
-        Reply::parse(text, &SentSecrets::default())
+        Reply::parse(text.as_bytes(), &SentSecrets::default())
     }
 
     /// A client, and the server's end with this text already sent.
@@ -318,6 +324,15 @@ mod tests {
             failure.to_string().contains("connection to the mail server was lost"),
             "{failure}"
         );
+    }
+
+    /// Regression: a reply was converted to UTF-8 before its secrets were removed.
+    #[test]
+    fn passwords_in_latin_1_are_removed() {
+        let mut secrets = SentSecrets::default();
+        secrets.add("p\u{e4}sswort");
+        let reply = Reply::parse(b"535-no\r\n535 p\xe4sswort\r\n", &secrets).unwrap();
+        assert_eq!((reply.code, reply.lines.join(",").as_str()), (535, "no,[redacted]"));
     }
 
     #[tokio::test]

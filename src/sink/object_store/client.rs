@@ -22,13 +22,16 @@ use object_store::{
 
 use crate::{
     error::chain,
-    foreign_text::SentSecrets,
+    foreign_text::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, SentSecrets},
     net::{self, BodyError, ClientError},
     sink::reply::is_page,
 };
 
-/// The maximum size of a response in bytes.
+/// The maximum size of a successful response in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// How much of another response is read, in bytes: a message, and what shows whether a secret is at
+/// its end.
+const MAX_ERROR_BYTES: usize = MAX_ERROR_BODY_BYTES + CUT_MARGIN_BYTES;
 /// The limit for establishing a connection in plain text, which is possible only to this host and
 /// to metadata services. They are not present on every host.
 const PLAIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,33 +106,36 @@ impl HttpService for LimitedClient {
         let response = self.0.execute(request).await;
         let (parts, body) = response.map_err(|error| redacted(error, &secrets))?.into_parts();
 
+        let is_success = parts.status.is_success();
+        let limit = if is_success { MAX_RESPONSE_BYTES } else { MAX_ERROR_BYTES };
         let mut chunks = body.bytes_stream();
         let mut received = Vec::new();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| redacted(error, &secrets))?;
-            let left = MAX_RESPONSE_BYTES.saturating_sub(received.len());
+            let left = limit.saturating_sub(received.len());
             received.extend_from_slice(&chunk[..chunk.len().min(left)]);
             if chunk.len() <= left {
                 continue;
             }
-            if parts.status.is_success() {
-                let error = BodyError::TooLarge(MAX_RESPONSE_BYTES);
+            if is_success {
+                let error = BodyError::TooLarge(limit);
                 return Err(HttpError::new(HttpErrorKind::Decode, error));
             }
             break;
         }
 
-        if parts.status.is_success() && is_page(&parts.headers, &received) {
+        if is_success && is_page(&parts.headers, &received) {
             return Err(HttpError::new(HttpErrorKind::Decode, PageError));
         }
 
-        let received = secrets.redact_body(received);
-        // The library rejects a message that is not valid UTF-8, such as one that was cut.
-        let body: HttpResponseBody = if parts.status.is_success() {
-            received.into()
-        } else {
-            String::from_utf8_lossy(&received).into_owned().into()
-        };
+        let body: HttpResponseBody = net::off_worker(received.len(), || {
+            if is_success {
+                return secrets.redact_body(received).into();
+            }
+            let message = secrets.redact_beginning(&received, MAX_ERROR_BODY_BYTES);
+            // The library rejects a message that is not valid UTF-8, such as one that was cut.
+            String::from_utf8_lossy(&message).into_owned().into()
+        });
         Ok(HttpResponse::from_parts(parts, body))
     }
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::protobuf::{FieldValue, read_fields};
 use crate::{
-    foreign_text::ForeignText,
+    foreign_text::CUT_MARGIN_BYTES,
     sink::{
         Failure,
         reply::{BodyEnd, HttpResponse, MediaType},
@@ -23,14 +23,17 @@ use crate::{
 
 /// The maximum number of characters of the receiver's text in a message.
 const MAX_MESSAGE_CHARS: usize = 300;
+/// The maximum number of characters of the receiver's text that are read, and of its bytes in
+/// protobuf.
+const MAX_TEXT_CHARS: usize = 4 * MAX_MESSAGE_CHARS + CUT_MARGIN_BYTES;
 
 /// What the receiver states about the records of a request.
 #[derive(Debug, PartialEq, Eq)]
 struct ExportOutcome {
     /// The number of rejected records; `None` if it is not a number that a receiver may send.
     rejected: Option<u64>,
-    /// The receiver's message, at most [`MAX_MESSAGE_CHARS`] long.
-    message: String,
+    /// The beginning of the receiver's message, as it was received.
+    message: Vec<u8>,
 }
 
 /// The JSON of an `ExportLogsServiceResponse`. Names of members are in lowerCamelCase, and readers
@@ -71,7 +74,7 @@ pub(super) fn read(response: &HttpResponse) -> Result<(), Failure> {
                 MediaType::Protobuf => of_protobuf(&response.body, response.body_end),
                 _ => of_json(response),
             };
-            outcome.ok_or_else(|| response.unexpected())?.into_result()
+            outcome.ok_or_else(|| response.unexpected())?.into_result(response)
         }
         400 => Err(Failure::TooLarge { reason: response.outcome(), arrived: Vec::new() }),
         _ => Err(response.failure()),
@@ -79,14 +82,14 @@ pub(super) fn read(response: &HttpResponse) -> Result<(), Failure> {
 }
 
 impl ExportOutcome {
-    fn into_result(self) -> Result<(), Failure> {
+    fn into_result(self, response: &HttpResponse) -> Result<(), Failure> {
         let rejected = match self.rejected {
             Some(0) => return Ok(()),
             Some(rejected) => count(rejected, "record"),
             None => "an unknown number of records".to_owned(),
         };
 
-        let message = ForeignText::new(&self.message).for_message(MAX_MESSAGE_CHARS);
+        let message = response.quote(&self.message, MAX_MESSAGE_CHARS);
         let reason = if message.is_empty() {
             format!("the receiver rejected {rejected}")
         } else {
@@ -101,7 +104,7 @@ fn of_json(response: &HttpResponse) -> Option<ExportOutcome> {
     let ExportResponse { partial_success } = response.json()?;
     let Some(ReplyObject(partial_success)) = partial_success else {
         response.json::<FullSuccess>()?;
-        return Some(ExportOutcome { rejected: Some(0), message: String::new() });
+        return Some(ExportOutcome { rejected: Some(0), message: Vec::new() });
     };
 
     let rejected = match partial_success.rejected_log_records {
@@ -109,14 +112,14 @@ fn of_json(response: &HttpResponse) -> Option<ExportOutcome> {
         Some(value) => value.get().trim_matches('"').parse().ok(),
     };
     let text = partial_success.error_message.map(|value| serde_json::from_str(value.get()));
-    let text: LimitedText<MAX_MESSAGE_CHARS> = text.and_then(Result::ok).unwrap_or_default();
-    Some(ExportOutcome { rejected, message: text.as_str().to_owned() })
+    let text: LimitedText<MAX_TEXT_CHARS> = text.and_then(Result::ok).unwrap_or_default();
+    Some(ExportOutcome { rejected, message: text.as_str().into() })
 }
 
 /// Like [`of_json`], for the binary encoding. The beginning of a message can be a message, too, so
 /// an empty body must have an explicit end, and any other must contain the partial success.
 fn of_protobuf(body: &[u8], end: BodyEnd) -> Option<ExportOutcome> {
-    let mut outcome = ExportOutcome { rejected: Some(0), message: String::new() };
+    let mut outcome = ExportOutcome { rejected: Some(0), message: Vec::new() };
     let mut is_known = body.is_empty() && end == BodyEnd::Explicit;
 
     read_fields(body, |number, value| match (number, value) {
@@ -138,8 +141,7 @@ fn read_member(number: u64, value: FieldValue<'_>, outcome: &mut ExportOutcome) 
             outcome.rejected = (rejected <= i64::MAX.unsigned_abs()).then_some(rejected);
         }
         (2, FieldValue::Bytes(text)) => {
-            let text = String::from_utf8_lossy(text);
-            outcome.message = text.chars().take(MAX_MESSAGE_CHARS).collect();
+            outcome.message = text[..text.len().min(MAX_TEXT_CHARS)].to_vec();
         }
         (1 | 2, _) => return None,
         _ => {}
@@ -231,8 +233,8 @@ mod tests {
     #[test]
     fn an_empty_body_needs_an_explicit_end() {
         for (body, expected) in [(&b""[..], "retry"), (b"\x0a\x00", "delivered")] {
-            let response = HttpResponse::of("the receiver", 200, body);
-            let response = HttpResponse { body_end: BodyEnd::Closed, ..response };
+            let mut response = HttpResponse::of("the receiver", 200, body);
+            response.body_end = BodyEnd::Closed;
             assert_eq!(outcome(&response.labeled("application/x-protobuf")), expected, "{body:?}");
         }
     }
@@ -296,6 +298,20 @@ mod tests {
             let partial = format!("\"rejectedLogRecords\":2,\"errorMessage\":{message}");
             let reason = json(&format!("{{\"partialSuccess\":{{{partial}}}}}"));
             assert_eq!(reason, "the receiver rejected 2 records", "{partial}");
+        }
+    }
+
+    #[test]
+    fn messages_of_the_receiver_contain_no_secret() {
+        let partial = "\"rejectedLogRecords\":1,\"errorMessage\":\"no canary-token\"";
+        let json = format!("{{\"partialSuccess\":{{{partial}}}}}");
+        let protobuf = b"\x0a\x13\x08\x01\x12\x0fno canary-token";
+        for (content_type, body) in
+            [("application/json", json.as_bytes()), ("application/x-protobuf", protobuf)]
+        {
+            let response = HttpResponse::of("the receiver", 200, body).labeled(content_type);
+            let expected = "the receiver rejected 1 record: no [redacted]";
+            assert_eq!(outcome(&response.with_secret("canary-token")), expected, "{content_type}");
         }
     }
 

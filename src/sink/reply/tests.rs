@@ -12,6 +12,15 @@ use crate::error::Hint;
 
 /// The result of a request whose whole reply is these bytes.
 async fn read(reply: Vec<u8>) -> Result<HttpResponse, Failure> {
+    read_with_secret(reply, 1_000, SentSecrets::default()).await
+}
+
+/// Like [`read`], for a request with these secrets. The body has at most `max` bytes.
+async fn read_with_secret(
+    reply: Vec<u8>,
+    max: usize,
+    secrets: SentSecrets,
+) -> Result<HttpResponse, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -24,7 +33,7 @@ async fn read(reply: Vec<u8>) -> Result<HttpResponse, Failure> {
     });
 
     let response = net::client(None).unwrap().get(url).send().await.unwrap();
-    HttpResponse::read(response, "the receiver", 1_000, &SentSecrets::default()).await
+    HttpResponse::read(response, "the receiver", max, secrets).await
 }
 
 fn gzip(text: &[u8]) -> Vec<u8> {
@@ -240,6 +249,56 @@ fn responses_without_a_body_name_the_status() {
         assert_eq!(failure.to_string(), expected);
         assert_eq!(failure.hint().is_some(), status == 501, "{failure}");
     }
+}
+
+/// Regression: a body of 8 MiB was searched for secrets completely, regardless of its
+/// status.
+#[tokio::test]
+async fn only_errors_are_cut_and_redacted() {
+    const LARGE: usize = 1 << 20;
+
+    let mut secrets = SentSecrets::default();
+    secrets.add("canary-token");
+    let echo = b"canary-token ".repeat(LARGE / 13);
+    for (status, expected) in [
+        ("200 OK", echo.len()),
+        ("207 Multi-Status", echo.len()),
+        ("302 Found", MAX_ERROR_BODY_BYTES),
+        ("400 Bad", MAX_ERROR_BODY_BYTES),
+        ("503 Busy", MAX_ERROR_BODY_BYTES),
+    ] {
+        let head = format!("{status}\r\ncontent-length: {}", echo.len());
+        let reply = reply(&head, &echo);
+        let response = read_with_secret(reply, LARGE, secrets.clone()).await.unwrap();
+        assert!(response.body.len() <= expected, "{status}");
+        let is_unchanged = response.body == echo;
+        assert_eq!(is_unchanged, status.starts_with('2'), "{status}");
+        for failure in [response.failure(), response.unexpected()] {
+            let message = failure.to_string();
+            assert!(message.contains("[redacted] [redacted]"), "{message}");
+            assert!(!message.contains("canary"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn quoted_texts_contain_no_secret() {
+    let response = HttpResponse::of("the receiver", 200, b"").with_secret("canary-token");
+    let labeled = HttpResponse::of("the receiver", 200, b"x").with_secret("canary-token");
+    let labeled = labeled.labeled("text/canary-token");
+    assert!(labeled.unexpected().to_string().contains("`text/[redacted]`, x"));
+
+    let wide: Vec<u8> = "no canary-token".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (text, max, expected) in [
+        (&b"no canary-token\r\n"[..], 50, "no [redacted]"),
+        (b"no canary-token", 5, "no […"),
+        (b"no canary", 50, "no canary"),
+        (b"c\xc2\xadanary&dash;token", 50, "[redacted]"),
+        (b"", 50, ""),
+    ] {
+        assert_eq!(response.quote(text, max), expected);
+    }
+    assert!(response.quote(&wide, 50).contains("[redacted]"));
 }
 
 /// Regression: the message of an error of HTTP/2 contained 16 KiB that the server had sent.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    foreign_text::ForeignText,
+    foreign_text::CUT_MARGIN_BYTES,
     net,
     sink::{
         Failure,
@@ -20,6 +20,8 @@ use crate::{
 
 /// The maximum number of characters of the collector's text in a message.
 const MAX_MESSAGE_CHARS: usize = 200;
+/// The maximum number of characters of the collector's text that are read.
+const MAX_TEXT_CHARS: usize = MAX_MESSAGE_CHARS + CUT_MARGIN_BYTES;
 
 /// The code for an index that does not exist or that the token does not permit.
 const INCORRECT_INDEX: u32 = 7;
@@ -31,7 +33,7 @@ const NOT_COLLECTOR: &str =
 /// The body of a response from the event endpoint.
 #[derive(Debug, Deserialize)]
 struct HecReply {
-    text: LimitedText<MAX_MESSAGE_CHARS>,
+    text: LimitedText<MAX_TEXT_CHARS>,
     code: u32,
     #[serde(rename = "ackId")]
     ack_id: Option<u64>,
@@ -64,19 +66,20 @@ pub(super) fn read(response: &HttpResponse, events: usize) -> Result<Option<u64>
     let Some(reply) = response.json::<HecReply>() else {
         return Err(without_code(response));
     };
-    let reason = describe(&reply);
+    let reason = || describe(response, &reply);
 
     match (status, reply.code) {
         (200, 0 | 24 | 25) => Ok(reply.ack_id),
         (200..=299, 0 | 24 | 25) => Err(response.unexpected()),
         (_, 8 | 9 | 18 | 19 | 20 | 23 | 26 | 27) | (408 | 429 | 500..=599, _) => {
-            Err(Failure::Retry { reason, after: net::retry_after(&response.headers), hint: None })
+            let after = net::retry_after(&response.headers);
+            Err(Failure::Retry { reason: reason(), after, hint: None })
         }
-        (413, _) => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
-        (_, 5 | 6 | 12 | 13 | 15) => Err(invalid_event(&reply, reason, events)),
+        (413, _) => Err(Failure::TooLarge { reason: reason(), arrived: Vec::new() }),
+        (_, 5 | 6 | 12 | 13 | 15) => Err(invalid_event(&reply, reason(), events)),
         // Everything else, such as an undocumented code, is not an acknowledgement and needs an
         // operator.
-        (_, code) => Err(Failure::Misconfigured { reason, hint: hint(code) }),
+        (_, code) => Err(Failure::Misconfigured { reason: reason(), hint: hint(code) }),
     }
 }
 
@@ -136,9 +139,9 @@ fn invalid_event(reply: &HecReply, reason: String, events: usize) -> Failure {
     }
 }
 
-fn describe(reply: &HecReply) -> String {
+fn describe(response: &HttpResponse, reply: &HecReply) -> String {
     let code = reply.code;
-    let text = ForeignText::new(reply.text.as_str()).for_message(MAX_MESSAGE_CHARS);
+    let text = response.quote(reply.text.as_str().as_bytes(), MAX_MESSAGE_CHARS);
     if text.is_empty() {
         format!("the collector returned code {code}")
     } else {
@@ -323,6 +326,16 @@ mod tests {
         ] {
             let failure = read(unexpected, 4).unwrap_err();
             assert!(matches!(failure, Failure::Retry { .. }), "{unexpected}: {failure}");
+        }
+    }
+
+    #[test]
+    fn texts_of_the_collector_contain_no_secret() {
+        for status in [200, 403] {
+            let reply = response(status, r#"{"text":"no canary&#45;token","code":4}"#);
+            let failure = read(&reply.with_secret("canary-token"), 1).unwrap_err();
+            let expected = "the collector returned code 4: no [redacted]";
+            assert_eq!(failure.to_string(), expected);
         }
     }
 

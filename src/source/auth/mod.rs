@@ -38,7 +38,7 @@ use super::{
 use crate::{
     error::Hint,
     files::FileError,
-    foreign_text::SentSecrets,
+    foreign_text::{MAX_ERROR_BODY_BYTES, SentSecrets},
     net,
     settings::SecretError,
     wire::{self, Token},
@@ -202,7 +202,8 @@ impl TokenRequestContext<'_> {
 struct TokenReply {
     status: u16,
     headers: HeaderMap,
-    /// The body. Of an unsuccessful response, the secrets are already removed.
+    /// The body: of a success as it was received, of any other response its beginning without the
+    /// secrets of the request.
     body: Vec<u8>,
     /// The secrets of the request.
     secrets: SentSecrets,
@@ -246,7 +247,8 @@ async fn send(
 
     if status != 200 {
         redact_headers(&mut headers, &secrets);
-        body = net::off_worker(body.len(), || secrets.redact_body(body));
+        body =
+            net::off_worker(body.len(), || secrets.redact_beginning(&body, MAX_ERROR_BODY_BYTES));
     }
     Ok(TokenReply { status, headers, body, secrets })
 }
@@ -254,8 +256,9 @@ async fn send(
 impl TokenReply {
     /// Parses the body of a successful response. An error may quote the body, so it is that of the
     /// body without the secrets of the request.
-    fn parse<T, E>(self, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, E> {
-        parse(&self.body).or_else(|_| parse(&self.secrets.redact_body(self.body)))
+    fn parse<T, E>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, E> {
+        parse(&self.body)
+            .or_else(|_| parse(&self.secrets.redact_beginning(&self.body, self.body.len())))
     }
 
     /// The error of an unsuccessful response to a token request.

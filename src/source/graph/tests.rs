@@ -1,4 +1,5 @@
-//! Tests of requests whose responses need more memory than is available at the same time.
+//! Tests of requests whose responses are large: pages that need more memory than is available at
+//! the same time, and errors.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -29,9 +30,19 @@ impl Credential for Accepted {
     }
 }
 
-/// A server whose responses all have this body. It counts the requests, and notifies when
-/// it can write no more of a response.
-async fn server(body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify>) {
+/// The settings for this server.
+fn access(url: &Url) -> Access {
+    Access {
+        cloud: Cloud { login_url: url.clone(), graph_url: url.clone() },
+        tenant: "tenant".to_owned(),
+        credential: Arc::new(Accepted),
+        api: Api::default(),
+    }
+}
+
+/// A server whose responses all have this status and this body. It counts the requests, and
+/// notifies when it can write no more of a response.
+async fn server(status: u16, body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1.0/security/secureScores", listener.local_addr().unwrap());
     let (requests, written) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
@@ -45,7 +56,7 @@ async fn server(body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify>) {
             }
             count.fetch_add(1, Ordering::Relaxed);
             let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
                  connection: close\r\n\r\n",
                 body.len()
             );
@@ -78,15 +89,9 @@ fn errors_with_http_200_are_recognized() {
 #[tokio::test]
 async fn a_postponed_response_is_requested_again() {
     let body = format!("{{\"value\":[\"{}\"]}}", "x".repeat(12 << 20));
-    let (url, requests, written) = server(body.clone()).await;
-    let access = Access {
-        cloud: Cloud { login_url: url.clone(), graph_url: url.clone() },
-        tenant: "tenant".to_owned(),
-        credential: Arc::new(Accepted),
-        api: Api::default(),
-    };
+    let (url, requests, written) = server(200, body.clone()).await;
     let clients = Arc::new(Clients::new(&GraphHttpOptions::default()).unwrap());
-    let graph = Graph::new(Arc::clone(&clients), access);
+    let graph = Graph::new(Arc::clone(&clients), access(&url));
 
     let mut slow = clients.memory.share().await;
     slow.reserve_large().await;
@@ -97,4 +102,26 @@ async fn a_postponed_response_is_requested_again() {
     });
     assert!(fetched.0.is_ok_and(|response| response.body == body.as_bytes()));
     assert_eq!(requests.load(Ordering::Relaxed), 2);
+}
+
+/// Regression: an error of several megabytes was searched for the token completely.
+#[tokio::test]
+async fn only_the_beginning_of_errors_is_read() {
+    let message = "no access with accepted";
+    let padding = " ".repeat(2 << 20);
+    for (start, end, expected) in [
+        ("", "", "Forbidden: no access with [redacted]"),
+        ("", padding.as_str(), "Forbidden: no access with [redacted]"),
+        (padding.as_str(), "", "no reason given"),
+    ] {
+        let body = format!(
+            "{start}{{\"error\":{{\"code\":\"Forbidden\",\"message\":\"{message}\"}}}}{end}"
+        );
+        let (url, ..) = server(403, body).await;
+        let clients = Arc::new(Clients::new(&GraphHttpOptions::default()).unwrap());
+        let graph = Graph::new(clients, access(&url));
+
+        let error = graph.fetch(&url).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.to_string(), format!("Graph returned HTTP 403: {expected}"));
+    }
 }
