@@ -108,7 +108,7 @@ pub struct Engine {
 /// The permits that all polls share. A poll of the newest days takes one. A poll that reads further
 /// back takes more, because its days stay in memory until the oldest one has arrived.
 const POLL_PERMITS: usize = 8;
-const PERMITS_PER_BACKFILL: u32 = 4;
+const PERMITS_PER_BACKFILL: usize = 4;
 
 /// Free disk space in bytes below which polling pauses (decision 0019). The reserve is for cursors:
 /// a poll can be repeated for 90 days, but records are sent again if their cursor cannot be
@@ -242,7 +242,7 @@ impl Engine {
             tenants,
             resolution_lock: tokio::sync::Mutex::default(),
             clients,
-            poll_limits: PollLimits::new(POLL_PERMITS),
+            poll_limits: PollLimits::new(POLL_PERMITS, PERMITS_PER_BACKFILL),
             log_grown: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
             possible_renames: Vec::new(),

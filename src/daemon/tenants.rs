@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::tenant_of;
+use super::{collector::PollPace, tenant_of};
 use crate::{
     config::TenantPlan,
     model::{Tenant, TenantId},
@@ -42,6 +42,8 @@ pub struct TenantState {
     failed_attempts: AtomicU32,
     /// When the last poll is repeated, if it failed because of this host.
     local_retry: Mutex<Option<Instant>>,
+    /// How long the last poll took. It remains slow until a poll succeeds in the usual time.
+    pace: Mutex<PollPace>,
     /// Whether a poll is running or waits for a permit.
     pub(super) queued: AtomicBool,
 }
@@ -72,6 +74,7 @@ impl TenantState {
             not_before: Mutex::default(),
             failed_attempts: AtomicU32::new(0),
             local_retry: Mutex::default(),
+            pace: Mutex::default(),
             queued: AtomicBool::new(false),
         };
         if let Some(id) = id {
@@ -123,6 +126,16 @@ impl TenantState {
 
     fn set_local_retry(&self, time: Option<Instant>) {
         *self.local_retry.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
+    /// How long the last poll took.
+    pub(super) fn pace(&self) -> PollPace {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records how long a poll took.
+    pub(super) fn set_pace(&self, pace: PollPace) {
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
     }
 
     /// Whether a poll must wait: because of this tenant's backoff, or because of `Retry-After`.

@@ -76,6 +76,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "daemon",
             "error",
+            "files",
             "foreign_text",
             "model",
             "report",

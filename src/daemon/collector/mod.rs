@@ -5,6 +5,7 @@
 
 mod ingest;
 mod local_failure;
+mod poll_permits;
 mod response;
 mod time_limit;
 
@@ -14,14 +15,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{task::block_in_place, time::Instant};
 
-use self::time_limit::{MAX_POLL_TIME, TookTooLong};
+use self::{
+    poll_permits::PollSize,
+    time_limit::{EndedPoll, MAX_POLL_TIME, SLOW_POLLS, UnfinishedPoll},
+};
 pub(super) use self::{
     response::{CatalogRead, PollResponse, read},
-    time_limit::PollLimits,
+    time_limit::{PollLimits, PollPace},
 };
 use super::{
-    CaughtPanic, ContainedTask, Engine, PERMITS_PER_BACKFILL, TenantState, contain, contained,
-    has_free_space,
+    CaughtPanic, ContainedTask, Engine, TenantState, contain, contained, has_free_space,
     interrupted_polls::RunningPoll,
     outage::{OutageSubject, Recovery},
     report_panic,
@@ -93,6 +96,11 @@ pub enum PollError {
     /// Everything that was read is read again by the next attempt.
     #[error("the poll took longer than {}", short_duration(MAX_POLL_TIME))]
     TookTooLong,
+    /// Like `TookTooLong`, but earlier, because other tenants are polled slowly too.
+    #[error(
+        "the poll was postponed: Microsoft responds slowly, and {SLOW_POLLS} other slow polls are running"
+    )]
+    Postponed,
     /// The poll was interrupted by a fault in this program.
     #[error(transparent)]
     Panicked(#[from] CaughtPanic),
@@ -108,10 +116,19 @@ impl Hint for PollError {
             Self::Checkpoint(error) => error.hint(),
             Self::DiskFull => Some("free space on the disk of the state directory".into()),
             Self::SameTenant(..) => Some("remove one of the two from the configuration".into()),
-            Self::TookTooLong => {
+            Self::TookTooLong | Self::Postponed => {
                 Some("check the network between this host and Microsoft Graph".into())
             }
             Self::Panicked(panic) => panic.hint(),
+        }
+    }
+}
+
+impl From<UnfinishedPoll> for PollError {
+    fn from(unfinished: UnfinishedPoll) -> Self {
+        match unfinished {
+            UnfinishedPoll::Postponed => Self::Postponed,
+            UnfinishedPoll::TookTooLong => Self::TookTooLong,
         }
     }
 }
@@ -125,7 +142,7 @@ impl PollError {
             Self::Checkpoint(_) => PollErrorClass::Checkpoint,
             Self::DiskFull => PollErrorClass::Disk,
             Self::SameTenant(..) => PollErrorClass::Configuration,
-            Self::TookTooLong => PollErrorClass::Unavailable,
+            Self::TookTooLong | Self::Postponed => PollErrorClass::Unavailable,
             Self::Panicked(_) => PollErrorClass::Internal,
         }
     }
@@ -217,7 +234,7 @@ impl Engine {
             block_in_place(|| self.oldest_requested(state, &tenant, back_to, started))?;
 
         let reads_back = oldest < Day::of(started).plus(-DAYS_PER_PERMIT);
-        let permits = if reads_back { PERMITS_PER_BACKFILL } else { 1 };
+        let size = if reads_back { PollSize::Large } else { PollSize::Small };
 
         // The time of reading is determined after the wait for permits. The future is boxed to keep
         // the future of a waiting poll small: a thousand tenants may wait while eight are polled.
@@ -227,9 +244,14 @@ impl Engine {
                 (RunningPoll::begin(&self.checkpoint, tenant.id), clock::now());
             Box::pin(async move { (running, read(&state.graph, target, oldest, observed).await) })
         };
-        let ran = self.poll_limits.run(permits, start).await;
+        let ran = self.poll_limits.run(size, state.pace(), start).await;
         let clock = self.compare_clock(state);
-        let ((running, response), _permit) = ran.map_err(|TookTooLong| PollError::TookTooLong)?;
+        let ended = ran.inspect_err(|_| state.set_pace(PollPace::Slow))?;
+        let EndedPoll { result: (running, response), pace, memory: _memory } = ended;
+        // A server that fails quickly may be slow when it succeeds.
+        if pace == PollPace::Slow || response.is_ok() {
+            state.set_pace(pace);
+        }
         let response = response?;
         let report =
             block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?;

@@ -46,7 +46,7 @@ const MIN_LIMITED_TENANTS: &str = "const MIN_LIMITED_TENANTS: usize = 10;";
 const WORKER_THREADS: &str = "const WORKER_THREADS: usize = 2;";
 const BLOCKING_THREADS: &str = "const MAX_BLOCKING_THREADS: usize = 8;";
 const POLL_PERMITS: &str = "const POLL_PERMITS: usize = 8;";
-const BACKFILL_PERMITS: &str = "const PERMITS_PER_BACKFILL: u32 = 4;";
+const BACKFILL_PERMITS: &str = "const PERMITS_PER_BACKFILL: usize = 4;";
 const DAYS_PER_PERMIT: &str = "const DAYS_PER_PERMIT: i32 = 14;";
 const REJECTED_IN_A_ROW: &str = "const MAX_REJECTED_IN_A_ROW: usize = 20;";
 const REJECTED_IN_WINDOW: &str = "const MAX_REJECTED_IN_WINDOW: usize = 50;";
