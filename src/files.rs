@@ -36,13 +36,12 @@ pub use directory::{FileAccess, NewFileMode, OwnedDirectory};
 pub use encoding::{BinaryFormat, EncodingError, WideEncoding, decode_text};
 pub use error::FileError;
 pub use handed_down::{
-    HandedDown, VARIABLE, acts_for_root, is_only_of_root, list_directory, opened_by_root,
-    receive_files,
+    HandedDown, VARIABLE, acts_for_root, list_directory, opened_by_root, receive_files,
 };
 pub use host_fault::{HostFault, error_number, require_descriptor};
 pub use secret::{read_secret, require_protected, require_protected_name};
 pub use socket_path::{SocketPath, require_socket_path};
-pub use walk::{PathOwner, is_root, owner_of};
+pub use walk::{PathOwner, changeable_part, is_root, owner_of};
 
 /// The bit of the mode of a directory with which users can replace only files of their own.
 const STICKY: u32 = 0o1000;
@@ -62,17 +61,22 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     }
 }
 
-/// Opens a regular file for reading. Links are followed. Never waits for a FIFO or a device.
+/// Opens a regular file for reading. Links are followed. Never waits for a FIFO, and opens no
+/// device, because that alone can have an effect.
 ///
 /// # Errors
 ///
 /// Fails in the same cases as [`read_limited`], regardless of the size.
 pub fn open_regular(path: &Path) -> Result<File, FileError> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let opened = openat(CWD, path, flags, Mode::empty()).map_err(FileError::io("open", path))?;
-    let file = File::from_parts(opened.into(), path);
-    require_regular(&metadata(&file)?, path)?;
-    Ok(file)
+    let open = |flags: OFlags| -> Result<File, FileError> {
+        let opened = openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty());
+        let file = File::from_parts(opened.map_err(FileError::io("open", path))?.into(), path);
+        require_regular(&metadata(&file)?, path)?;
+        Ok(file)
+    };
+    // The first descriptor only represents the path.
+    open(OFlags::PATH)?;
+    open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
 }
 
 /// Reads a file from its beginning, regardless of its position, which other descriptors of the file

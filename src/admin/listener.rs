@@ -3,14 +3,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::Path,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
 };
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::connections::Client;
-use crate::config::ListenAddress;
+use crate::{config::ListenAddress, files::OwnedDirectory};
 
 /// The permissions of the Unix socket: the user and the group of the service.
 const SOCKET_MODE: u32 = 0o660;
@@ -19,7 +19,8 @@ const SOCKET_MODE: u32 = 0o660;
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    /// With the path of the socket.
+    Unix(UnixListener, PathBuf),
 }
 
 /// A connection, before anything was read from it.
@@ -30,15 +31,18 @@ pub(super) enum AcceptedStream {
 }
 
 impl Listener {
-    /// Binds the address. Fails if the port is in use, or if the socket cannot be created.
+    /// Binds the address. Fails if the port is in use, or if the socket cannot be created or could
+    /// be replaced by all users.
     pub(super) async fn bind(address: &ListenAddress) -> std::io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             ListenAddress::Unix(path) => {
-                remove_stale(path)?;
-                let listener = UnixListener::bind(path)?;
-                fs_err::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-                Ok(Self::Unix(listener))
+                let (directory, name) = OwnedDirectory::open_for_socket(path)?;
+                if is_stale(path) {
+                    directory.remove_if_exists(name)?;
+                }
+                let listener = directory.bind_socket(name, SOCKET_MODE)?;
+                Ok(Self::Unix(UnixListener::from_std(listener)?, path.clone()))
             }
         }
     }
@@ -47,10 +51,8 @@ impl Listener {
     pub(super) fn address(&self) -> Option<ListenAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
-            Self::Unix(listener) => {
-                let address = listener.local_addr().ok()?;
-                address.as_pathname().map(|path| ListenAddress::Unix(path.to_owned()))
-            }
+            // The kernel knows only the path with which the socket was bound.
+            Self::Unix(_, path) => Some(ListenAddress::Unix(path.clone())),
         }
     }
 
@@ -60,7 +62,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 listener.accept().await.map(|(stream, peer)| AcceptedStream::Tcp(stream, peer))
             }
-            Self::Unix(listener) => {
+            Self::Unix(listener, _) => {
                 listener.accept().await.map(|(stream, _)| AcceptedStream::Unix(stream))
             }
         }
@@ -77,13 +79,10 @@ impl AcceptedStream {
     }
 }
 
-/// Removes a socket on which no process listens.
-fn remove_stale(path: &Path) -> std::io::Result<()> {
+/// Whether the path is a socket on which no process listens.
+fn is_stale(path: &Path) -> bool {
     let is_socket = fs_err::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        fs_err::remove_file(path)?;
-    }
-    Ok(())
+    is_socket && std::os::unix::net::UnixStream::connect(path).is_err()
 }
 
 /// The address by which the connections of a client are counted. A host usually has all addresses

@@ -62,11 +62,6 @@ pub(super) fn as_caller<T: Send + 'static>(
     result.recv().map_err(|_| ended())
 }
 
-/// Whether the caller of the command is another user than that of this thread.
-pub(super) fn is_other_user() -> bool {
-    CALLER.with_borrow(Option::is_some)
-}
-
 /// The text of a file that the caller has named. Root has opened a file that only root can read.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
@@ -94,19 +89,16 @@ mod tests {
     fn work_is_done_by_the_caller() {
         let user = ServiceUser::current();
         let thread = || std::thread::current().id();
-        assert!(!is_other_user());
         assert_eq!(as_caller(thread).unwrap(), thread());
 
         // Only root can set the groups of a thread.
-        let ran = run_as(&user, || (is_other_user(), thread(), as_caller(thread).unwrap()));
+        let ran = run_as(&user, || (thread(), as_caller(thread).unwrap()));
         match ran {
-            Ok((is_other, own, of_caller)) => {
-                assert!(is_other);
+            Ok((own, of_caller)) => {
                 assert_ne!(own, thread());
                 assert_eq!(of_caller, thread());
             }
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }
-        assert!(!is_other_user());
     }
 }

@@ -97,8 +97,8 @@ impl<'a> HostChecks<'a> {
         findings.add_errors(errors);
     }
 
-    /// Adds an error for each file and directory of the configuration that all users can change,
-    /// and, for a command of root, a warning for each file that the user of the service can change.
+    /// Adds an error for each file and directory of the configuration that all users can change.
+    /// Root uses no configuration that any other user can change.
     pub(super) fn check_sources(&self, findings: &mut Findings) {
         let sources = &self.configuration.inspection.sources;
         let directories = sources
@@ -109,31 +109,11 @@ impl<'a> HostChecks<'a> {
         let changed = changed.map(|path| require_protected(&path));
         let replaced = sources.iter().map(|path| require_protected_name(path));
 
-        if acts_for_root() {
-            let is_changeable = |path: &&PathBuf| access(path.as_path(), Access::WRITE_OK).is_ok();
-            let own = sources.iter().filter(is_changeable).map(|path| self.untrusted(path));
-            findings.add_warnings(own.map(Fault::elsewhere));
-        }
-
         let errors = changed.chain(replaced).filter_map(unprotected);
         let explanations = errors.map(|error| Explanation::of(&error));
         let mut seen = BTreeSet::new();
         let new = explanations.filter(|explanation| seen.insert(explanation.message.clone()));
         findings.add_errors(new.map(Fault::elsewhere));
-    }
-
-    /// The warning about a file of the configuration that the service can change.
-    fn untrusted(&self, source: &Path) -> Explanation {
-        let message = format!(
-            "the user `{}` of the service can change `{}`, so commands of root use only secrets that this user can read",
-            self.user.name,
-            source.display()
-        );
-        let hint = format!(
-            "make root the owner of the file, with the group `{}` and mode 640",
-            self.user.group
-        );
-        Explanation::new(message).with_hint(hint)
     }
 
     /// Adds an error for each secret and private key that other users can change or replace, and a
@@ -193,6 +173,14 @@ impl<'a> HostChecks<'a> {
         let (Some(admin), Some(origin)) = (&self.configuration.admin, &inspection.listen) else {
             return;
         };
+        if let ListenAddress::Unix(path) = &admin.listen
+            && let Err(error) = OwnedDirectory::open_for_socket(path)
+            && !matches!(error, FileError::Io { .. })
+        {
+            let context = format!("cannot listen on `{}`", admin.listen);
+            findings.add_errors([origin.fault(Explanation::of(&error).within(&context))]);
+            return;
+        }
         let Err(error) = can_listen(&admin.listen) else { return };
 
         let reason = match error.kind() {
@@ -315,6 +303,10 @@ impl<'a> HostChecks<'a> {
         // other one.
         if is_of_package(directory) && acts_for_root() {
             return None;
+        }
+        // As in an existing directory, no other user may be able to exchange it.
+        if let Some(error) = unprotected(require_protected_name(directory)) {
+            return Some(Explanation::of(&CheckpointError::from(error)));
         }
         let error = std::io::Error::from(try_creation(nearest).err()?);
         let commands =

@@ -2,8 +2,9 @@
 //!
 //! Root follows nothing that another user has planted: a command that touches the state directory
 //! or the file of a sink runs as the owner of the state directory, even if it only reads. What only
-//! root can read is opened before that. No other module may decide as whom a command runs. Start
-//! reading at [`Identity::of`]. See decision 0060.
+//! root can read is opened before that, and no configuration is used that another user can
+//! change. No other module may decide as whom a command runs. Start reading at [`Identity::of`].
+//! See decision 0060.
 
 use std::{
     ffi::OsString,
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     config::{Configuration, DIRECTORIES},
     error::Explanation,
-    files::{self, FileError, HandedDown, OwnedDirectory, PathOwner, VARIABLE},
+    files::{self, HandedDown, HostFault, OwnedDirectory, PathOwner, VARIABLE},
     settings::SecretRef,
 };
 
@@ -55,76 +56,72 @@ pub(super) struct StateOwner {
 
 impl Identity {
     /// As whom a command with this configuration must run. Creates a missing state directory of the
-    /// packages if the command requires it. Fails if root could not use the state directory without
-    /// following another user.
+    /// packages if the command requires it. Fails if another user can change the configuration, or
+    /// if root could not use the state directory without following another user.
     pub(super) fn of(config: &Path, command: &Command) -> Result<Self, CommandFailure> {
         let touched = command.touched();
         if touched == Touched::Nothing || !files::is_root() {
             return Ok(Self::Caller);
         }
+        require_trusted(config)?;
+
         let configuration = Configuration::load(config).ok();
         let directory = match &configuration {
             Some(configuration) => Some(configuration.state_directory.clone()),
             None => Configuration::state_directory_in(config),
         };
         // Without a state directory, the command only reports the faults of the configuration.
-        let Some(directory) = directory else {
-            return Self::root(config, configuration.as_ref());
-        };
+        let Some(directory) = directory else { return Ok(Self::Caller) };
         let user = match ServiceUser::of_service(&directory) {
             // The command reports this fault, `check` with its location.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                return Self::root(config, configuration.as_ref());
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Self::Caller),
             user => user?,
         };
-        let Some(user) = user else { return Self::root(config, configuration.as_ref()) };
+        let Some(user) = user else { return Ok(Self::Caller) };
 
         if touched == Touched::Created && files::owner_of(&directory)? == PathOwner::Root {
             // systemd would create it when the service starts for the first time.
             user.own(&OwnedDirectory::prepare(&directory)?)?;
         }
-        // Another user could name a secret of root in its configuration, and its own receiver.
-        let trusted = match &configuration {
-            Some(configuration) if is_unchangeable(configuration)? => Some(configuration),
-            _ => None,
-        };
-        let handed_down = hand_down(config, trusted, command, &user)?;
-        let environment = inherited(trusted);
+        let handed_down = hand_down(config, configuration.as_ref(), command, &user)?;
+        let environment = inherited(configuration.as_ref());
         Ok(Self::Owner(Box::new(StateOwner { user, directory, handed_down, environment })))
-    }
-
-    /// Root itself. Fails if another user can change the configuration, which names the secrets
-    /// that root reads, the files that it writes, and where it sends both.
-    fn root(config: &Path, configuration: Option<&Configuration>) -> Result<Self, CommandFailure> {
-        let sources = configuration.map(|configuration| configuration.inspection.sources.clone());
-        let sources = sources.unwrap_or_else(|| vec![config.to_owned()]);
-        let mut changeable = None;
-        for path in sources.iter().filter(|path| path.exists()) {
-            if !files::is_only_of_root(path)? {
-                changeable = Some(path);
-                break;
-            }
-        }
-        let Some(changeable) = changeable else { return Ok(Self::Caller) };
-
-        let message = format!(
-            "root does not use `{}`, because another user can change or replace it",
-            changeable.display()
-        );
-        let hint = "run the command as that user; or make root the owner of the file and of its directory, with modes that permit no other user to write";
-        Err(CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint)))
     }
 }
 
-/// Whether root alone can change the files of a configuration.
-fn is_unchangeable(configuration: &Configuration) -> Result<bool, FileError> {
-    for path in &configuration.inspection.sources {
-        if !files::is_only_of_root(path)? {
-            return Ok(false);
-        }
+/// Fails if this process is root, and another user can change the configuration, which names the
+/// secrets that root reads, the files that it writes, and where it sends both. Afterwards, no other
+/// user can change what is read, because only root can change anything on the way to it.
+pub(super) fn require_trusted(config: &Path) -> Result<(), CommandFailure> {
+    if !files::is_root() {
+        return Ok(());
     }
-    Ok(true)
+    // The main file names another one, so it must be trusted before it is read.
+    require_unchangeable(config)?;
+    Configuration::further_sources(config).iter().try_for_each(|path| require_unchangeable(path))
+}
+
+/// Fails if another user than root can change a file or directory of the configuration.
+fn require_unchangeable(path: &Path) -> Result<(), CommandFailure> {
+    let changeable = match files::changeable_part(path) {
+        Ok(None) => return Ok(()),
+        Ok(Some(changeable)) => changeable,
+        Err(error) if HostFault::of(&error).is_some() => return Err(error.into()),
+        Err(error) => return Err(CommandFailure::from_error(ExitCode::Usage, &error)),
+    };
+
+    let is_itself = std::path::absolute(path).is_ok_and(|absolute| absolute == changeable);
+    let reason = if is_itself {
+        "it".to_owned()
+    } else {
+        format!("`{}`, which leads to it", changeable.display())
+    };
+    let message = format!(
+        "root does not use `{}`, because another user can change or replace {reason}",
+        path.display()
+    );
+    let hint = "run the command as that user, as with `sudo -u USER`; or make root the owner of all files of the configuration and of the directories above them, with modes that permit no other user to write";
+    Err(CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint)))
 }
 
 impl StateOwner {
@@ -198,8 +195,8 @@ fn failure(directory: &Path, error: &io::Error) -> CommandFailure {
     )
 }
 
-/// The variables of this process that the command uses. The others can be secrets of root, which
-/// another user could read from its own process.
+/// The variables of this process that the command uses: those that the program always uses, and
+/// those with the secrets that a valid configuration names. Root has no reason to give away others.
 fn inherited(configuration: Option<&Configuration>) -> Vec<(OsString, OsString)> {
     let secrets = configuration.map(Configuration::secrets).unwrap_or_default().iter();
     let secrets = secrets.filter_map(|secret| match &secret.reference {
@@ -210,7 +207,7 @@ fn inherited(configuration: Option<&Configuration>) -> Vec<(OsString, OsString)>
 }
 
 /// Opens the files that the command may read and the user cannot: those of the configuration, those
-/// that the caller names, and those that a configuration names that only root can change.
+/// that it names if it is valid, and those that the caller names.
 fn hand_down(
     config: &Path,
     configuration: Option<&Configuration>,

@@ -353,11 +353,18 @@ fn require_descriptors(number: usize) -> Result<(), rustix::io::Errno> {
     copies.collect::<Result<Vec<_>, _>>().map(drop)
 }
 
-/// Makes the files that this process creates readable only by its user, and disables core dumps,
-/// which could contain a secret.
+/// Makes the files that this process creates readable only by its user, and disables core dumps.
 fn restrict_process() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let _ = protect_memory();
+}
+
+/// Disables core dumps, which could contain a secret, and prevents that another process of the same
+/// user traces this one. The kernel resets this when a thread changes its user.
+fn protect_memory() -> Result<(), rustix::io::Errno> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
 }
 
 fn start_logging(args: &Args) -> telemetry::Guard {

@@ -6,7 +6,7 @@
 //! 0060.
 
 use std::{
-    fs::{DirBuilder, Permissions},
+    fs::Permissions,
     io::{self, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
@@ -75,9 +75,7 @@ pub(super) fn copy_new(from: &File, to: &Path) -> Result<u64, FileError> {
 ///
 /// Fails if one of them cannot be created.
 pub(super) fn create_directory(path: &Path) -> Result<(), FileError> {
-    as_owner(path, || {
-        DirBuilder::new().recursive(true).create(path).map_err(FileError::io("create", path))
-    })
+    as_owner(path, || OwnedDirectory::create_for_output(path))
 }
 
 /// The failure of a command that cannot write its file.
@@ -113,7 +111,8 @@ fn replace_in(directory: &OwnedDirectory, name: &str, text: &str) -> Result<(), 
         existing => existing?,
     };
     let mode = existing.map(|found| Permissions::from_mode(found.mode() & PERMISSIONS));
-    let new = format!(".{name}.part");
+    // In a directory of all users, another user could occupy a name that is known before.
+    let new = format!(".secure-score-forwarder-{}.part", uuid::Uuid::new_v4().simple());
     directory.replace_through(&new, name, text.as_bytes(), NewFileMode::Secret, mode)
 }
 
@@ -160,8 +159,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("report.html");
         let mode = || fs_err::metadata(&path).unwrap().mode() & PERMISSIONS;
-        fs_err::write(directory.path().join(".report.html.part"), "interrupted").unwrap();
-
         replace(&path, "first").unwrap();
         assert_eq!(mode() & 0o007, 0);
         fs_err::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
@@ -175,6 +172,34 @@ mod tests {
         replace(&path, "third").unwrap();
         assert_eq!((fs_err::read_to_string(&path).unwrap().as_str(), mode()), ("third", 0o604));
         assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    /// Regression: a directory or a file of another user with the name of the new file, which could
+    /// be foreseen, prevented all later reports.
+    #[test]
+    fn temporary_names_cannot_be_occupied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.html");
+        fs_err::create_dir(directory.path().join(".report.html.part")).unwrap();
+        for text in ["first", "second"] {
+            replace(&path, text).unwrap();
+            assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    /// Regression: directories were created by path, with the mode of the umask.
+    #[test]
+    fn new_directories_are_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a/b");
+        for _ in 0..2 {
+            create_directory(&deep).unwrap();
+        }
+        assert_eq!(fs_err::metadata(&deep).unwrap().mode() & PERMISSIONS, 0o700);
+        fs_err::write(deep.join("file"), "unchanged").unwrap();
+        assert!(create_directory(&deep.join("file")).is_err());
+        assert!(create_directory(&deep.join("file/below")).is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{path::Path, sync::Arc};
 
 use tokio::{runtime::Runtime, sync::watch};
 
-use super::{CommandFailure, ExitCode, load_with_secrets, runtime};
+use super::{CommandFailure, ExitCode, identity::require_trusted, load_with_secrets, runtime};
 use crate::{
     admin::Admin,
     config::AdminPlan,
@@ -26,7 +26,11 @@ pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     let (current, _) = watch::channel(engine);
     let reread = {
         let config = config.to_owned();
-        move || load_with_secrets(&config).map_err(|failure| failure.explanations)
+        move || {
+            // Root may have added a file that another user can change.
+            let loaded = require_trusted(&config).and_then(|()| load_with_secrets(&config));
+            loaded.map_err(|failure| failure.explanations)
+        }
     };
 
     let admin_runtime = match plan {

@@ -9,12 +9,16 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
+use super::protect_memory;
 use crate::files::{self, FileError, OwnedDirectory, PathOwner};
 
 /// The user and the state directory of the packages. systemd creates the directory when the service
 /// starts for the first time.
 const PACKAGE_USER: &str = "secure-score-forwarder";
 const PACKAGE_STATE_DIRECTORY: &str = "/var/lib/secure-score-forwarder";
+
+/// The group without privileges, with this ID on every system.
+const NO_GROUP: u32 = 65_534;
 
 /// A user with its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +113,7 @@ impl ServiceUser {
         set_thread_groups(&groups)?;
         set_thread_res_gid(group, group, group)?;
         set_thread_res_uid(user, user, user)?;
-        Ok(())
+        Ok(protect_memory()?)
     }
 }
 
@@ -138,16 +142,28 @@ impl Accounts {
     }
 
     /// The owner of a directory with this group. The processes of a user whom the system knows have
-    /// the group of that user, and those of any other user that of the directory.
+    /// the group of that user.
+    ///
+    /// For any other user, the group of the directory is used only if it can be that of the user:
+    /// not the group of root, as in containers with an arbitrary user ID, and no local group, such
+    /// as `shadow`. No local group lists a user who is not local, and the process could read what
+    /// the user cannot read. Instead, it has the group with the number of the user, which the local
+    /// files do not contain either, or else the one without privileges.
     fn owner(&self, user: u32, group: u32) -> ServiceUser {
         let fields = lines(&self.users).find(|fields| number(fields, 2) == Some(user));
         let own = fields.and_then(|fields| number(&fields, 3));
-        self.user(user, own.unwrap_or(group))
+        let can_be_own = |group: &u32| *group != 0 && !self.has_group(*group);
+        let other = || [group, user].into_iter().find(can_be_own).unwrap_or(NO_GROUP);
+        self.user(user, own.unwrap_or_else(other))
     }
 
     fn user_named(&self, name: &str) -> Option<ServiceUser> {
         let fields = lines(&self.users).find(|fields| fields.first().copied() == Some(name))?;
         Some(self.user(number(&fields, 2)?, number(&fields, 3)?))
+    }
+
+    fn has_group(&self, group: u32) -> bool {
+        lines(&self.groups).any(|fields| number(&fields, 2) == Some(group))
     }
 
     fn group_name(&self, group: u32) -> String {
@@ -204,5 +220,34 @@ mod tests {
         // Regression: with a directory of the group of root, root judged what this group can read.
         assert_eq!(accounts.owner(998, 0), accounts.user(998, 997));
         assert_eq!(accounts.owner(4_711, 4_712), unknown);
+    }
+
+    /// Regression: a user whom the system does not know acted with the group of its directory, also
+    /// with that of root.
+    #[test]
+    fn unknown_users_have_no_privileged_group() {
+        let accounts = Accounts {
+            users: "root:x:0:0::/root:/bin/sh\n".to_owned(),
+            groups: "root:x:0:\nshadow:x:42:\n".to_owned(),
+        };
+
+        for (user, group, expected) in
+            [(4_711, 0, 4_711), (4_711, 42, 4_711), (4_711, 4_712, 4_712), (42, 0, NO_GROUP)]
+        {
+            let owner = accounts.owner(user, group);
+            assert_eq!((owner.gid, owner.groups), (expected, vec![expected]), "{user} {group}");
+        }
+    }
+
+    /// Regression: after a thread had changed its user, other processes could trace this one on a
+    /// host that permits it for such processes.
+    #[test]
+    fn threads_of_other_users_protect_the_memory() {
+        use rustix::process::{DumpableBehavior, dumpable_behavior};
+
+        // Only root can set the groups of a thread.
+        if ServiceUser::current().run(|| ()).is_ok() {
+            assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        }
     }
 }

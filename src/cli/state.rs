@@ -6,7 +6,7 @@ use std::{io::Write, path::Path};
 
 use super::{
     CommandFailure, ExitCode, args,
-    caller::{as_caller, is_other_user},
+    caller::as_caller,
     daemon_client::{request, unexpected_response},
     format_time,
     json::Document,
@@ -274,13 +274,9 @@ fn backup(
         return Err(CommandFailure::new(ExitCode::Usage, message));
     }
 
-    let bytes = if is_other_user() {
-        let (copy, file) = (checkpoint.backup_without_name()?, args.file.clone());
-        as_caller(move || output_file::copy_new(&copy, &file))?
-            .map_err(|error| not_written(&error))?
-    } else {
-        checkpoint.backup(&args.file)?
-    };
+    let (copy, file) = (checkpoint.backup_without_name()?, args.file.clone());
+    let written = as_caller(move || output_file::copy_new(&copy, &file))?;
+    let bytes = written.map_err(|error| not_written(&error))?;
     print_message(&format!(
         "wrote a backup of the checkpoint to `{}`, {}",
         args.file.display(),

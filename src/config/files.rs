@@ -25,50 +25,103 @@ pub const DIRECTORIES: [&str; 2] = [TENANTS_DIRECTORY, SINKS_DIRECTORY];
 const TENANTS_DIRECTORY: &str = "tenants.d";
 const SINKS_DIRECTORY: &str = "sinks.d";
 
-/// The maximum size of a file.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+/// The maximum size of all files of a configuration together.
+const MAX_TOTAL_BYTES: u64 = 64 << 20;
 
-/// Reads the main file. `hint` is the hint of the error if that fails.
-pub(super) fn read_main(path: &Path, hint: &str) -> Result<Source, ConfigError> {
-    Ok(Source::file(&path.display().to_string(), read_text(path, hint)?))
+/// Reads the files of one configuration, whose total size is limited.
+pub(super) struct SourceReader {
+    /// The number of bytes that the files that are read next can have together.
+    remaining: u64,
 }
 
-/// Reads the files in the directories next to the main file, in the order of their names: first
-/// those of `tenants.d`, then those of `sinks.d`.
-pub(super) fn read_directories(main: &Path) -> Result<Vec<SourceFile>, ConfigError> {
-    let directories = [(TENANTS_DIRECTORY, TENANT_FILE_KEYS), (SINKS_DIRECTORY, SINK_FILE_KEYS)];
-
-    let mut read_files = Vec::new();
-    for (name, keys) in directories {
-        let directory = main.with_file_name(name);
-        let listed = list_directory(&directory);
-        let mut files = listed.map_err(|error| not_used(&directory, error, ""))?;
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        files.sort();
-        for file in files {
-            read_files.push(read(file, keys)?);
-        }
+impl SourceReader {
+    pub(super) fn new() -> Self {
+        Self { remaining: MAX_TOTAL_BYTES }
     }
-    Ok(read_files)
+
+    /// Reads the main file. `hint` is the hint of the error if that fails.
+    pub(super) fn read_main(&mut self, path: &Path, hint: &str) -> Result<Source, ConfigError> {
+        Ok(Source::file(&path.display().to_string(), self.read_text(path, hint)?))
+    }
+
+    /// Reads the files in the directories next to the main file, in the order of their names: first
+    /// those of `tenants.d`, then those of `sinks.d`.
+    pub(super) fn read_directories(&mut self, main: &Path) -> Result<Vec<SourceFile>, ConfigError> {
+        let directories =
+            [(TENANTS_DIRECTORY, TENANT_FILE_KEYS), (SINKS_DIRECTORY, SINK_FILE_KEYS)];
+
+        let mut read_files = Vec::new();
+        for (name, keys) in directories {
+            let directory = main.with_file_name(name);
+            let listed = files_in(&directory);
+            let files = listed.map_err(|error| not_used(&directory, error, ""))?;
+            for file in files {
+                read_files.push(self.read(file, keys)?);
+            }
+        }
+        Ok(read_files)
+    }
+
+    /// Reads the CSV file with this name, which is relative to the main file.
+    pub(super) fn read_csv(&mut self, main: &Path, name: &str) -> Result<SourceFile, ConfigError> {
+        let path = csv_path(main, name);
+        let text = self.read_text(&path, "check `tenants_file`")?;
+        let source = tenants_csv::parse(&path.display().to_string(), &text)?;
+        Ok(SourceFile { path, keys: TENANT_FILE_KEYS, source })
+    }
+
+    fn read(
+        &mut self,
+        path: PathBuf,
+        keys: &'static [KeyDefinition],
+    ) -> Result<SourceFile, ConfigError> {
+        let source = Source::file(&path.display().to_string(), self.read_text(&path, "")?);
+        Ok(SourceFile { path, keys, source })
+    }
+
+    fn read_text(&mut self, path: &Path, hint: &str) -> Result<String, ConfigError> {
+        let bytes = read_limited(path, self.remaining);
+        let bytes = bytes.map_err(|error| match error {
+            FileError::TooLarge(..) => too_large(path),
+            error => not_used(path, error, hint),
+        })?;
+        self.remaining = self.remaining.saturating_sub(bytes.len() as u64);
+        decode_text(bytes).map_err(|error| not_utf8(path, error))
+    }
 }
 
-/// Reads the CSV file with this name, which is relative to the main file.
-pub(super) fn read_csv(main: &Path, name: &str) -> Result<SourceFile, ConfigError> {
-    let path = main.with_file_name("").join(name);
-    let text = read_text(&path, "check `tenants_file`")?;
-    let source = tenants_csv::parse(&path.display().to_string(), &text)?;
-    Ok(SourceFile { path, keys: TENANT_FILE_KEYS, source })
+/// The directories next to the main file, and the files in them. A directory that cannot be listed
+/// has none, because a configuration with it is not used.
+pub(super) fn directories_and_files(main: &Path) -> Vec<PathBuf> {
+    let directories = DIRECTORIES.map(|name| main.with_file_name(name));
+    let mut files: Vec<PathBuf> =
+        directories.iter().flat_map(|directory| files_in(directory).unwrap_or_default()).collect();
+    files.extend(directories);
+    files
 }
 
-fn read(path: PathBuf, keys: &'static [KeyDefinition]) -> Result<SourceFile, ConfigError> {
-    let source = Source::file(&path.display().to_string(), read_text(&path, "")?);
-    Ok(SourceFile { path, keys, source })
+/// The path of the CSV file with this name, which is relative to the main file.
+pub(super) fn csv_path(main: &Path, name: &str) -> PathBuf {
+    main.with_file_name("").join(name)
 }
 
-fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
-    let bytes = read_limited(path, MAX_FILE_BYTES);
-    let bytes = bytes.map_err(|error| not_used(path, error, hint))?;
-    decode_text(bytes).map_err(|error| not_utf8(path, error))
+/// The files of a directory that belong to the configuration, in the order of their names.
+fn files_in(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = list_directory(directory)?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    Ok(files)
+}
+
+/// The fault of a file with which the configuration is too large.
+fn too_large(path: &Path) -> ConfigError {
+    let file = path.display().to_string();
+    let message = format!(
+        "cannot read `{file}`: all files of the configuration together are larger than {} MiB",
+        MAX_TOTAL_BYTES >> 20
+    );
+    let hint = "remove what is not a part of the configuration".to_owned();
+    ConfigError(vec![Fault { message, file, location: None, hint: Some(hint) }])
 }
 
 /// The fault of a file or directory that is not used. `hint` is for a file that does not exist.
@@ -121,6 +174,7 @@ fn not_utf8(path: &Path, error: EncodingError) -> ConfigError {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::Configuration;
 
     const MAIN: &str = r#"
@@ -268,6 +322,54 @@ type = "stdout"
         let sinks = MAIN.split("[[sinks]]").nth(1).map(|sink| format!("[[sinks]]{sink}")).unwrap();
         let files = [("c.toml", wrong.as_str()), csv, ("sinks.d/a.toml", &sinks)];
         assert!(load(&files).unwrap_err().contains("sinks.d/a.toml:1:1: `sinks` must be"));
+    }
+
+    /// Regression: each file had a limit, but all files together filled the memory.
+    #[test]
+    fn all_files_together_have_a_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let main = directory.path().join("c.toml");
+        fs_err::write(&main, "# 12 bytes.\n").unwrap();
+        fs_err::create_dir(directory.path().join("sinks.d")).unwrap();
+        for name in ["a", "b"] {
+            let path = directory.path().join(format!("sinks.d/{name}.toml"));
+            fs_err::write(path, "# 12 bytes.\n").unwrap();
+        }
+
+        for (limit, last) in [(36, None), (35, Some("b.toml")), (23, Some("a.toml"))] {
+            let mut reader = SourceReader { remaining: limit };
+            reader.read_main(&main, "").unwrap();
+            let read = reader.read_directories(&main);
+            let error = read.err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), last.is_some(), "{limit}: {error:?}");
+            if let (Some(error), Some(last)) = (error, last) {
+                assert!(error.contains(&format!("{last}`: all files")), "{limit}: {error}");
+            }
+        }
+        assert!(SourceReader { remaining: 11 }.read_main(&main, "").is_err());
+    }
+
+    /// Everything that is read is examined before root reads it, also what does not exist yet.
+    #[test]
+    fn all_further_sources_are_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let main = directory.path().join("c.toml");
+        fs_err::write(&main, MAIN).unwrap();
+        fs_err::create_dir(directory.path().join("sinks.d")).unwrap();
+        for name in ["2.toml", "1.toml", "notes.txt"] {
+            fs_err::write(directory.path().join("sinks.d").join(name), "not valid").unwrap();
+        }
+
+        let names = |main: &Path| {
+            let sources = Configuration::further_sources(main);
+            let name = |path: &PathBuf| path.strip_prefix(directory.path()).unwrap().to_owned();
+            sources.iter().map(name).collect::<Vec<PathBuf>>()
+        };
+        let listed = ["sinks.d/1.toml", "sinks.d/2.toml", "tenants.d", "sinks.d", "tenants.csv"];
+        assert_eq!(names(&main), listed.map(PathBuf::from));
+
+        fs_err::write(&main, "not valid").unwrap();
+        assert_eq!(names(&main), listed[..4].iter().map(PathBuf::from).collect::<Vec<_>>());
     }
 
     /// Regression: a file in ISO 8859-1 was reported without its location, and with a hint to name

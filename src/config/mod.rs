@@ -26,6 +26,7 @@ use std::{
 
 pub use example::example;
 pub use files::DIRECTORIES;
+use files::SourceReader;
 pub use inspection::{ControlAttribute, ControlPattern, Inspection};
 pub use keys::KEYS;
 use layers::Layers;
@@ -254,10 +255,21 @@ impl Configuration {
     /// The state directory that is set in a file or in the environment, even if the file has other
     /// faults.
     pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
-        let main = files::read_main(path, "").ok()?;
+        let main = SourceReader::new().read_main(path, "").ok()?;
         let merged = Layers::of_main(path, main).with_variables(variables()).merge()?;
         let state = merged.get(keys::STATE.name())?.table()?;
         Some(state.text(keys::state::DIRECTORY.name())?.into())
+    }
+
+    /// The paths of everything that [`Self::load`] reads in addition to the main file, whether it
+    /// exists or not: the directories next to that file, the files in them, and the CSV file.
+    pub fn further_sources(path: &Path) -> Vec<PathBuf> {
+        let mut sources = files::directories_and_files(path);
+        if let Ok(main) = SourceReader::new().read_main(path, "") {
+            let csv = csv_name(&Layers::of_main(path, main), &variables());
+            sources.extend(csv.map(|name| files::csv_path(path, &name)));
+        }
+        sources
     }
 
     /// The sink with this name.
@@ -335,17 +347,22 @@ impl Configuration {
 /// All sources of the configuration with this main file.
 fn layers(path: &Path) -> Result<Layers, ConfigError> {
     let hint = "pass --config with the path of the configuration, or run `init` to create one";
-    let mut layers = Layers::of_main(path, files::read_main(path, hint)?);
-    for file in files::read_directories(path)? {
+    let mut reader = SourceReader::new();
+    let mut layers = Layers::of_main(path, reader.read_main(path, hint)?);
+    for file in reader.read_directories(path)? {
         layers.add_file(file);
     }
 
     let variables = variables();
-    let csv = layers.tenants_file(&variables).filter(|csv| !csv.is_empty());
-    if let Some(csv) = csv.map(str::to_owned) {
-        layers.add_file(files::read_csv(path, &csv)?);
+    if let Some(csv) = csv_name(&layers, &variables) {
+        layers.add_file(reader.read_csv(path, &csv)?);
     }
     Ok(layers.with_variables(variables))
+}
+
+/// The value of `tenants_file`, if it is set.
+fn csv_name(layers: &Layers, variables: &[(String, String)]) -> Option<String> {
+    layers.tenants_file(variables).filter(|csv| !csv.is_empty()).map(str::to_owned)
 }
 
 /// The sources of a configuration that consists of one text and these environment variables.

@@ -10,7 +10,7 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
+    os::unix::net::UnixStream as StdStream,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -37,7 +37,7 @@ use crate::{
     checkpoint::{CheckpointError, DeadLetterKey, ErasureReceipt, Pruned},
     clock,
     error::Explanation,
-    files::SocketPath,
+    files::{OwnedDirectory, SocketPath},
     model::{Baseline, Day, TenantId},
     source::PlaintextPolicy,
 };
@@ -136,6 +136,8 @@ const MAX_CONNECTIONS: usize = 8;
 /// The pause after `accept` has failed, for example because no file descriptor was free.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 const SOCKET_NAME: &str = "control.sock";
+/// The permissions of the socket: only the user of the daemon, and root.
+const SOCKET_MODE: u32 = 0o600;
 
 /// The path of the socket: in systemd's runtime directory, or else in the state directory.
 pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
@@ -150,16 +152,12 @@ pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
 }
 
 /// Binds the socket. Removes a socket that a killed process has left: the caller holds the lock of
-/// the checkpoint, so no other process uses it. Fails if the old socket cannot be removed, or if
-/// the directory does not permit a new one.
+/// the checkpoint, so no other process uses it. Fails if the old socket cannot be removed, if the
+/// directory does not permit a new one, or if all users could replace it.
 pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    match fs_err::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(SocketPath::of(path)?.as_path())?;
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let (directory, name) = OwnedDirectory::open_for_socket(path)?;
+    directory.remove_if_exists(name)?;
+    UnixListener::from_std(directory.bind_socket(name, SOCKET_MODE)?)
 }
 
 /// Serves connections concurrently until `cancel` is triggered, and then aborts the running

@@ -7,6 +7,7 @@
 //! [`OwnedDirectory::open_file`].
 
 mod creation;
+mod socket;
 
 use std::{
     fs::Metadata,
@@ -26,7 +27,7 @@ use rustix::{
 };
 
 use super::{
-    FileError, metadata, read_all, require_regular,
+    FileError, metadata, read_all, require_protected_name, require_regular,
     walk::{MissingDirectories, is_root, open_as_root},
 };
 
@@ -114,9 +115,11 @@ impl OwnedDirectory {
     ///
     /// Fails with [`FileError::ForeignOwner`] if the directory belongs to another user, and is not
     /// one that a group of this process shares; with [`FileError::WritableByOthers`] if all users
-    /// can write to it; and with [`FileError::Io`] if it does not exist. For root, every directory
-    /// and link on the path must belong to root.
+    /// can write to it, or can exchange it or what leads to it by renaming; and with
+    /// [`FileError::Io`] if it does not exist. For root, every directory and link on the path must
+    /// belong to root.
     pub fn open(path: &Path) -> Result<Self, FileError> {
+        require_fixed(path)?;
         Self::locate(path, DirectoryContent::State)?.checked()
     }
 
@@ -128,6 +131,7 @@ impl OwnedDirectory {
     ///
     /// Fails in the same cases as [`Self::open`], and if the directory cannot be created.
     pub fn prepare(path: &Path) -> Result<Self, FileError> {
+        require_fixed(path)?;
         let directory = match Self::locate(path, DirectoryContent::State) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
             located => located?,
@@ -421,6 +425,22 @@ impl Trust {
             GroupEvidence::Nothing => Err(FileError::UncertainMember(path.to_owned(), owner)),
             GroupEvidence::Membership => Ok(()),
         }
+    }
+}
+
+/// Fails if all users can exchange a directory, whether it exists or not: if they can write to a
+/// directory above it that is not sticky, or to one through which a link leads. An exchange between
+/// two steps would redirect a library that opens its files by path. Any other error is reported
+/// when the directory is opened.
+fn require_fixed(path: &Path) -> Result<(), FileError> {
+    // A path that ends with `..` has no name that could be examined in the directory above.
+    let resolved = match path.file_name() {
+        Some(_) => None,
+        None => path.canonicalize().ok(),
+    };
+    match require_protected_name(resolved.as_deref().unwrap_or(path)) {
+        Err(error @ FileError::WritableByOthers(_)) => Err(error),
+        _ => Ok(()),
     }
 }
 

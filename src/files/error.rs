@@ -36,6 +36,10 @@ pub enum FileError {
     /// all users can write to the directory, so any user can have put the file there.
     #[error("`{}` belongs to another user (ID {}), and every user of this host can create such a file in its directory", .0.display(), .1)]
     UncertainMember(PathBuf, u32),
+    /// The directory belongs to the user with this ID, whom root does not act as: in a directory on
+    /// its path, users other than root can create such a directory, or replace what leads to it.
+    #[error("`{}` belongs to another user (ID {}), and users other than root can create or replace it, because they can write to `{}`", .path.display(), .uid, .shared.display())]
+    UncertainOwner { path: PathBuf, uid: u32, shared: PathBuf },
     /// Its permissions let all users change the file or directory.
     #[error("every user of this host can change `{}`", .0.display())]
     WritableByOthers(PathBuf),
@@ -54,9 +58,10 @@ impl FileError {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io { source, .. } => source.kind(),
-            Self::ForeignOwner(..) | Self::UncertainMember(..) | Self::WritableByOthers(_) => {
-                io::ErrorKind::PermissionDenied
-            }
+            Self::ForeignOwner(..)
+            | Self::UncertainMember(..)
+            | Self::UncertainOwner { .. }
+            | Self::WritableByOthers(_) => io::ErrorKind::PermissionDenied,
             Self::TooLarge(..) => io::ErrorKind::FileTooLarge,
             Self::NotRegular(_) | Self::SymbolicLink(_) | Self::HardLinks(..) => {
                 io::ErrorKind::InvalidInput
@@ -87,6 +92,9 @@ impl Hint for FileError {
                     directory.display()
                 )
                 .into()
+            }
+            Self::UncertainOwner { .. } => {
+                "use a path on which only root can write to every directory above, such as `/var/lib/NAME`, and give the last directory to the user of the service".into()
             }
             Self::WritableByOthers(path) => format!("run `chmod o-w {}`", path.display()).into(),
         };

@@ -8,12 +8,8 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::Metadata,
     io,
-    os::{
-        fd::{AsRawFd, BorrowedFd, RawFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -26,7 +22,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{FileError, HostFault, STICKY, metadata, walk::open_input_as_root};
+use super::{
+    FileError,
+    walk::{InputFileKind, open_input_as_root},
+};
 
 /// The environment variable with the descriptors that a process has received. No other process may
 /// inherit it.
@@ -38,8 +37,6 @@ const MAX_FILES: usize = 256;
 const MAX_NAMES: usize = 400;
 /// Lower numbers are those of the standard streams.
 const FIRST_DESCRIPTOR: RawFd = 3;
-/// The permission bits with which others than the owner can change a file.
-const WRITE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 
 /// Open files by their paths, and the names in directories by their paths.
 #[derive(Debug, Default)]
@@ -64,8 +61,7 @@ impl HandedDown {
     /// Opens a regular file. Does nothing if that fails, or if another user could have planted it
     /// or what leads to it, because the reader reports it then.
     pub fn add_file(&mut self, path: &Path) {
-        let is_regular = |file: &File| file.metadata().is_ok_and(|found| found.is_file());
-        if let Some(file) = open_input_as_root(path).ok().filter(is_regular) {
+        if let Ok(file) = open_input_as_root(path, InputFileKind::Regular) {
             self.insert(path, file);
         }
     }
@@ -75,7 +71,7 @@ impl HandedDown {
     /// leads to the file.
     pub fn add_input(&mut self, path: &Path) {
         let open = || -> io::Result<File> {
-            let opened = open_input_as_root(path)?;
+            let opened = open_input_as_root(path, InputFileKind::Any)?;
             fcntl_setfl(&opened, fcntl_getfl(&opened)? - OFlags::NONBLOCK)?;
             Ok(opened)
         };
@@ -146,42 +142,6 @@ impl HandedDown {
                 .map(|(path, names)| (path.into(), names.into_iter().filter(is_name).collect()))
                 .collect(),
         }
-    }
-}
-
-/// Whether only root can change a file: root owns it and everything that leads to it, and no group
-/// can write to it or replace it. A file that does not exist, or of which this cannot be found out
-/// because of its own properties, does not count.
-///
-/// # Errors
-///
-/// Fails if this host prevents the examination, such as with too many open files.
-pub fn is_only_of_root(path: &Path) -> Result<bool, FileError> {
-    let is_closed = |found: &Metadata| found.mode() & WRITE_BY_GROUP_OR_OTHERS == 0;
-    let found = examined(open_input_as_root(path).and_then(|file| metadata(&file)))?;
-    if !found.is_some_and(|found| found.uid() == 0 && is_closed(&found)) {
-        return Ok(false);
-    }
-
-    let resolved = path.canonicalize().map_err(FileError::io("resolve", path));
-    let Some(resolved) = examined(resolved)? else { return Ok(false) };
-    for directory in resolved.ancestors().skip(1) {
-        let found = directory.symlink_metadata();
-        let found = examined(found.map_err(FileError::io("examine", directory)))?;
-        // In a sticky directory, users replace only what belongs to them.
-        if !found.is_some_and(|found| is_closed(&found) || found.mode() & STICKY != 0) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// What an examination has found; `None` if the file itself prevents it.
-fn examined<T>(found: Result<T, FileError>) -> Result<Option<T>, FileError> {
-    match found {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if HostFault::of(&error).is_some() => Err(error),
-        Err(_) => Ok(None),
     }
 }
 
@@ -295,19 +255,5 @@ mod tests {
         let handed = &handed_down.files[&path];
         assert_eq!(fcntl_getfd(handed).unwrap(), FdFlags::empty());
         assert!(variable.contains(&format!(":{}", handed.as_raw_fd())), "{variable}");
-    }
-
-    #[test]
-    fn files_of_others_are_not_only_of_root() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("config.toml");
-        fs_err::write(&path, "content").unwrap();
-        for (mode, expected) in [(0o640, true), (0o660, false), (0o646, false)] {
-            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-            fs_err::set_permissions(&path, permissions).unwrap();
-            let is_root = geteuid().is_root();
-            assert_eq!(is_only_of_root(&path).unwrap(), expected && is_root, "{mode:o}");
-        }
-        assert!(!is_only_of_root(&directory.path().join("missing")).unwrap());
     }
 }

@@ -2,6 +2,7 @@
 //! another one in a thread. `groups` tests whose files a group shares.
 
 mod groups;
+mod trusted_paths;
 
 use std::{
     ffi::OsStr,
@@ -17,13 +18,17 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, mkfifoat},
+    fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat},
     io::{FdFlags, fcntl_getfd},
     process::{Gid, Uid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{handed_down::receive, *};
+use super::{
+    handed_down::receive,
+    walk::{InputFileKind, open_input_as_root},
+    *,
+};
 use crate::error::Hint;
 
 /// A user and a group without privileges.
@@ -222,6 +227,49 @@ fn only_new_directories_are_made_private() {
     assert_eq!(mode(&deep.join("c")), 0o750);
 }
 
+/// Regression: all users could exchange a state directory by renaming it, if they could write to
+/// the directory above it, or to one through which a link leads. In a sticky directory, only its
+/// owner can.
+#[test]
+fn state_that_all_users_can_exchange_is_rejected() {
+    let parent = tempfile::tempdir().unwrap();
+    let at = |name: &str| parent.path().join(name);
+    std::fs::create_dir_all(at("shared/above/state")).unwrap();
+    std::fs::create_dir(at("closed")).unwrap();
+    symlink("shared/above/state", at("link")).unwrap();
+    symlink("../closed", at("shared/link")).unwrap();
+    let names =
+        ["shared/above/state", "shared/above/state/..", "shared/new", "link", "shared/link"];
+
+    for (mode, is_used) in [
+        (0o777, false),
+        (0o2777, false),
+        (0o703, false),
+        (0o700, true),
+        (0o775, true),
+        (0o1777, true),
+        (0o3777, true),
+    ] {
+        set_mode(&at("shared"), mode);
+        for name in names {
+            let prepared = OwnedDirectory::prepare(&at(name));
+            assert_eq!(prepared.is_ok(), is_used, "{name} {mode:o}: {prepared:?}");
+            let opened = OwnedDirectory::open(&at(name));
+            assert_eq!(opened.is_ok(), is_used, "{name} {mode:o}: {opened:?}");
+            if let Err(error) = prepared {
+                let is_named = matches!(&error, FileError::WritableByOthers(path)
+                    if path.file_name() == at("shared").file_name());
+                assert!(is_named, "{name} {mode:o}: {error}");
+                let hint = error.hint().unwrap();
+                assert!(hint.starts_with("run `chmod o-w "), "{name}: {hint}");
+            }
+        }
+        assert_eq!(at("shared/new").exists(), is_used, "{mode:o}: nothing is created");
+        let _ = std::fs::remove_dir(at("shared/new"));
+        OwnedDirectory::prepare(&at("closed")).unwrap();
+    }
+}
+
 #[test]
 fn state_that_all_users_can_change_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
@@ -309,12 +357,9 @@ fn new_names_in_a_shared_directory_are_shared() {
     }
     let parent = tempfile::tempdir().unwrap();
     set_mode(parent.path(), 0o755);
-    for (volume, directory, file) in [
-        (0o2775, 0o2770, 0o660),
-        (0o775, 0o770, 0o660),
-        (0o2777, 0o2770, 0o660),
-        (0o1777, 0o700, 0o600),
-    ] {
+    for (volume, directory, file) in
+        [(0o2775, 0o2770, 0o660), (0o775, 0o770, 0o660), (0o1777, 0o700, 0o600)]
+    {
         let path = parent.path().join(format!("{volume:o}"));
         std::fs::create_dir(&path).unwrap();
         give(&path, 0, OTHER);
@@ -364,8 +409,8 @@ fn a_path_leads_to_its_owner() {
     assert_eq!(owner("foreign/below"), None, "a directory of root below one of another user");
     assert_eq!(owner("loop"), None);
 
-    // A link of root leads to a third user. One of the user does not, and not to root either.
-    assert_eq!(owner("foreign/link"), user(THIRD));
+    // No link in the directory of a user leads to a third user, and no link of a user to root.
+    assert_eq!(owner("foreign/link"), None);
     lchown(at("foreign/link"), Some(OTHER), Some(OTHER)).unwrap();
     assert_eq!(owner("foreign/link"), None);
     lchown(at("link"), Some(OTHER), Some(OTHER)).unwrap();
@@ -375,6 +420,40 @@ fn a_path_leads_to_its_owner() {
         assert!(matches!(error, FileError::ForeignOwner(..)), "{name}: {error}");
     }
     assert!(!at("own/below/new").exists() && !at("foreign/new").exists());
+}
+
+/// Regression: root acted as the user who had created a missing directory where every user can.
+#[test]
+fn owners_that_any_user_can_be_are_rejected() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (shared, state) = (directory.path().join("shared"), directory.path().join("shared/state"));
+    for path in [&shared, &state, &state.join("below")] {
+        std::fs::create_dir(path).unwrap();
+    }
+
+    for (mode, owner, is_used) in [
+        (0o755, OTHER, true),
+        (0o775, OTHER, false),
+        (0o777, OTHER, false),
+        (0o1777, OTHER, false),
+        (0o1777, 0, true),
+    ] {
+        set_mode(&shared, mode);
+        give(&state, owner, owner);
+        give(&state.join("below"), owner, owner);
+        for path in [state.clone(), state.join("below"), state.join("missing")] {
+            let found = owner_of(&path);
+            assert_eq!(found.is_ok(), is_used, "{mode:o} {owner} {}: {found:?}", path.display());
+            if let Err(error) = found {
+                let message = format!("they can write to `{}`", shared.display());
+                assert!(matches!(error, FileError::UncertainOwner { .. }), "{error}");
+                assert!(error.to_string().ends_with(&message) && error.hint().is_some(), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,11 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    fs::Metadata,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStringExt, fs::MetadataExt},
+    },
     path::{Component, Path, PathBuf},
     sync::OnceLock,
 };
@@ -16,10 +20,14 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{FileError, metadata, secret::is_replaceable};
+use super::{FileError, STICKY, metadata, require_regular, secret::is_replaceable};
 
 /// The number of links that a path may contain, as in the kernel.
 const MAX_LINKS: usize = 40;
+/// The flags that open anything only as a path: nothing is awaited, and no link is followed.
+const PATH_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// The permission bits with which others than the owner can change a file or directory.
+const WRITE_BY_GROUP_OR_OTHERS: u32 = 0o022;
 
 /// The user as whom root must act to use a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +47,15 @@ pub(super) enum MissingDirectories {
     Create,
 }
 
+/// Which files are opened for reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InputFileKind {
+    /// Regular files. Nothing else is opened, because opening a device can have an effect.
+    Regular,
+    /// Files of every kind, such as pipes.
+    Any,
+}
+
 /// A path that has been followed as far as it exists.
 #[derive(Debug)]
 struct Walk {
@@ -52,6 +69,9 @@ struct Walk {
     links: usize,
     /// The first directory in which all users can replace what the path leads through.
     replaceable: Option<PathBuf>,
+    /// The first directory of root in which another user can replace what the path leads through,
+    /// or create it if it does not exist.
+    shared: Option<PathBuf>,
 }
 
 /// A directory or link of another user than root.
@@ -59,13 +79,6 @@ struct Walk {
 struct ForeignComponent {
     path: PathBuf,
     uid: u32,
-    kind: ComponentKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ComponentKind {
-    Directory,
-    Link,
 }
 
 /// Whether the next component of a path exists.
@@ -92,8 +105,10 @@ pub fn is_root() -> bool {
 ///
 /// # Errors
 ///
-/// Fails with [`FileError::ForeignOwner`] if the directory is below one of another user, or behind
-/// a link of another user: that user could exchange it at any time.
+/// Fails with [`FileError::ForeignOwner`] if the directory is below one of a third user, or behind
+/// a link of a third user: that user could exchange it at any time. Fails with
+/// [`FileError::UncertainOwner`] if the directory does not belong to root, and users other than
+/// root can create or replace what leads to it: its owner can be any of them.
 pub fn owner_of(directory: &Path) -> Result<PathOwner, FileError> {
     Walk::along(directory)?.owner()
 }
@@ -147,22 +162,18 @@ pub(super) fn open_protected_parent(path: &Path) -> Result<(File, OsString), Fil
             return Err(FileError::io("open", &path)(Errno::NOENT));
         }
 
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = openat(&walk.directory, name, flags, Mode::empty());
-        let found = File::from_parts(found.map_err(FileError::io("open", &path))?.into(), &path);
+        let found = open_entry(&walk.directory, name, &path)?;
         if !metadata(&found)?.is_symlink() {
             return Ok((walk.directory, name.to_owned()));
         }
-        let target = readlinkat(&found, "", Vec::<u8>::new());
-        let target = target.map_err(FileError::io("read", &path))?;
-        path = parent.join(OsString::from_vec(target.into_bytes()));
+        path = parent.join(target_of(&found)?);
     }
     Err(FileError::io("open", &path)(Errno::LOOP))
 }
 
-/// Opens a file of any kind for reading, without waiting, after checking that everything that leads
-/// to it belongs to root.
-pub(super) fn open_input_as_root(path: &Path) -> Result<File, FileError> {
+/// Opens a file for reading, without waiting, after checking that everything that leads to it
+/// belongs to root. Until its kind is known, the file is opened only as a path.
+pub(super) fn open_input_as_root(path: &Path, kind: InputFileKind) -> Result<File, FileError> {
     let mut path = std::path::absolute(path).map_err(FileError::io("resolve", path))?;
     for _ in 0..MAX_LINKS {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -170,40 +181,69 @@ pub(super) fn open_input_as_root(path: &Path) -> Result<File, FileError> {
         };
         let directory = open_as_root(parent, MissingDirectories::Fail)?;
 
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = openat(&directory, name, flags, Mode::empty());
-        let found = File::from_parts(found.map_err(FileError::io("open", &path))?.into(), &path);
-        let properties = metadata(&found)?;
+        let mut found = open_entry(&directory, name, &path)?;
+        let mut properties = metadata(&found)?;
         if properties.is_symlink() {
             if properties.uid() != 0 {
                 return Err(FileError::ForeignOwner(path, properties.uid()));
             }
-            // A pipe of this process, such as `/dev/stdin`, has no path.
-            let system = fstatfs(&directory).map_err(FileError::io("examine", parent))?;
-            if system.f_type == PROC_SUPER_MAGIC && parent.ends_with("fd") {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-                let opened = openat(&directory, name, flags, Mode::empty());
-                let opened = opened.map_err(FileError::io("open", &path))?;
-                return Ok(File::from_parts(opened.into(), path));
+            if !has_descriptors(&directory)? {
+                path = parent.join(target_of(&found)?);
+                continue;
             }
-
-            let target = readlinkat(&found, "", Vec::<u8>::new());
-            let target = target.map_err(FileError::io("read", &path))?;
-            path = parent.join(OsString::from_vec(target.into_bytes()));
-            continue;
+            found = open_descriptor(&directory, name, &path)?;
+            properties = metadata(&found)?;
         }
 
         // In a directory of all users, another name of a file of root can be planted.
-        let is_shared = metadata(&directory)?.mode() & 0o022 != 0;
+        let is_shared = metadata(&directory)?.mode() & WRITE_BY_GROUP_OR_OTHERS != 0;
         if is_shared && properties.is_file() && properties.nlink() > 1 {
             return Err(FileError::HardLinks(path, properties.nlink()));
         }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(&directory, name, flags | OFlags::NOCTTY, Mode::empty());
-        let opened = File::from_parts(opened.map_err(FileError::io("open", &path))?.into(), &path);
-        let is_same = (metadata(&opened)?.dev(), metadata(&opened)?.ino())
-            == (properties.dev(), properties.ino());
-        return if is_same { Ok(opened) } else { Err(FileError::NotRegular(path)) };
+        if kind == InputFileKind::Regular {
+            require_regular(&properties, &path)?;
+        }
+        return reopen(&found);
+    }
+    Err(FileError::io("open", &path)(Errno::LOOP))
+}
+
+/// The first directory, link or file on a path that another user than root can change, or in which
+/// another user can create what does not exist yet. `None` if there is none: then, only root can
+/// change what the path leads to, replace it, or create it. The files in a directory at the end of
+/// the path are not examined.
+///
+/// # Errors
+///
+/// Fails if the path cannot be followed for another reason than a missing file or directory.
+pub fn changeable_part(path: &Path) -> Result<Option<PathBuf>, FileError> {
+    let mut path = std::path::absolute(path).map_err(FileError::io("resolve", path))?;
+    for _ in 0..MAX_LINKS {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(FileError::NotRegular(path));
+        };
+        let mut walk = Walk::along(parent)?;
+        let mut found = if walk.remaining.is_empty() { walk.find(name)? } else { None };
+        if let Some(changeable) = walk.changeable() {
+            return Ok(Some(changeable.to_owned()));
+        }
+
+        if let Some(link) = &found
+            && metadata(link)?.is_symlink()
+        {
+            if metadata(link)?.uid() != 0 {
+                return Ok(Some(path));
+            }
+            if !has_descriptors(&walk.directory)? {
+                path = parent.join(target_of(link)?);
+                continue;
+            }
+            found = Some(open_descriptor(&walk.directory, name, &path)?);
+        }
+        let Some(found) = found else { return Ok(None) };
+        let properties = metadata(&found)?;
+        let is_closed = properties.mode() & WRITE_BY_GROUP_OR_OTHERS == 0;
+        return Ok((properties.uid() != 0 || !is_closed).then_some(path));
     }
     Err(FileError::io("open", &path)(Errno::LOOP))
 }
@@ -217,6 +257,7 @@ impl Walk {
             foreign: Vec::new(),
             links: 0,
             replaceable: None,
+            shared: None,
         };
 
         while let Some(name) = walk.remaining.pop() {
@@ -231,32 +272,67 @@ impl Walk {
     /// Enters a directory, or replaces a link by the components of its target.
     fn enter(&mut self, name: &OsStr) -> Result<Existence, FileError> {
         self.note_replaceable()?;
-        let path = self.directory.path().join(name);
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // With this flag, the kernel also mounts a directory of an automounter. A link is opened
-        // without it.
-        let opened = openat(&self.directory, name, flags | OFlags::DIRECTORY, Mode::empty());
-        let opened = match opened {
-            Err(Errno::NOTDIR | Errno::LOOP) => openat(&self.directory, name, flags, Mode::empty()),
-            opened => opened,
-        };
-        let opened = match opened {
-            Err(Errno::NOENT) => return Ok(Existence::Missing),
-            opened => opened.map_err(FileError::io("open", &path))?,
-        };
+        let Some(opened) = self.find(name)? else { return Ok(Existence::Missing) };
 
-        let opened = File::from_parts(opened.into(), path);
         let found = metadata(&opened)?;
         if found.is_symlink() {
-            self.note_owner(&opened, found.uid(), ComponentKind::Link);
+            self.note_owner(&opened, found.uid());
             self.follow(&opened)?;
         } else if found.is_dir() {
-            self.note_owner(&opened, found.uid(), ComponentKind::Directory);
+            self.note_owner(&opened, found.uid());
             self.directory = opened;
         } else {
             return Err(FileError::io("open", opened.path())(Errno::NOTDIR));
         }
         Ok(Existence::Found)
+    }
+
+    /// Opens an entry of the last directory as a path; `None` if it does not exist. Notes the
+    /// directory if another user can replace or create the entry.
+    fn find(&mut self, name: &OsStr) -> Result<Option<File>, FileError> {
+        let path = self.directory.path().join(name);
+        // With this flag, the kernel also mounts a directory of an automounter. Anything else is
+        // opened without it.
+        let flags = PATH_FLAGS | OFlags::DIRECTORY;
+        let opened = match openat(&self.directory, name, flags, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                openat(&self.directory, name, PATH_FLAGS, Mode::empty())
+            }
+            opened => opened,
+        };
+        let opened = match opened {
+            Err(Errno::NOENT) => {
+                self.note_shared(None)?;
+                return Ok(None);
+            }
+            opened => opened.map_err(FileError::io("open", &path))?,
+        };
+
+        let opened = File::from_parts(opened.into(), path);
+        self.note_shared(Some(&metadata(&opened)?))?;
+        Ok(Some(opened))
+    }
+
+    /// Notes the last directory if other users than root can replace its entry, or create it. In a
+    /// sticky directory, they can neither remove a directory of root nor move one there; but they
+    /// can move there a file or a link of root from a directory of their own. The directory of
+    /// another user is noted because of its owner.
+    fn note_shared(&mut self, entry: Option<&Metadata>) -> Result<(), FileError> {
+        let directory = metadata(&self.directory)?;
+        let is_closed = directory.mode() & WRITE_BY_GROUP_OR_OTHERS == 0;
+        let is_kept = directory.mode() & STICKY != 0
+            && entry.is_some_and(|entry| entry.is_dir() && entry.uid() == 0);
+        if self.shared.is_none() && directory.uid() == 0 && !is_closed && !is_kept {
+            self.shared = Some(self.directory.path().to_owned());
+        }
+        Ok(())
+    }
+
+    /// The first directory or link that another user than root can change, so that the path leads
+    /// to something else.
+    fn changeable(&self) -> Option<&Path> {
+        let foreign = self.foreign.first().map(|component| component.path.as_path());
+        foreign.or(self.shared.as_deref())
     }
 
     fn note_replaceable(&mut self) -> Result<(), FileError> {
@@ -266,10 +342,9 @@ impl Walk {
         Ok(())
     }
 
-    fn note_owner(&mut self, component: &File, uid: u32, kind: ComponentKind) {
+    fn note_owner(&mut self, component: &File, uid: u32) {
         if uid != 0 {
-            let path = component.path().to_owned();
-            self.foreign.push(ForeignComponent { path, uid, kind });
+            self.foreign.push(ForeignComponent { path: component.path().to_owned(), uid });
         }
     }
 
@@ -279,9 +354,7 @@ impl Walk {
             return Err(FileError::io("open", link.path())(Errno::LOOP));
         }
 
-        let target = readlinkat(link, "", Vec::<u8>::new());
-        let target = target.map_err(FileError::io("read", link.path()))?;
-        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        let target = target_of(link)?;
         if target.is_absolute() {
             self.directory = root_directory()?;
         }
@@ -289,23 +362,63 @@ impl Walk {
         Ok(())
     }
 
-    /// The owner of the last directory that exists. Below a directory of another user, root uses
-    /// nothing; and no user uses what is behind a link of a third one.
+    /// The owner of the last directory that exists. Nothing is used below a directory of a third
+    /// user, or behind a link of a third user; and the owner must not be any user who can create or
+    /// replace what leads to the directory.
     fn owner(&self) -> Result<PathOwner, FileError> {
         let found = metadata(&self.directory)?;
         let (owner, group) = (found.uid(), found.gid());
-        let is_obstacle = |component: &&ForeignComponent| {
-            component.uid != owner && (owner == 0 || component.kind == ComponentKind::Link)
-        };
 
-        match self.foreign.iter().find(is_obstacle) {
-            Some(ForeignComponent { path, uid, .. }) => {
-                Err(FileError::ForeignOwner(path.clone(), *uid))
-            }
-            None if owner == 0 => Ok(PathOwner::Root),
+        let third = self.foreign.iter().find(|component| component.uid != owner);
+        if let Some(ForeignComponent { path, uid }) = third {
+            return Err(FileError::ForeignOwner(path.clone(), *uid));
+        }
+        match &self.shared {
+            _ if owner == 0 => Ok(PathOwner::Root),
             None => Ok(PathOwner::User { uid: owner, gid: group }),
+            Some(shared) => Err(FileError::UncertainOwner {
+                path: self.directory.path().to_owned(),
+                uid: owner,
+                shared: shared.clone(),
+            }),
         }
     }
+}
+
+/// Opens an entry of a directory as a path. A link is not followed.
+fn open_entry(directory: &File, name: &OsStr, path: &Path) -> Result<File, FileError> {
+    let opened = openat(directory, name, PATH_FLAGS, Mode::empty());
+    Ok(File::from_parts(opened.map_err(FileError::io("open", path))?.into(), path))
+}
+
+/// Opens for reading what is open as a path, without waiting. The path is not followed again, so
+/// that it cannot lead to another file.
+fn reopen(found: &File) -> Result<File, FileError> {
+    let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let opened = openat(CWD, link.as_str(), flags, Mode::empty());
+    let opened = opened.map_err(FileError::io("open", found.path()))?;
+    Ok(File::from_parts(opened.into(), found.path()))
+}
+
+/// Whether the links in a directory are the descriptors of a process, such as `/dev/stdin`. What
+/// they lead to, such as a pipe, can have no path.
+fn has_descriptors(directory: &File) -> Result<bool, FileError> {
+    let system = fstatfs(directory).map_err(FileError::io("examine", directory.path()))?;
+    Ok(system.f_type == PROC_SUPER_MAGIC && directory.path().ends_with("fd"))
+}
+
+/// Opens what a descriptor of a process refers to, as a path.
+fn open_descriptor(directory: &File, name: &OsStr, path: &Path) -> Result<File, FileError> {
+    let opened = openat(directory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    Ok(File::from_parts(opened.map_err(FileError::io("open", path))?.into(), path))
+}
+
+/// The target of a link that is open as a path.
+fn target_of(link: &File) -> Result<PathBuf, FileError> {
+    let target = readlinkat(link, "", Vec::<u8>::new());
+    let target = target.map_err(FileError::io("read", link.path()))?;
+    Ok(OsString::from_vec(target.into_bytes()).into())
 }
 
 fn root_directory() -> Result<File, FileError> {

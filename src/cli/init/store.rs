@@ -5,10 +5,11 @@
 use std::{
     ffi::OsStr,
     io::Write,
-    os::unix::fs::{MetadataExt, PermissionsExt, fchown},
+    os::unix::fs::{PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
+use rustix::process::getegid;
 use secrecy::ExposeSecret;
 
 use super::{
@@ -24,6 +25,8 @@ use crate::{
 
 /// The mode of directories above a new one, which the service must be able to enter.
 const PARENT_MODE: u32 = 0o755;
+/// The mode of a file that the group of the service can read.
+const SHARED_FILE_MODE: u32 = 0o640;
 
 /// What has been created, in this order. It is removed if the value is dropped before
 /// [`Self::keep`] is called.
@@ -50,9 +53,9 @@ pub(super) fn write(
     }
     for (name, secret) in &files.secrets {
         let path = settings.secrets.directory.join(name);
-        created.file(&path, &format!("{}\n", secret.expose_secret()))?;
+        created.file(&path, &format!("{}\n", secret.expose_secret()), service)?;
     }
-    created.file(&settings.file, &files.configuration)?;
+    created.file(&settings.file, &files.configuration, service)?;
 
     created.keep();
     Ok(())
@@ -84,9 +87,15 @@ impl Created {
         assigned.map_err(|error| not_created(&error))
     }
 
-    /// Creates a file that its owner and the group of its directory can read; the package assigns
-    /// this directory to the group of the service. Fails if the file exists.
-    fn file(&mut self, path: &Path, text: &str) -> Result<(), CommandFailure> {
+    /// Creates a file that only its owner and the group of the service can read. Without a service
+    /// that runs as another user, only its owner can: the group of a directory can contain any
+    /// user. Fails if the file exists.
+    fn file(
+        &mut self,
+        path: &Path,
+        text: &str,
+        service: Option<&ServiceUser>,
+    ) -> Result<(), CommandFailure> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -99,11 +108,13 @@ impl Created {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
 
-        let group = fs_err::metadata(parent).ok().map(|metadata| metadata.gid());
-        if let Some(group) = group.filter(|group| *group != 0)
-            && fchown(&file, None, Some(group)).is_ok()
-        {
-            file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
+        if let Some(service) = service {
+            // The group with which the processes of the service run.
+            let group = service.run(|| getegid().as_raw())?;
+            let shared = fchown(&file, None, Some(group));
+            let shared = shared.map_err(FileError::io("change the group of", path));
+            shared.map_err(|error| not_created(&error))?;
+            file.set_permissions(std::fs::Permissions::from_mode(SHARED_FILE_MODE))?;
         }
         Ok(())
     }
@@ -152,6 +163,8 @@ fn not_created(error: &FileError) -> CommandFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use secrecy::SecretString;
 
     use super::*;
@@ -186,6 +199,31 @@ mod tests {
         let mode = |path: PathBuf| fs_err::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(path("state")), 0o755);
         assert_eq!(mode(path("state/deep")), 0o750);
-        assert_eq!(mode(path("secrets/graph-secret")) & 0o007, 0);
+        assert_eq!(mode(path("secrets/graph-secret")), 0o600);
+    }
+
+    /// Regression: without a user of the service, the client secret was readable for the group of
+    /// its directory, which for many users is a group of all users.
+    #[test]
+    fn only_the_group_of_the_service_reads_files() {
+        let directory = tempfile::tempdir().unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(directory.path(), None, Some(65_534)).unwrap();
+        }
+        let path = directory.path().join("graph-secret");
+        let mut created = Created::default();
+        created.file(&path, "s3cret", None).unwrap();
+        let found = fs_err::metadata(&path).unwrap();
+        assert_eq!(found.permissions().mode() & 0o777, 0o600);
+
+        // Only root can act as another user.
+        let service = ServiceUser::current();
+        if rustix::process::geteuid().is_root() {
+            let path = directory.path().join("shared");
+            created.file(&path, "s3cret", Some(&service)).unwrap();
+            let found = fs_err::metadata(&path).unwrap();
+            assert_eq!(found.permissions().mode() & 0o777, 0o640);
+            assert_eq!(found.gid(), getegid().as_raw());
+        }
     }
 }

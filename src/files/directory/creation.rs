@@ -40,7 +40,21 @@ impl OwnedDirectory {
         Ok(created)
     }
 
-    /// Creates a directory with state, and those above it that do not exist.
+    /// Creates a directory for the files that a command writes, and those above it that do not
+    /// exist. Does nothing if it exists.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`FileError::Io`] if one of them cannot be created, or is not a directory. For
+    /// root, every directory and link on the path must belong to root.
+    pub fn create_for_output(path: &Path) -> Result<(), FileError> {
+        match Self::locate(path, DirectoryContent::Output) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path).map(drop),
+            located => located.map(drop),
+        }
+    }
+
+    /// Creates a directory, and those above it that do not exist.
     pub(super) fn create(path: &Path) -> Result<Self, FileError> {
         if is_root() {
             let created = open_as_root(path, MissingDirectories::Create)?;

@@ -2,6 +2,7 @@
 //! directories, and triggers in a backup. Every test requires root. Start reading at
 //! [`no_command_of_root_uses_planted_files`].
 
+mod foreign_configuration;
 mod handed_down;
 pub(super) mod trap;
 
@@ -59,6 +60,19 @@ const COMMANDS: &[(&str, &str)] = &[
     ("reference", "--directory {new}"),
     ("completions", "bash"),
     ("complete", "tenants"),
+];
+
+/// The commands that use neither the state directory nor the file of a sink.
+const INDEPENDENT: &[&str] = &[
+    "init",
+    "consent-url",
+    "import-config",
+    "demo",
+    "schema",
+    "man",
+    "reference",
+    "completions",
+    "complete",
 ];
 
 /// The names of the commands that have no subcommands, also of hidden ones.
@@ -377,7 +391,7 @@ fn a_volume_of_a_group_remains_shared() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
     // The volume of a container, whose mode the user cannot change.
-    set_mode(workspace.path(""), 0o777);
+    set_mode(workspace.path(""), 0o1777);
     set_mode(workspace.path("secret"), 0o644);
     for directory in ["state", "out"] {
         std::fs::create_dir(workspace.path(directory)).unwrap();

@@ -3,7 +3,7 @@
 
 use std::{
     io::Read,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::{PermissionsExt, chown, symlink},
     process::{Command, Stdio},
 };
 
@@ -27,8 +27,8 @@ fn give_state(workspace: &Workspace) {
 }
 
 /// Regression: the user of the service named a secret of root in its own configuration, and its own
-/// receiver, and `test-sink` of root sent the secret there. Root hands secrets only to a
-/// configuration that only root can change.
+/// receiver, and `test-sink` of root sent the secret there. Root uses no configuration that another
+/// user can change.
 #[test]
 fn secrets_of_root_need_a_configuration_of_root() {
     let receiver = Endpoint::new(r#"{"text":"Success","code":0}"#);
@@ -39,6 +39,7 @@ fn secrets_of_root_need_a_configuration_of_root() {
     give_state(&workspace);
     set_mode(workspace.path("hec-secret"), 0o600);
     let config = workspace.path("config.toml");
+    let message = format!("root does not use `{}`", config.display());
 
     for (owner, mode, is_used) in [(OTHER, 0o644, false), (0, GROUP_WRITE, false), (0, 0o640, true)]
     {
@@ -48,11 +49,11 @@ fn secrets_of_root_need_a_configuration_of_root() {
         set_mode(&config, mode);
 
         let run = run_within_limit(test);
-        assert_eq!(run.code == 0, is_used, "{owner} {mode:o}: {run:?}");
+        assert_eq!(run.code, if is_used { 0 } else { 2 }, "{owner} {mode:o}: {run:?}");
         assert_eq!(receiver.accepted().is_empty(), !is_used, "{owner} {mode:o}");
-        let warning = "can change `";
         let run = run_within_limit(check);
-        assert_eq!(run.stderr.contains(warning), !is_used, "{owner} {mode:o}: {run:?}");
+        assert_eq!(run.stderr.contains(&message), !is_used, "{owner} {mode:o}: {run:?}");
+        assert_eq!(run.stderr.contains("sudo -u USER"), !is_used, "{owner} {mode:o}: {run:?}");
     }
 }
 
@@ -88,6 +89,55 @@ fn root_uses_no_configuration_of_another_user() {
         }
     }
     assert!(receiver.accepted().is_empty());
+}
+
+/// Regression: only files that existed at that moment were examined, and of the directories only
+/// those that lead to them after all links are followed: another user could add a file to the
+/// configuration, or lead root to another one. Everything on the way must belong to root.
+#[test]
+fn everything_that_leads_to_a_configuration_is_examined() {
+    let mut workspace = Workspace::new();
+    workspace.sink("local", "type = \"stdout\"");
+    give_state(&workspace);
+    let at = |name: &str| workspace.path(name);
+    for name in ["real", "foreign", "csv"] {
+        std::fs::create_dir(at(name)).unwrap();
+    }
+    symlink("../real/config.toml", at("foreign/link")).unwrap();
+    for name in ["foreign", "csv"] {
+        chown(at(name), Some(OTHER), Some(OTHER)).unwrap();
+    }
+    let refused = |command: Command, changeable: &str| {
+        let run = run_within_limit(command);
+        assert_eq!(run.code, 2, "{changeable}: {run:?}");
+        assert!(run.stderr.contains("root does not use `"), "{changeable}: {run:?}");
+        let named = format!("`{}`", at(changeable).display());
+        assert!(run.stderr.contains(&named), "{changeable}: {run:?}");
+    };
+
+    for name in ["sinks.d", "tenants.d"] {
+        for (owner, mode) in [(OTHER, 0o755), (0, 0o775), (0, 0o1777)] {
+            std::fs::create_dir(at(name)).unwrap();
+            chown(at(name), Some(owner), Some(OTHER)).unwrap();
+            set_mode(at(name), mode);
+            refused(workspace.command(&["status"]), name);
+            std::fs::remove_dir(at(name)).unwrap();
+        }
+    }
+
+    // The directory of another user contains a link of root to a file of root.
+    let command = workspace.command(&["status"]);
+    std::fs::rename(at("config.toml"), at("real/config.toml")).unwrap();
+    symlink("foreign/link", at("config.toml")).unwrap();
+    refused(command, "foreign");
+
+    // A file that another user can create, or add to the directory of the main file.
+    let mut command = workspace.command(&["status"]);
+    command.env("SECURE_SCORE_FORWARDER__TENANTS_FILE", "csv/tenants.csv");
+    refused(command, "csv");
+    set_mode(at(""), 0o777);
+    refused(workspace.command(&["status"]), "config.toml");
+    set_mode(at(""), 0o755);
 }
 
 /// Regression: the user of the service traced the browser that `login` of root had started as that
