@@ -1,15 +1,15 @@
 //! Copies of the whole database: `state backup`, `state restore`, and setting a damaged database
 //! aside. A copy is complete before it replaces anything, and a replaced database is renamed, never
 //! deleted. Nothing of a backup is used before its schema has been compared with that of this
-//! program. Start reading at [`Checkpoint::backup`] and [`Checkpoint::restore`]. See decision 0018.
+//! program. Start reading at [`Checkpoint::backup_without_name`] and [`Checkpoint::restore`]. See
+//! decisions 0018 and 0060.
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use fs_err::{File, os::unix::fs::OpenOptionsExt};
+use fs_err::File;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
@@ -53,30 +53,16 @@ pub struct Restored {
 }
 
 impl Checkpoint {
-    /// Writes a consistent copy of the database into a new file that only its owner can read, even
-    /// while the daemon is running. Returns the size of the file in bytes. Fails if the file
-    /// already exists; removes it again if copying fails.
-    pub fn backup(&self, to: &Path) -> Result<u64, CheckpointError> {
-        // `VACUUM INTO` would create the file with the mode of the umask, so other users could read
-        // it for a moment.
-        fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(
-            |error| {
-                std::io::Error::new(
-                    error.kind(),
-                    format!("cannot create `{}`: {error}", to.display()),
-                )
-            },
-        )?;
-
-        let copied = self.copy_into(to);
-        if copied.is_err() {
-            let _ = fs_err::remove_file(to);
-        }
-        copied
-    }
-
-    /// Like [`Self::backup`], for a process that cannot create the file: returns an open copy that
-    /// has no name and can be copied to it.
+    /// A consistent copy of the database, even while the daemon is running, as an open file without
+    /// a name. The caller writes it to its own file.
+    ///
+    /// SQLite copies only into a file with a path, which another user could exchange for a link
+    /// between two steps. So the copy is made in the state directory, where no other user can.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the state directory cannot be used or has no space for the copy, or if the database
+    /// cannot be read.
     pub fn backup_without_name(&self) -> Result<File, CheckpointError> {
         let directory = OwnedDirectory::open(&self.directory)?;
         let name = format!("{DATABASE}.backup-{}", uuid::Uuid::new_v4().simple());
@@ -87,18 +73,6 @@ impl Checkpoint {
         directory.remove(&name)?;
         copied?;
         Ok(file)
-    }
-
-    fn copy_into(&self, to: &Path) -> Result<u64, CheckpointError> {
-        // Connections follow no links.
-        self.vacuum_into(&fs_err::canonicalize(to)?)?;
-        fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
-
-        // A new file survives a power failure only after its directory has been synced too.
-        fs_err::File::open(to)?.sync_all()?;
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-        fs_err::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(fs_err::metadata(to)?.len())
     }
 
     /// Copies the database into an empty file, and checks the copy.

@@ -225,13 +225,14 @@ fn file_fault(error: &std::io::Error) -> Cow<'static, str> {
     }
 }
 
-/// The mode of a volume of a container may be fixed, but not that of a directory in it.
+/// All users may have to write to the volume of a container. They can exchange a directory in it
+/// only if the volume is not sticky.
 fn distrust_hint(error: &FileError) -> Option<Cow<'static, str>> {
     match error {
         FileError::WritableByOthers(path) if path.is_dir() => {
             let path = path.display();
             let hint = format!(
-                "run `chmod o-w {path}` or, if the directory is a volume whose mode cannot be changed, set `state.directory` to a new directory in it, which the program creates"
+                "run `chmod o-w {path}`; or, if all users must be able to write to this directory, run `chmod +t {path}` and set `state.directory` to a new directory in it, which the program creates"
             );
             Some(hint.into())
         }

@@ -1,6 +1,6 @@
 //! The results of polls: which ones end a running poll, and what a server cannot fill.
 
-use super::*;
+use super::{continuity::back_up, *};
 use crate::{
     error::Explanation,
     model::{AcceptedData, DataFaults, PollErrorClass, RejectedSnapshots},
@@ -148,7 +148,7 @@ fn copies_contain_no_running_polls() {
     commit_day(&checkpoint, "2026-11-20", 1, 1);
     checkpoint.begin_poll(tenant(), UnixMillis::new(1)).unwrap();
     let backup = directory.path().join("backup.db");
-    checkpoint.backup(&backup).unwrap();
+    back_up(&checkpoint, &backup);
 
     let restored = tempfile::tempdir().unwrap();
     Checkpoint::restore(restored.path(), &backup, "stamp").unwrap();

@@ -149,6 +149,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         size: section.get(&ROTATE_SIZE).map(|size| size as u64),
         daily: section.get(&ROTATE_DAILY),
         keep: section.get(&ROTATE_KEEP),
+        ..Rotation::default()
     };
     if rotation.keep.is_some() && rotation.size.is_none() && !rotation.daily {
         section.fault(&ROTATE_KEEP, "`rotate_keep` requires `rotate_size` or `rotate_daily`");
@@ -215,7 +216,7 @@ impl Plan for FilePlan {
                 length,
                 identity,
                 day,
-                rotation: self.rotation,
+                rotation: self.rotation.clone(),
                 header_length: self.format.header_line().map_or(0, |line| line.len() as u64 + 1),
                 formatter: formatter(self.format, context),
             })

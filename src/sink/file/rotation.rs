@@ -1,17 +1,28 @@
 //! Rotation: renames the file of the sink when it is full, and deletes the oldest rotated files.
 //!
 //! A rotated file is recognized by its exact name, so that files of other programs in the same
-//! directory are never deleted.
+//! directory are never deleted. Another user who can write to the directory can plant such names,
+//! so only a file that the sink itself would use counts as a rotated one. Start reading at
+//! [`Rotation::rotate`]. See decision 0088.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 
 use crate::{
+    error::chain,
     files::{FileError, OwnedDirectory},
     model::Day,
 };
 
 /// When a file is rotated, and how many rotated files are kept.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rotation {
     /// The maximum size of a file, in bytes.
     pub size: Option<u64>,
@@ -19,6 +30,8 @@ pub(super) struct Rotation {
     pub daily: bool,
     /// The number of rotated files to keep; if `None`, all are kept.
     pub keep: Option<usize>,
+    /// Whether the log contains a warning that old files cannot be deleted.
+    pub is_reported: Arc<AtomicBool>,
 }
 
 impl Rotation {
@@ -30,8 +43,9 @@ impl Rotation {
         length > 0 && (full || (self.daily && written != today))
     }
 
-    /// Renames the file to a name with the current time, and deletes the oldest rotated files.
-    /// Fails if the directory cannot be read, or a file cannot be renamed or deleted.
+    /// Renames the file to a name with the current time, and deletes the oldest rotated files. A
+    /// file that cannot be deleted does not prevent the delivery: it is reported once.
+    /// Fails if the directory cannot be read, or the file cannot be renamed.
     pub(super) fn rotate(
         &self,
         directory: &OwnedDirectory,
@@ -41,43 +55,80 @@ impl Rotation {
         directory.rename(name, &rotated_name(directory, name, now)?)?;
         directory.sync()?;
 
-        let Some(keep) = self.keep else { return Ok(()) };
-        let old = rotated_files(directory, name)?;
-        for name in old.iter().take(old.len().saturating_sub(keep)) {
-            directory.remove(name)?;
+        match self.keep.map(|keep| delete_oldest(directory, name, keep)) {
+            Some(Err(error)) => self.report(&error),
+            Some(Ok(())) => self.is_reported.store(false, Ordering::Relaxed),
+            None => {}
         }
         Ok(())
     }
+
+    /// Warns that old files remain, unless an earlier rotation has done so.
+    fn report(&self, error: &FileError) {
+        if !self.is_reported.swap(true, Ordering::Relaxed) {
+            let error = chain(error);
+            tracing::warn!(
+                error,
+                "cannot delete old rotated files: more files than `rotate_keep` remain"
+            );
+        }
+    }
 }
 
-/// The name of a rotated file, such as `records.jsonl.20261123T061500Z-000`. The names sort by age:
-/// the number at the end is one higher than the highest number of the same second.
+/// Deletes all rotated files but the newest `keep`. Returns the first error after it has tried to
+/// delete each of them.
+fn delete_oldest(directory: &OwnedDirectory, name: &str, keep: usize) -> Result<(), FileError> {
+    let names = directory.names()?;
+    let rotated = rotated_files(directory, name, &names);
+    let excess = rotated.len().saturating_sub(keep);
+
+    let mut first_error = None;
+    for old in rotated.iter().take(excess) {
+        if let Err(error) = directory.remove_if_exists(old) {
+            first_error.get_or_insert(error);
+        }
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+/// The name of a rotated file, such as `records.jsonl.20261123T061500Z-000`, which nothing in the
+/// directory has. The names sort by age: the number at the end is higher than the highest number of
+/// the same second.
 fn rotated_name(
     directory: &OwnedDirectory,
     name: &str,
     now: Timestamp,
 ) -> Result<String, FileError> {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let numbers = rotated_files(directory, name)?.into_iter().filter_map(|other| {
+    let names = directory.names()?;
+    let rotated = rotated_files(directory, name, &names);
+    let numbers = rotated.into_iter().filter_map(|other| {
         let (front, number) = other.rsplit_once('-')?;
         front.ends_with(&stamp).then(|| number.parse::<u32>().ok()).flatten()
     });
 
-    let number = numbers.max().map_or(0, |last| last.saturating_add(1));
-    Ok(format!("{name}.{stamp}-{number:03}"))
+    // What another user has planted under such a name is neither counted nor replaced.
+    let taken: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let mut number = numbers.max().map_or(0, |last| last.saturating_add(1));
+    loop {
+        let new = format!("{name}.{stamp}-{number:03}");
+        if number == u32::MAX || !taken.contains(new.as_str()) {
+            return Ok(new);
+        }
+        number = number.saturating_add(1);
+    }
 }
 
-/// The names of the rotated files of a file, oldest first.
-fn rotated_files(directory: &OwnedDirectory, name: &str) -> Result<Vec<String>, FileError> {
-    let is_rotated = |other: &String| {
+/// The names of the rotated files of a file among the names of a directory, oldest first.
+fn rotated_files<'a>(directory: &OwnedDirectory, name: &str, names: &'a [String]) -> Vec<&'a str> {
+    let is_rotated = |other: &&str| {
         let stamp = other.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-        stamp.is_some_and(is_stamp)
+        stamp.is_some_and(is_stamp) && matches!(directory.inspect(other), Ok(Some(_)))
     };
 
-    let mut found = directory.names()?;
-    found.retain(is_rotated);
-    found.sort();
-    Ok(found)
+    let mut found: Vec<&str> = names.iter().map(String::as_str).filter(is_rotated).collect();
+    found.sort_unstable();
+    found
 }
 
 /// Whether a file name suffix has the form `20261123T061500Z-000`.
@@ -125,10 +176,48 @@ mod tests {
             rotation.rotate(&opened, "r.jsonl", now).unwrap();
         }
 
-        let kept = rotated_files(&opened, "r.jsonl").unwrap();
-        let content = |name: &String| std::fs::read_to_string(at(name)).unwrap();
-        let kept: Vec<String> = kept.iter().map(content).collect();
+        let names = opened.names().unwrap();
+        let content = |name: &&str| std::fs::read_to_string(at(name)).unwrap();
+        let kept: Vec<String> =
+            rotated_files(&opened, "r.jsonl", &names).iter().map(content).collect();
         assert_eq!(kept, ["2", "3"]);
         assert!(at("r.jsonl.backup").exists());
+    }
+
+    /// Regression: another user planted names of rotated files in the directory: later ones, for
+    /// which the sink deleted its own files, and an early directory, which parked the sink.
+    #[test]
+    fn planted_names_are_not_rotated_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let now: Timestamp = "2026-11-23T06:15:00Z".parse().unwrap();
+        std::fs::write(at("r.jsonl"), "current").unwrap();
+        std::fs::write(at("r.jsonl.20261122T061500Z-000"), "acknowledged").unwrap();
+        std::fs::write(at("r.jsonl.20261121T061500Z-000"), "oldest").unwrap();
+
+        std::fs::create_dir(at("r.jsonl.19990101T000000Z-000")).unwrap();
+        std::fs::create_dir(at("r.jsonl.20261123T061500Z-000")).unwrap();
+        std::fs::create_dir(at("r.jsonl.20261123T061500Z-4294967295")).unwrap();
+        std::os::unix::fs::symlink(at("r.jsonl"), at("r.jsonl.20990101T000000Z-000")).unwrap();
+        std::fs::write(at("canary"), "").unwrap();
+        std::fs::hard_link(at("canary"), at("r.jsonl.20990101T000000Z-001")).unwrap();
+        let mut planted = 6;
+        if rustix::process::geteuid().is_root() {
+            for (stamp, number) in [("20990101", 2), ("20990101", 3), ("19990101", 1)] {
+                let path = at(&format!("r.jsonl.{stamp}T000000Z-00{number}"));
+                std::fs::write(&path, "").unwrap();
+                std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).unwrap();
+                planted += 1;
+            }
+        }
+
+        let rotation = Rotation { keep: Some(2), ..Rotation::default() };
+        let opened = OwnedDirectory::open_for_output(directory.path()).unwrap();
+        rotation.rotate(&opened, "r.jsonl", now).unwrap();
+        let content = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+        assert_eq!(content("r.jsonl.20261123T061500Z-001"), "current");
+        assert_eq!(content("r.jsonl.20261122T061500Z-000"), "acknowledged");
+        assert!(!at("r.jsonl.20261121T061500Z-000").exists());
+        assert_eq!(opened.names().unwrap().len(), planted + 2, "nothing else was deleted");
     }
 }

@@ -1,5 +1,6 @@
-//! Files that another user plants in the directory of a file sink to which all users can write, and
-//! whose set-group-ID bit gives its group to each new file. Every test requires root.
+//! Files that another user plants in the directory of a file sink to which all users can write:
+//! with the group of the service, because of the set-group-ID bit of the directory, or with the
+//! names of rotated files. Every test requires root.
 
 use std::{
     os::unix::{
@@ -8,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, SystemTime},
 };
 
 use super::set_mode;
@@ -84,4 +86,45 @@ fn planted_files_with_the_group_are_refused() {
         assert_eq!(std::fs::metadata(&file).unwrap().uid(), SERVICE, "{mode:o}");
         assert_eq!(summaries(&file), 3, "{mode:o}");
     }
+}
+
+/// Regression: the attacker planted names of later rotated files, and the service deleted its own
+/// acknowledged files to keep `rotate_keep`; and a directory with an early name parked the sink.
+#[test]
+fn planted_names_of_rotated_files_are_ignored() {
+    let (mut workspace, file) = workspace(0o1777);
+    workspace.clear_sinks();
+    workspace.sink(
+        "local",
+        &format!(
+            "type = \"file\"\npath = \"{}\"\nrotate_daily = true\nrotate_keep = 2",
+            file.display()
+        ),
+    );
+    let rotated = |stamp: &str| workspace.path(&format!("out/local.jsonl.{stamp}T000000Z-000"));
+    let own = [(file.clone(), "current\n"), (rotated("20201122"), "acknowledged\n")];
+    for (path, content) in &own {
+        std::fs::write(path, content).unwrap();
+        chown(path, Some(SERVICE), Some(0)).unwrap();
+    }
+    let yesterday = SystemTime::now() - Duration::from_hours(48);
+    std::fs::File::options().append(true).open(&file).unwrap().set_modified(yesterday).unwrap();
+    let script = "mkdir \"$0\" && : > \"$1\" && : > \"$2\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(rotated("19990101"));
+    shell.args([rotated("20980101"), rotated("20990101")]).uid(ATTACKER).gid(ATTACKER);
+    assert!(shell.status().unwrap().success());
+
+    let run = run_as(&workspace, SERVICE, &["once"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(summaries(&file), 3);
+    let mut contents: Vec<String> = std::fs::read_dir(workspace.path("out"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| *path != file && path.is_file())
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .filter(|content| !content.is_empty())
+        .collect();
+    contents.sort();
+    assert_eq!(contents, ["acknowledged\n", "current\n"]);
 }
