@@ -14,6 +14,7 @@
     clippy::result_large_err,
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "a benchmark measures wall-clock time and prints figures"
 )]
 
