@@ -196,7 +196,7 @@ fn failure(directory: &Path, error: &io::Error) -> CommandFailure {
 }
 
 /// The variables of this process that the command uses: those that the program always uses, and
-/// those with the secrets that a valid configuration names. Root has no reason to give away others.
+/// those with the secrets that a valid configuration names. Root passes no others on.
 fn inherited(configuration: Option<&Configuration>) -> Vec<(OsString, OsString)> {
     let secrets = configuration.map(Configuration::secrets).unwrap_or_default().iter();
     let secrets = secrets.filter_map(|secret| match &secret.reference {

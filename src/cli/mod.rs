@@ -359,8 +359,8 @@ fn restrict_process() {
     let _ = protect_memory();
 }
 
-/// Disables core dumps, which could contain a secret, and prevents that another process of the same
-/// user traces this one. The kernel resets this when a thread changes its user.
+/// Disables core dumps, which could contain a secret, and prevents other processes of the same user
+/// from tracing this one. The kernel resets this when a thread changes its user.
 fn protect_memory() -> Result<(), rustix::io::Errno> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 

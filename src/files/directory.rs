@@ -115,7 +115,7 @@ impl OwnedDirectory {
     ///
     /// Fails with [`FileError::ForeignOwner`] if the directory belongs to another user, and is not
     /// one that a group of this process shares; with [`FileError::WritableByOthers`] if all users
-    /// can write to it, or can exchange it or what leads to it by renaming; and with
+    /// can write to it, or can replace it or what leads to it by renaming; and with
     /// [`FileError::Io`] if it does not exist. For root, every directory and link on the path must
     /// belong to root.
     pub fn open(path: &Path) -> Result<Self, FileError> {
@@ -428,7 +428,7 @@ impl Trust {
     }
 }
 
-/// Fails if all users can exchange a directory, whether it exists or not: if they can write to a
+/// Fails if all users can replace a directory, whether it exists or not: if they can write to a
 /// directory above it that is not sticky, or to one through which a link leads. An exchange between
 /// two steps would redirect a library that opens its files by path. Any other error is reported
 /// when the directory is opened.

@@ -227,7 +227,7 @@ fn only_new_directories_are_made_private() {
     assert_eq!(mode(&deep.join("c")), 0o750);
 }
 
-/// Regression: all users could exchange a state directory by renaming it, if they could write to
+/// Regression: all users could replace a state directory by renaming it, if they could write to
 /// the directory above it, or to one through which a link leads. In a sticky directory, only its
 /// owner can.
 #[test]
