@@ -429,9 +429,9 @@ impl Trust {
 }
 
 /// Fails if all users can replace a directory, whether it exists or not: if they can write to a
-/// directory above it that is not sticky, or to one through which a link leads. An exchange between
-/// two steps would redirect a library that opens its files by path. Any other error is reported
-/// when the directory is opened.
+/// directory above it that is not sticky, or to one through which a link leads. A replacement
+/// between two steps would redirect a library that opens its files by path. Any other error is
+/// reported when the directory is opened.
 fn require_fixed(path: &Path) -> Result<(), FileError> {
     // A path that ends with `..` has no name that could be examined in the directory above.
     let resolved = match path.file_name() {
