@@ -13,7 +13,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, param
 
 use super::{
     Checkpoint, CheckpointError, CursorFile, DATABASE, DatabaseLoss, SavedCursor, columns,
-    configure, connect, cursor_file, directory::prepare, lock::Lock, migrate, running_polls,
+    configure, connect, cursor_file,
+    directory::prepare,
+    lock::{self, Lock},
+    migrate, running_polls,
 };
 use crate::files::{FileAccess, NewFileMode, OwnedDirectory};
 
@@ -21,6 +24,7 @@ use crate::files::{FileAccess, NewFileMode, OwnedDirectory};
 /// cursor file contains the cursors of this one.
 const PREDECESSOR: &str = "predecessor";
 const ID: &str = "checkpoint_id";
+const WRITE_AHEAD_LOG: &str = "checkpoint.db-wal";
 
 /// The files that a connection has opened, by which it notices that its path leads to other ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub(super) struct OpenedFiles {
     database: FileIdentity,
     /// `None` if the file did not exist when the checkpoint was opened.
     write_ahead_log: Option<FileIdentity>,
+    /// Another process could lock a file that replaces it.
+    lock: Option<FileIdentity>,
 }
 
 /// The device and the inode of a file.
@@ -41,22 +47,26 @@ struct FileIdentity {
 impl OpenedFiles {
     /// The files at the paths of a checkpoint; `None` if they cannot be found.
     pub(super) fn of(directory: &Path) -> Option<Self> {
-        let write_ahead_log = FileIdentity::of(directory, "-wal").ok();
-        Some(Self { database: FileIdentity::of(directory, "").ok()?, write_ahead_log })
+        let identity = |name: &str| FileIdentity::of(&directory.join(name)).ok();
+        Some(Self {
+            database: identity(DATABASE)?,
+            write_ahead_log: identity(WRITE_AHEAD_LOG),
+            lock: identity(lock::FILE).map(|lock| FileIdentity { is_empty: true, ..lock }),
+        })
     }
 }
 
 impl FileIdentity {
     /// Does not open the file: closing it would release the locks of SQLite.
-    fn of(directory: &Path, part: &str) -> std::io::Result<Self> {
-        let found = fs_err::metadata(directory.join(format!("{DATABASE}{part}")))?;
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let found = fs_err::metadata(path)?;
         Ok(Self { device: found.dev(), inode: found.ino(), is_empty: found.len() == 0 })
     }
 
     /// Whether a path still leads to this file. An error that does not show the opposite is
     /// reported by the next read or write.
-    fn is_at(self, directory: &Path, part: &str) -> bool {
-        match Self::of(directory, part) {
+    fn is_at(self, path: &Path) -> bool {
+        match Self::of(path) {
             Ok(found) => {
                 (found.device, found.inode) == (self.device, self.inode)
                     && (self.is_empty || !found.is_empty)
@@ -72,22 +82,27 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails with [`CheckpointError::DatabaseLost`]. Always succeeds for a checkpoint that is open
-    /// for reading only.
+    /// Fails with [`CheckpointError::DatabaseLost`], also if the lock file was removed or replaced.
+    /// Always succeeds for a checkpoint that is open for reading only.
     pub fn check_in_place(&self) -> Result<(), CheckpointError> {
         let Some(opened) = &self.opened else { return Ok(()) };
+        let path = self.directory.join(DATABASE);
         // The write-ahead log is empty after each complete transfer to the database.
         let log = opened.write_ahead_log.map(|log| FileIdentity { is_empty: true, ..log });
-        let is_in_place = opened.database.is_at(&self.directory, "")
-            && log.is_none_or(|log| log.is_at(&self.directory, "-wal"));
-        if is_in_place {
-            return Ok(());
+        let is_in_place = opened.database.is_at(&path)
+            && log.is_none_or(|log| log.is_at(&self.directory.join(WRITE_AHEAD_LOG)));
+        let is_locked = opened.lock.is_none_or(|lock| lock.is_at(&self.directory.join(lock::FILE)));
+        match (is_in_place, is_locked) {
+            (true, true) => return Ok(()),
+            (true, false) => {
+                return Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Unlocked));
+            }
+            (false, _) => {}
         }
 
         // Closing the connection must not write the rest of the log into an emptied file.
         let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         let _ = self.connection().set_db_config(setting, true);
-        let path = self.directory.join(DATABASE);
         Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Gone))
     }
 
@@ -158,6 +173,22 @@ pub(super) fn check(
         return if is_outdated { lost(DatabaseLoss::Outdated) } else { Ok(()) };
     }
     if Some(saved.checkpoint_id) == predecessor { Ok(()) } else { lost(DatabaseLoss::Replaced) }
+}
+
+/// Fails with [`CheckpointError::DatabaseLost`] if a database that is open for reading is the one
+/// of another checkpoint. `saved` was read before, and may be older than the database. Only reads.
+pub(super) fn require_same(
+    connection: &Connection,
+    saved: &CursorFile,
+    directory: &Path,
+) -> Result<(), CheckpointError> {
+    let known = [value(connection, ID)?, value(connection, PREDECESSOR)?];
+    let is_same = known.iter().flatten().any(|id| *id == saved.checkpoint_id);
+    // The default of a file that does not exist or cannot be used has no ID.
+    if is_same || saved.checkpoint_id.is_empty() {
+        return Ok(());
+    }
+    Err(CheckpointError::DatabaseLost(directory.join(DATABASE), DatabaseLoss::Replaced))
 }
 
 /// Whether a cursor of the second cursor file is ahead of the same cursor in the database, or of

@@ -134,7 +134,7 @@ impl Checkpoint {
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<SetAside, CheckpointError> {
         let directory = OwnedDirectory::open(directory)?;
         let _lock = Lock::acquire(&directory)?;
-        check_readable(&directory)?;
+        drop(directory::read_all(&directory)?);
 
         // On a full disk, nothing may be renamed before the new database is complete.
         let database = create_successor(&directory)
@@ -146,19 +146,6 @@ impl Checkpoint {
         let cursor_file = set_cursor_file_aside(&directory, stamp)?;
         Ok(SetAside { database, cursor_file })
     }
-}
-
-/// Checks that the files of the database can be read. Their content does not matter.
-fn check_readable(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
-    for part in directory::PARTS {
-        let name = format!("{DATABASE}{part}");
-        if directory.inspect(&name)?.is_some() {
-            let file = directory.open_file(&name, FileAccess::Read)?;
-            let read = io::copy(&mut file.file(), &mut io::sink());
-            read.map_err(FileError::io("read", file.path()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Creates a complete, empty database that succeeds the one of the second cursor file.

@@ -153,6 +153,29 @@ impl CursorFile {
         Day::parse(&saved.sent_before)
     }
 
+    /// The cursors of the current checkpoint, whose ID is `checkpoint_id`; none if the file belongs
+    /// to another one.
+    pub(super) fn current_cursors(
+        &self,
+        checkpoint_id: &str,
+    ) -> impl Iterator<Item = &SavedCursor> {
+        let is_current = self.checkpoint_id == checkpoint_id;
+        self.cursors.iter().filter(move |_| is_current)
+    }
+
+    /// The entry and the record index of a cursor of the current checkpoint; `None` if the file
+    /// does not contain it.
+    pub(super) fn position(
+        &self,
+        checkpoint_id: &str,
+        sink: &str,
+        tenant: &str,
+    ) -> Option<(i64, u32)> {
+        let mut cursors = self.current_cursors(checkpoint_id);
+        let saved = cursors.find(|cursor| cursor.sink == sink && cursor.tenant == tenant)?;
+        Some((i64::try_from(saved.seq).unwrap_or(i64::MAX), saved.record_index))
+    }
+
     /// Removes the cursors of an erased tenant.
     pub(super) fn forget(&mut self, tenant: &str) {
         self.retain(|cursor| cursor.tenant != tenant);

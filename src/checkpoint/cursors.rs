@@ -1,8 +1,9 @@
-//! The cursors of sinks: the position of each sink in the log of each tenant, its mark, and the
-//! dead letters that are recorded when a cursor advances.
+//! The cursors of sinks: the position of each sink in the log of each tenant, and its mark.
 //!
 //! A cursor only moves by compare-and-set, together with everything that belongs to the move, in
 //! one transaction. Start reading at [`Checkpoint::register_sink`] and [`Checkpoint::advance`].
+
+use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -10,11 +11,12 @@ use super::{
     Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, LogGrowth, SavedCursor,
     SinkFailure,
     columns::{day, unsigned},
-    commit_poll::append_observation,
-    row_ids::{DeadLetterId, ReplayId, TenantRow},
+    cursor_checks,
+    dead_letter_records::{DeadLetter, clear_dead_letter, record_dead_letter},
+    row_ids::{DeadLetterId, ReplayId},
     start_days, tenant_id, tenant_row,
 };
-use crate::model::{Day, EventId, Observation, Phase, TenantId, UnixMillis};
+use crate::model::{Day, TenantId, UnixMillis};
 
 /// The epoch of all cursors. It is always 0, because only one host writes to the checkpoint.
 const EPOCH: i64 = 0;
@@ -97,24 +99,14 @@ pub enum OtherTenants {
     Deactivate,
 }
 
-/// A record that the receiver rejected permanently.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    pub tenant: TenantId,
-    /// The position of the rejected record.
-    pub at: Position,
-    pub event_id: EventId,
-    /// The message of the receiver.
-    pub reason: String,
-}
-
 impl Checkpoint {
     /// Creates a sink and its cursors for these tenants if they do not exist, and activates these
     /// cursors.
     ///
-    /// A new cursor starts at the beginning of the log and sends no day before `start_from`. If the
-    /// database was lost, it also skips the days that the sink had received according to the second
-    /// cursor file. Its first day is provisional; see [`Checkpoint::confirm_start_day`].
+    /// A new cursor starts at the beginning of the log and sends no day before `start_from`. A
+    /// cursor that was deleted by damage continues at its position in the second cursor file. If
+    /// the database was lost, it also skips the days that the sink had received according to the
+    /// second cursor file. Its first day is provisional; see [`Checkpoint::confirm_start_day`].
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn register_sink(
         &self,
@@ -140,13 +132,28 @@ impl Checkpoint {
         let start_from = start_days::first_day(&transaction, sink, start_from)?;
         let cursors_before = start_days::count_cursors(&transaction, sink)?;
         for tenant in tenants {
-            let row = tenant_row(&transaction, &tenant.to_string())?;
-            let unsent_from = self.saved_cursors().first_unsent_day(&self.id, sink, *tenant);
+            let guid = tenant.to_string();
+            let row = tenant_row(&transaction, &guid)?;
+            let activated = transaction.execute(
+                "UPDATE cursor SET active = 1
+                 WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND epoch = ?3",
+                params![sink, row, EPOCH],
+            )?;
+            if activated > 0 {
+                continue;
+            }
+
+            let saved = self.saved_cursors();
+            let unsent_from = saved.first_unsent_day(&self.id, sink, *tenant);
             let floor = unsent_from.map_or(start_from, |day| day.max(start_from));
+            let (seq, record_index) = saved.position(&self.id, sink, &guid).unwrap_or((1, 0));
+            drop(saved);
+
             transaction.execute(
-                "INSERT INTO cursor SELECT id, ?2, ?3, 1, 0, ?4, 1 FROM sink WHERE name = ?1
-                 ON CONFLICT DO UPDATE SET active = 1",
-                params![sink, row, EPOCH, floor.number()],
+                "INSERT INTO cursor
+                 SELECT s.id, t.id, ?3, max(1, min(?5, t.next_seq)), iif(?5 > t.next_seq, 0, ?6), ?4, 1
+                 FROM sink s, tenant t WHERE s.name = ?1 AND t.id = ?2",
+                params![sink, row, EPOCH, floor.number(), seq, record_index],
             )?;
         }
         if start_days::count_cursors(&transaction, sink)? > cursors_before {
@@ -325,11 +332,13 @@ impl Checkpoint {
         Ok((days, newest))
     }
 
-    /// The current cursors in the form of the second cursor file.
+    /// The current cursors in the form of the second cursor file, which keeps those that were
+    /// deleted by damage.
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a cursor has
-    /// no first day.
+    /// no first day or is outside its log.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();
+        cursor_checks::require_valid(&connection)?;
         // A missing day may still be listed, so it counts as unsent.
         let mut statement = connection.prepare_cached(
             "SELECT s.name, t.guid, s.removed, c.seq, c.record_index, c.floor,
@@ -362,14 +371,34 @@ impl Checkpoint {
             });
         }
 
-        let has_no_cursor = |old: &&SavedCursor| {
-            !cursors.iter().any(|c| c.sink == old.sink && c.tenant == old.tenant)
+        let (carried, deleted) = {
+            let stored: HashSet<(&str, &str)> =
+                cursors.iter().map(|c| (c.sink.as_str(), c.tenant.as_str())).collect();
+            let has_no_cursor =
+                |old: &&SavedCursor| !stored.contains(&(old.sink.as_str(), old.tenant.as_str()));
+            let saved = self.saved_cursors();
+            let carried: Vec<SavedCursor> =
+                saved.lost_cursors(&self.id).into_iter().filter(has_no_cursor).cloned().collect();
+            let deleted: Vec<SavedCursor> =
+                saved.current_cursors(&self.id).filter(has_no_cursor).cloned().collect();
+            (carried, deleted)
         };
-        let saved = self.saved_cursors();
-        let carried =
-            saved.lost_cursors(&self.id).into_iter().filter(has_no_cursor).cloned().collect();
+        for cursor in deleted {
+            if is_known(&connection, &cursor)? {
+                cursors.push(cursor);
+            }
+        }
         Ok(CursorFile { checkpoint_id: self.id.clone(), cursors, carried })
     }
+}
+
+/// Whether the sink and the tenant of a cursor exist: otherwise they were deleted, and the cursor
+/// with them.
+fn is_known(connection: &Connection, cursor: &SavedCursor) -> Result<bool, CheckpointError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sink WHERE name = ?1)
+        AND EXISTS (SELECT 1 FROM tenant WHERE guid = ?2) AS known";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([&cursor.sink, &cursor.tenant], |row| row.get("known"))?)
 }
 
 fn move_cursor(
@@ -413,72 +442,4 @@ fn move_cursor(
     };
 
     if moved == 1 { Ok(()) } else { Err(CheckpointError::CursorMoved(advance.sink.to_owned())) }
-}
-
-/// Records a dead letter, and begins the observation about the sink's dead letters of this tenant.
-fn record_dead_letter(
-    connection: &Connection,
-    advance: &Advance<'_>,
-    dead_letter: &DeadLetter,
-) -> Result<LogGrowth, CheckpointError> {
-    let tenant = tenant_row(connection, &dead_letter.tenant.to_string())?;
-
-    // A dead letter that was retried and rejected again replaces the earlier one.
-    connection
-        .prepare_cached(
-            "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND seq = ?3 AND record_index = ?4",
-        )?
-        .execute(params![
-            advance.sink,
-            tenant,
-            dead_letter.at.seq.cast_signed(),
-            dead_letter.at.record_index
-        ])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO dead_letter (sink, tenant, seq, record_index, event_id, reason, rejected)
-             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7 FROM sink WHERE name = ?1",
-        )?
-        .execute(params![
-            advance.sink,
-            tenant,
-            dead_letter.at.seq.cast_signed(),
-            dead_letter.at.record_index,
-            dead_letter.event_id.to_string(),
-            dead_letter.reason,
-            advance.now
-        ])?;
-
-    let begin = dead_letter_observation(advance, Phase::Begin, &dead_letter.reason);
-    append_observation(connection, tenant, &begin, advance.now)
-}
-
-/// Deletes a dead letter that was delivered. The observation ends with the sink's last dead letter
-/// of the tenant.
-fn clear_dead_letter(
-    connection: &Connection,
-    advance: &Advance<'_>,
-    id: DeadLetterId,
-) -> Result<LogGrowth, CheckpointError> {
-    let tenant: Option<TenantRow> = connection
-        .prepare_cached("DELETE FROM dead_letter WHERE id = ?1 RETURNING tenant")?
-        .query_row([id], |row| row.get("tenant"))
-        .optional()?;
-    let Some(tenant) = tenant else { return Ok(LogGrowth::Unchanged) };
-
-    let remaining: i64 = connection
-        .prepare_cached(
-            "SELECT count(*) AS remaining FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
-        )?
-        .query_row(params![advance.sink, tenant], |row| row.get("remaining"))?;
-    if remaining > 0 {
-        return Ok(LogGrowth::Unchanged);
-    }
-
-    let end = dead_letter_observation(advance, Phase::End, "all dead letters were delivered");
-    append_observation(connection, tenant, &end, advance.now)
-}
-
-fn dead_letter_observation(advance: &Advance<'_>, phase: Phase, details: &str) -> Observation {
-    Observation::of_dead_letters(advance.sink, advance.now.day(), phase, details.to_owned())
 }

@@ -3,11 +3,12 @@
 
 use std::{borrow::Cow, path::PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
+use rustix::io::Errno;
 
 use super::{
     lock::Holder,
-    storage_fault::{StorageFault, last_number},
+    storage_fault::{StorageFault, is_failed_read, last_number},
 };
 use crate::{error::Hint, files::FileError};
 
@@ -83,6 +84,8 @@ pub enum DatabaseLoss {
     Outdated,
     /// Another process has removed, replaced or emptied the file while this one was using it.
     Gone,
+    /// The lock file was removed or replaced, so another process can use the database too.
+    Unlocked,
 }
 
 impl CheckpointError {
@@ -138,6 +141,20 @@ impl CheckpointError {
         }
     }
 
+    /// The error that a result of SQLite's integrity check reports. A page that could not be read
+    /// is one of its lines, with the code of the failed read.
+    pub(super) fn of_integrity_check(result: String) -> Self {
+        let code = |line: &str| {
+            let (_, code) = line.rsplit_once("error code")?;
+            code.trim_matches(['=', ' ']).parse().ok().map(ffi::Error::new)
+        };
+        let failure = result.lines().filter_map(code).find(|failure| is_failed_read(*failure));
+        match failure {
+            Some(failure) => rusqlite::Error::SqliteFailure(failure, Some(result)).into(),
+            None => Self::Damaged(result),
+        }
+    }
+
     /// Whether the content of the database is the cause: setting the database aside removes it.
     pub(super) fn is_about_content(&self) -> bool {
         match self {
@@ -160,6 +177,9 @@ impl DatabaseLoss {
                 "is an old copy: `cursors.json` contains cursors of later log entries"
             }
             Self::Gone => "was removed, replaced or emptied while this process was using it",
+            Self::Unlocked => {
+                "is no longer protected from other processes: the file `lock` was removed or replaced"
+            }
         }
     }
 
@@ -174,6 +194,7 @@ impl DatabaseLoss {
             Self::Gone => {
                 "put the database back, or run `state repair`; then start the daemon again"
             }
+            Self::Unlocked => "start the daemon again, which creates the file `lock`",
         }
     }
 }
@@ -278,6 +299,10 @@ impl From<rusqlite::Error> for CheckpointError {
         };
 
         match failure.code {
+            // SQLite reports a read that fails within a statement as corruption.
+            ErrorCode::DatabaseCorrupt if left == Some(Errno::IO) => {
+                Self::Storage(StorageFault::Io, error)
+            }
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig => {
                 Self::Damaged(error.to_string())
             }

@@ -20,7 +20,8 @@ use crate::{
     model::UnixMillis,
 };
 
-const FILE: &str = "lock";
+/// The name of the file in the state directory.
+pub(super) const FILE: &str = "lock";
 /// The maximum size of the file, which contains a number, a path and a version.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 /// A process that only looks up the holder locks the file briefly, so one failed attempt does not

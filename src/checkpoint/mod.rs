@@ -17,11 +17,13 @@ mod commit_poll;
 mod continuity;
 mod control_names;
 mod copy;
+mod cursor_checks;
 mod cursor_file;
 mod cursors;
 mod daemon_report;
 mod days;
 mod dead_letter_groups;
+mod dead_letter_records;
 mod dead_letters;
 mod directory;
 mod entry_flags;
@@ -58,6 +60,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use fs_err::File;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
 pub use baseline::baseline_in_force;
@@ -65,10 +68,11 @@ pub use catalog::StoredCatalogMember;
 pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
 pub use copy::{Restored, SetAside};
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
-pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
+pub use cursors::{Advance, CursorMove, Lane, OtherTenants, Pending, Position};
 pub use daemon_report::DaemonReport;
 pub use days::{MissingDay, SnapshotRange};
 pub use dead_letter_groups::{DeadLetterGroup, DeadLetterReason};
+pub use dead_letter_records::DeadLetter;
 pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
 pub use error::{CheckpointError, DatabaseLoss};
@@ -133,6 +137,9 @@ const NOT_ROLLED_BACK: &[u8] =
 pub struct Checkpoint {
     directory: PathBuf,
     connection: Mutex<Connection>,
+    /// Files of the database that were read without SQLite. They are closed after the connection,
+    /// because closing them releases its locks.
+    read_files: Mutex<Vec<File>>,
     control_names: Mutex<ControlNames>,
     /// `None` if the checkpoint is read-only. The kernel releases the lock when the process ends,
     /// even if it crashes.
@@ -155,13 +162,21 @@ impl Checkpoint {
     ///
     /// Fails if another process holds the lock, and with [`CheckpointError::Untrusted`] if the
     /// files are links or belong to another user. Also fails if the database is damaged, newer or
-    /// foreign, or not the one that the second cursor file remembers, and leaves it unchanged.
+    /// foreign, or not the one that the second cursor file remembers, and leaves it unchanged. A
+    /// cursor that is outside its log is damage too.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
+        let checkpoint = Self::open_with_any_cursors(directory)?;
+        cursor_checks::require_valid(&checkpoint.connection())?;
+        Ok(checkpoint)
+    }
+
+    /// As [`Self::open`], but accepts cursors that must be repaired before anything is delivered.
+    fn open_with_any_cursors(directory: &Path) -> Result<Self, CheckpointError> {
         let opened = directory::prepare(directory)?;
         let lock = lock::Lock::acquire(&opened)?;
 
-        let connection =
-            open_for_writing(&opened).map_err(|error| directory::find_cause(error, &opened))?;
+        let connection = directory::confirm_damage(&opened, || open_for_writing(&opened))
+            .map_err(|error| directory::find_cause(error, &opened))?;
         Self::from_connection(directory, connection, Some(lock))
     }
 
@@ -170,8 +185,8 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if it does not exist ([`CheckpointError::Absent`]), if its version is not the version
-    /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), or if it is
-    /// foreign, damaged or not trusted.
+    /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), if it is foreign,
+    /// damaged or not trusted, or if it is not the one that the second cursor file remembers.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let opened = directory::existing(directory)?;
         let connection =
@@ -209,11 +224,16 @@ impl Checkpoint {
             }
         };
 
+        if lock.is_none() {
+            continuity::require_same(&connection, &saved_cursors, directory)?;
+        }
+
         let control_names = Mutex::new(ControlNames::load(&connection)?);
         let opened = lock.as_ref().and_then(|_| OpenedFiles::of(directory));
         Ok(Self {
             directory: directory.to_owned(),
             connection: Mutex::new(connection),
+            read_files: Mutex::default(),
             control_names,
             lock,
             opened,
@@ -278,6 +298,14 @@ impl Checkpoint {
             self.connection.clear_poison();
             connection
         })
+    }
+
+    /// Fails if the operating system cannot read the files of the database. Anything that looks
+    /// like damage is examined again after this.
+    fn require_readable(&self) -> Result<(), CheckpointError> {
+        let files = directory::read_all(&OwnedDirectory::open(&self.directory)?)?;
+        self.read_files.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+        Ok(())
     }
 
     fn saved_cursors(&self) -> MutexGuard<'_, CursorFile> {
@@ -388,7 +416,7 @@ fn check_database(connection: &Connection, path: &Path) -> Result<(), Checkpoint
     schema::require_current(connection)?;
     let result: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get("quick_check"))?;
-    if result == "ok" { Ok(()) } else { Err(CheckpointError::Damaged(result)) }
+    if result == "ok" { Ok(()) } else { Err(CheckpointError::of_integrity_check(result)) }
 }
 
 fn check_identity(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {

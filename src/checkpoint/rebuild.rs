@@ -13,7 +13,7 @@ use super::{
     Checkpoint, CheckpointError, DATABASE, check_before_open, check_database, configure, connect,
     continuity::{assign_new_id, read_saved},
     copy::{close_as_one_file, remove_database, replace_database, utf8_path},
-    directory::existing,
+    directory::{confirm_damage, existing, read_all},
     lock::Lock,
     migrate, partial_indexes, texts,
 };
@@ -62,8 +62,8 @@ impl Checkpoint {
         }
 
         let suffix = format!("damaged-{stamp}");
-        let rebuilt =
-            rebuild(&directory).and_then(|()| replace_database(&directory, REBUILT, &suffix));
+        let rebuilt = confirm_damage(&directory, || rebuild(&directory))
+            .and_then(|()| replace_database(&directory, REBUILT, &suffix));
         if rebuilt.is_err() {
             let _ = remove_database(&directory, REBUILT);
         }
@@ -98,8 +98,19 @@ impl Checkpoint {
     }
 }
 
-/// Checks everything that opening the database checks, and its indexes.
+/// Checks everything that opening the database checks, and its indexes. Damage is examined again
+/// after all bytes have been read, because a failed read can look like it.
 fn structure(directory: &OwnedDirectory) -> Result<Structure, CheckpointError> {
+    match examine(directory)? {
+        Structure::Intact => Ok(Structure::Intact),
+        Structure::Inconsistent | Structure::Broken(_) => {
+            drop(read_all(directory)?);
+            examine(directory)
+        }
+    }
+}
+
+fn examine(directory: &OwnedDirectory) -> Result<Structure, CheckpointError> {
     match check_before_open(directory) {
         Err(CheckpointError::Damaged(reason)) => return Ok(Structure::Broken(reason)),
         Err(error @ CheckpointError::Newer(_)) => return Err(error),
@@ -113,8 +124,9 @@ fn structure(directory: &OwnedDirectory) -> Result<Structure, CheckpointError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let sql = "PRAGMA integrity_check(1)";
     let checked = connection.query_row(sql, [], |row| row.get::<_, String>("integrity_check"));
-    let found = checked.map_err(CheckpointError::from).and_then(|result| {
-        Ok(result == "ok" && partial_indexes::findings(&connection)?.is_empty())
+    let found = checked.map_err(CheckpointError::from).and_then(|result| match result.as_str() {
+        "ok" => Ok(partial_indexes::findings(&connection)?.is_empty()),
+        _ => Err(CheckpointError::of_integrity_check(result)),
     });
     match found {
         Ok(true) => Ok(Structure::Intact),

@@ -130,7 +130,11 @@ impl Checkpoint {
         }
 
         transaction.commit()?;
-        self.saved_cursors().forget_removed(until);
+        let mut saved = self.saved_cursors();
+        saved.forget_removed(until);
+        for (_, name) in &expired {
+            saved.forget_sink(name);
+        }
         Ok(expired.into_iter().map(|(_, name)| name).collect())
     }
 }

@@ -10,13 +10,13 @@ use rusqlite::{Connection, Transaction, params};
 use super::{
     Checkpoint, CheckpointError, ControlNames, baseline,
     body::BodyReader,
-    catalog, columns, commit_poll, held, pack, retention,
+    catalog, columns, commit_poll, cursor_checks, held, pack, retention,
     row_ids::{BodyId, CatalogVersion, TenantRow},
 };
 use crate::model::{Day, DayFacts, UnixMillis, day_hash};
 
 /// What [`Checkpoint::repair`] repaired, and what was lost.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Repaired {
     /// Days whose body was damaged and has been removed.
     pub days: Vec<LostBody>,
@@ -29,8 +29,8 @@ pub struct Repaired {
     pub baselines: Vec<(String, String)>,
     /// The number of days whose facts were derived again from the body.
     pub facts: u64,
-    /// Cursors that were outside the log and have been moved back into it: the GUID of the tenant
-    /// and the name of the sink.
+    /// Cursors that were outside the log and have been set to their last known position: the GUID
+    /// of the tenant and the name of the sink.
     pub cursors: Vec<(String, String)>,
 }
 
@@ -52,7 +52,11 @@ impl Checkpoint {
     ///   The result is used only if it matches the stored hash or the stored facts.
     /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
     ///   profile.
-    /// - A cursor outside the log is moved back into it.
+    /// - A cursor outside the log is set to its position in the second cursor file or, without
+    ///   that, to the first entry after the last acknowledgement of its sink.
+    ///
+    /// Nothing is changed because of a read that has failed once: all files are read, and the
+    /// damage must be found again.
     ///
     /// # Errors
     ///
@@ -63,24 +67,44 @@ impl Checkpoint {
         facts_of: impl Fn(&str) -> Option<DayFacts>,
     ) -> Result<Repaired, CheckpointError> {
         let mut connection = self.connection();
-        let transaction = connection.transaction()?;
+        let first = connection.transaction()?;
+        let found = self.repair_content(&first, now, &facts_of)?;
 
-        let mut repaired = Repaired::default();
-        // Bodies are repaired first: facts are derived from the bodies that are intact.
-        repair_bodies(&transaction, now, &mut repaired)?;
-        repair_facts(&transaction, facts_of, &mut repaired)?;
-        repair_held(&transaction, now, &mut repaired)?;
-        repair_baselines(&transaction, &mut repaired)?;
-        repair_catalogs(&transaction, &mut repaired)?;
-        repair_cursors(&transaction, &mut repaired)?;
-
-        transaction.commit()?;
+        let repaired = if found == Repaired::default() {
+            first.commit()?;
+            found
+        } else {
+            first.rollback()?;
+            self.require_readable()?;
+            let second = connection.transaction()?;
+            let repaired = self.repair_content(&second, now, &facts_of)?;
+            second.commit()?;
+            repaired
+        };
         drop(connection);
         if !repaired.cursors.is_empty() {
             // Cursors otherwise only move forward, so the next start would take this database for
             // an old copy.
             self.write_cursor_file()?;
         }
+        Ok(repaired)
+    }
+
+    fn repair_content(
+        &self,
+        transaction: &Transaction<'_>,
+        now: UnixMillis,
+        facts_of: impl Fn(&str) -> Option<DayFacts>,
+    ) -> Result<Repaired, CheckpointError> {
+        let mut repaired = Repaired::default();
+        // Bodies are repaired first: facts are derived from the bodies that are intact.
+        repair_bodies(transaction, now, &mut repaired)?;
+        repair_facts(transaction, facts_of, &mut repaired)?;
+        repair_held(transaction, now, &mut repaired)?;
+        repair_baselines(transaction, &mut repaired)?;
+        repair_catalogs(transaction, &mut repaired)?;
+        repair_log_ends(transaction)?;
+        repaired.cursors = cursor_checks::repair(transaction, &self.saved_cursors(), &self.id)?;
         Ok(repaired)
     }
 }
@@ -275,25 +299,14 @@ fn repair_catalogs(
     Ok(())
 }
 
-fn repair_cursors(
-    transaction: &Transaction<'_>,
-    repaired: &mut Repaired,
-) -> Result<(), CheckpointError> {
-    // The next `seq` of a log without gaps follows from its last entry. A log with a gap is not
-    // repaired.
+/// Corrects the `seq` of the next entry of each log.
+fn repair_log_ends(transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
+    // It follows from the last entry of a log without gaps. A log with a gap is not repaired.
     transaction.execute(
         "UPDATE tenant SET next_seq = ends.last + 1 FROM
            (SELECT tenant, count(*) AS count, max(seq) AS last FROM entry GROUP BY tenant) AS ends
          WHERE ends.tenant = tenant.id AND ends.count = ends.last AND next_seq <> ends.last + 1",
         [],
     )?;
-
-    let mut statement = transaction.prepare(
-        "UPDATE cursor SET record_index = 0, seq = max(1, min(seq, (SELECT next_seq FROM tenant WHERE id = cursor.tenant)))
-         WHERE seq < 1 OR seq > (SELECT next_seq FROM tenant WHERE id = cursor.tenant)
-         RETURNING (SELECT guid FROM tenant WHERE id = cursor.tenant) AS guid, (SELECT name FROM sink WHERE id = cursor.sink) AS name",
-    )?;
-    let moved = statement.query_map([], |row| Ok((row.get("guid")?, row.get("name")?)))?;
-    repaired.cursors = moved.collect::<Result<_, _>>()?;
     Ok(())
 }

@@ -91,10 +91,10 @@ fn repair_usable(
         report(RepairStep::Texts(texts));
     }
 
-    let checkpoint = match Checkpoint::open(directory) {
+    let checkpoint = match Checkpoint::open_with_any_cursors(directory) {
         Err(CheckpointError::DatabaseLost(..)) => {
             report(RepairStep::Adopted(Checkpoint::adopt(directory)?));
-            Checkpoint::open(directory)?
+            Checkpoint::open_with_any_cursors(directory)?
         }
         opened => opened?,
     };

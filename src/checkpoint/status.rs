@@ -233,7 +233,7 @@ impl Checkpoint {
     pub fn failures(&self) -> Result<StoredFailures, CheckpointError> {
         const DOMAINS: &str = "SELECT domain AS name, failing_since FROM unresolved_domain";
         const SINKS: &str = "SELECT name, failing_since FROM sink WHERE failing_since IS NOT NULL AND removed IS NULL";
-        const TENANTS: &str = "SELECT guid AS name, failing_since FROM tenant WHERE failing_since IS NOT NULL AND error_class IS NOT ?1";
+        const TENANTS: &str = "SELECT guid AS name, failing_since FROM tenant WHERE failing_since IS NOT NULL AND error_class IS NOT ?1 AND guid <> '-'";
 
         let connection = self.connection();
         let incomplete = PollErrorClass::Incomplete.as_str();

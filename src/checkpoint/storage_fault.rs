@@ -152,6 +152,13 @@ impl fmt::Display for StorageFault {
     }
 }
 
+/// Whether SQLite could not read a page or had no memory for it, which shows no damage. A file that
+/// ends within a page can be read.
+pub(super) fn is_failed_read(failure: ffi::Error) -> bool {
+    matches!(failure.code, ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory)
+        && failure.extended_code != ffi::SQLITE_IOERR_SHORT_READ
+}
+
 /// The number of the last failed system call of this thread, which SQLite does not report.
 pub(super) fn last_number() -> Option<Errno> {
     let number = io::Error::last_os_error().raw_os_error().filter(|number| *number != 0);
@@ -222,6 +229,27 @@ mod tests {
             assert!(error.storage_fault().is_some(), "{code}: {error}");
             let hint = error.hint().unwrap_or_default();
             assert!(!error.to_string().contains("damaged") && !hint.contains("repair"), "{code}");
+        }
+    }
+
+    /// Regression: a page that could not be read is a line of the integrity check of SQLite, and
+    /// was reported as damage.
+    #[test]
+    fn failed_reads_in_checks_are_not_damage() {
+        for (result, is_damage) in [
+            ("Tree 3 page 5: unable to get the page. error code=8458", false),
+            (
+                "*** in database main ***\nTree 3 page 5: unable to get the page. error code=266\nPage 7: never used",
+                false,
+            ),
+            ("Tree 3 page 5: btreeInitPage() returns error code 7", false),
+            ("Tree 3 page 5: btreeInitPage() returns error code 11", true),
+            ("Tree 3 page 5: unable to get the page. error code=522", true),
+            ("Page 7: never used", true),
+        ] {
+            let error = CheckpointError::of_integrity_check(result.to_owned());
+            assert_eq!(matches!(error, CheckpointError::Damaged(_)), is_damage, "{error:?}");
+            assert_eq!(error.storage_fault().is_some(), !is_damage, "{error:?}");
         }
     }
 

@@ -1,10 +1,11 @@
 //! Tests of the log, the cursors and the second cursor file; `continuity` tests lost databases,
-//! `damage` tests random damages, `files` tests opening and migration, `numbers` tests damaged
-//! numbers, `panics` tests interrupted transactions, `polls` tests results of polls,
-//! `removed_sinks` tests sinks that are not configured, and `resending` tests dead letters and
-//! replays.
+//! `cursor_checks` tests damaged cursors, `damage` tests random damages, `files` tests opening and
+//! migration, `numbers` tests damaged numbers, `panics` tests interrupted transactions, `polls`
+//! tests results of polls, `removed_sinks` tests sinks that are not configured, and `resending`
+//! tests dead letters and replays.
 
 mod continuity;
+mod cursor_checks;
 mod damage;
 mod files;
 mod numbers;

@@ -5,9 +5,9 @@
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, DATABASE, baseline, body::BodyReader, catalog,
-    check_database, columns, commit_poll::read_facts, connect, directory, held, partial_indexes,
-    row_ids::BodyId, tenant_id, texts,
+    Checkpoint, CheckpointError, ControlNames, DATABASE, StatusDetail, baseline, body::BodyReader,
+    catalog, check_database, columns, commit_poll::read_facts, connect, cursor_checks, directory,
+    held, partial_indexes, row_ids::BodyId, tenant_id, texts,
 };
 use crate::model::{Day, day_hash};
 
@@ -47,10 +47,34 @@ impl Checkpoint {
     ///
     /// Fails only if the operating system cannot read the database. Damage is a finding.
     pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
+        let report = self.verify_once()?;
+        if report.findings.is_empty() {
+            return Ok(report);
+        }
+        // A read that has failed can look like damage.
+        self.require_readable()?;
+        self.verify_once()
+    }
+
+    fn verify_once(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
         let report = self.verify_all();
-        self.connection().execute_batch("ROLLBACK")?;
-        report
+        let connection = self.connection();
+        // An error of the disk has ended the transaction.
+        let ended =
+            if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") };
+        let mut report = report?;
+        ended?;
+        drop(connection);
+
+        // Nothing that prevents a daemon from starting may remain without a finding.
+        if report.findings.is_empty() {
+            let status = self.status(StatusDetail::Items).map(drop);
+            if let Err(error) = status.and_then(|()| self.failures().map(drop)) {
+                report.add_finding(None, None, error.into_damage()?);
+            }
+        }
+        Ok(report)
     }
 
     fn verify_all(&self) -> Result<VerifyReport, CheckpointError> {
@@ -74,8 +98,10 @@ impl Checkpoint {
     /// it is not, and with [`CheckpointError::Storage`] if SQLite cannot read the file.
     pub fn probe(directory: &std::path::Path) -> Result<(), CheckpointError> {
         let opened = directory::existing(directory)?;
-        let checked = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .and_then(|connection| check_database(&connection, &opened.path_of(DATABASE)));
+        let checked = directory::confirm_damage(&opened, || {
+            let connection = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            check_database(&connection, &opened.path_of(DATABASE))
+        });
         checked.map_err(|error| directory::find_cause(error, &opened))
     }
 }
@@ -95,6 +121,7 @@ fn verify_structure(
     for line in lines {
         let line = line?;
         if line != "ok" {
+            let line = CheckpointError::of_integrity_check(line).into_damage()?;
             report.add_finding(None, None, format!("SQLite integrity check: {line}"));
         }
     }
@@ -151,15 +178,9 @@ fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(),
         report.add_finding(None, None, "the log contains an entry of an unknown kind".to_owned());
     }
 
-    let mut statement = connection.prepare(
-        "SELECT s.name, t.guid FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-         WHERE c.seq > t.next_seq OR c.seq < 1",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let sink: String = row.get("name")?;
-        let message = format!("the cursor of sink `{sink}` is outside the log");
-        report.add_finding(Some(row.get("guid")?), None, message);
+    for cursor in cursor_checks::invalid_cursors(connection)? {
+        let message = cursor.message();
+        report.add_finding(Some(cursor.tenant), None, message);
     }
     Ok(())
 }

@@ -89,8 +89,8 @@ fn read(file: &Path, found: &mut FoundItems) -> Result<(), CommandFailure> {
 
     for item in items {
         let snapshot = wire::snapshot(item).ok();
-        let key =
-            snapshot.and_then(|s| Some((TenantId::parse(s.tenant_id.as_deref()?).ok()?, s.day()?)));
+        let key = snapshot
+            .and_then(|s| Some((TenantId::parse_any_form(s.tenant_id.as_deref()?)?, s.day()?)));
         match key {
             Some((tenant, day)) => {
                 found.snapshots.entry(tenant).or_default().push((day, item.to_owned()));

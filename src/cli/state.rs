@@ -224,8 +224,11 @@ fn print_repairs(repaired: &Repaired, today: Day) {
         print_explanation(&explanation.with_hint("run `baseline set` to set it again"));
     }
     for (tenant, sink) in &repaired.cursors {
-        print_message(&format!(
-            "tenant `{tenant}`: the cursor of sink `{sink}` was reset to the end of the log"
+        let explanation = Explanation::new(format!(
+            "tenant `{tenant}`: the damaged cursor of sink `{sink}` was set to its last known position"
+        ));
+        print_explanation(&explanation.with_hint(
+            "compare the days in the receiver with `status`; run `replay` if days are missing",
         ));
     }
 

@@ -147,6 +147,8 @@ impl Hint for CaughtPanic {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::process::ExitStatusExt, process::Command};
+
     use super::*;
 
     async fn fails_after_a_wait() {
@@ -184,6 +186,28 @@ mod tests {
             IS_CONTAINED.get()
         });
         assert_eq!(nested, Ok(true), "the outer work is still contained");
+    }
+
+    /// The panic ends the process of the test, so the test starts itself in another one.
+    #[test]
+    fn panics_outside_of_contained_work_end_the_process() {
+        const NAME: &str =
+            "daemon::containment::tests::panics_outside_of_contained_work_end_the_process";
+        const IS_INNER: &str = "PANIC_OUTSIDE_OF_CONTAINED_WORK";
+        const SIGABRT: i32 = 6;
+
+        if std::env::var_os(IS_INNER).is_some() {
+            end_on_panic();
+            assert!(contained::<()>(|| panic!("inner")).is_err());
+            panic!("outer");
+        }
+
+        let mut inner = Command::new(std::env::current_exe().unwrap());
+        inner.args([NAME, "--exact", "--nocapture"]).env(IS_INNER, "1");
+        let output = inner.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(SIGABRT), "{stderr}");
+        assert!(stderr.contains("outer") && !stderr.contains("inner"), "{stderr}");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Updates of cursors that fail because of the disk: an exhausted quota, a full disk that a write
-//! or a synchronization reports, and an input/output error. strace attaches to a process in the
-//! middle of a delivery, and makes the system calls for the write-ahead log fail. Neither the file
-//! nor a topic with exactly-once delivery may then contain a record twice, and `once` ends. If only
-//! the second cursor file cannot be written, `once` succeeds with a warning.
+//! or a synchronization reports, and an input/output error, or because another process has locked
+//! the database. strace attaches to a process in the middle of a delivery, and makes the system
+//! calls for the write-ahead log fail. Neither the file nor a topic with exactly-once delivery may
+//! then contain a record twice, and `once` ends. If only the second cursor file cannot be written,
+//! `once` succeeds with a warning.
 
 use std::{
     collections::HashMap,
+    fmt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -50,6 +52,64 @@ impl DiskFault {
     }
 }
 
+/// Why the updates of a cursor fail.
+enum UpdateFault {
+    Disk(DiskFault),
+    /// Another process holds the lock of the database for writing.
+    Busy,
+}
+
+/// A fault that has begun.
+enum ActiveFault {
+    Traced(Process),
+    Locked(rusqlite::Connection),
+}
+
+impl UpdateFault {
+    fn begin(&self, workspace: &Workspace, process: &Process) -> ActiveFault {
+        match self {
+            Self::Disk(fault) => ActiveFault::Traced(fault.begin(workspace, process)),
+            Self::Busy => {
+                let database = workspace.state().join("checkpoint.db");
+                let connection = rusqlite::Connection::open(database).unwrap();
+                connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+                ActiveFault::Locked(connection)
+            }
+        }
+    }
+}
+
+impl fmt::Display for UpdateFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(fault) => write!(f, "{} {}", fault.calls, fault.error),
+            Self::Busy => f.write_str("busy"),
+        }
+    }
+}
+
+impl ActiveFault {
+    /// Whether calls have failed more often than in one attempt to update a cursor.
+    fn has_repeated(&self, workspace: &Workspace) -> bool {
+        match self {
+            Self::Traced(_) => {
+                let calls =
+                    std::fs::read_to_string(workspace.path(FAILED_CALLS)).unwrap_or_default();
+                calls.matches("(INJECTED)").count() >= MIN_FAILED_CALLS
+            }
+            // Each attempt has waited for the lock.
+            Self::Locked(_) => true,
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Self::Traced(strace) => end_fault(strace),
+            Self::Locked(connection) => connection.execute_batch("ROLLBACK").unwrap(),
+        }
+    }
+}
+
 /// Ends the fault that this strace injects.
 fn end_fault(mut strace: Process) {
     assert!(strace.is_running(), "strace has ended");
@@ -83,7 +143,7 @@ fn is_delivering(workspace: &Workspace, name: &str) -> bool {
 
 /// Runs the daemon, whose calls fail in the middle of the delivery until an update was attempted
 /// repeatedly, until the sink has received everything. Returns how many deliveries have failed.
-fn deliver_despite(fault: &DiskFault, workspace: &Workspace, sink: &str) -> usize {
+fn deliver_despite(fault: &UpdateFault, workspace: &Workspace, sink: &str) -> usize {
     let log = workspace.path("log");
     let mut command = workspace.command(&["run"]);
     command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
@@ -95,13 +155,12 @@ fn deliver_despite(fault: &DiskFault, workspace: &Workspace, sink: &str) -> usiz
 
     eventually("a batch is acknowledged", || is_delivering(workspace, sink));
     assert_eq!(failures(), 0);
-    let strace = fault.begin(workspace, &daemon);
+    let active = fault.begin(workspace, &daemon);
     // The log counts equal entries instead of repeating them.
     eventually("updates have failed again and again", || {
-        let calls = std::fs::read_to_string(workspace.path(FAILED_CALLS)).unwrap_or_default();
-        failures() >= 1 && calls.matches("(INJECTED)").count() >= MIN_FAILED_CALLS
+        failures() >= 1 && active.has_repeated(workspace)
     });
-    end_fault(strace);
+    active.end();
     let has_received_all =
         || progress(workspace, sink).is_some_and(|(sent, backlog)| sent > 0 && backlog == 0);
     eventually("the sink has received everything", has_received_all);
@@ -129,10 +188,11 @@ fn received_by(file: &Path) -> HashMap<String, usize> {
 #[test]
 fn the_file_repeats_nothing_after_failed_updates() {
     for fault in [
-        DiskFault { calls: SYNCHRONIZATIONS, error: "EIO" },
-        DiskFault { calls: SYNCHRONIZATIONS, error: "ENOSPC" },
-        DiskFault { calls: WRITES, error: "ENOSPC" },
-        DiskFault { calls: WRITES, error: "EDQUOT" },
+        UpdateFault::Disk(DiskFault { calls: SYNCHRONIZATIONS, error: "EIO" }),
+        UpdateFault::Disk(DiskFault { calls: SYNCHRONIZATIONS, error: "ENOSPC" }),
+        UpdateFault::Disk(DiskFault { calls: WRITES, error: "ENOSPC" }),
+        UpdateFault::Disk(DiskFault { calls: WRITES, error: "EDQUOT" }),
+        UpdateFault::Busy,
     ] {
         let (mut workspace, reference) = workspace_with_days();
         let file = workspace.path("local.jsonl");
@@ -140,7 +200,7 @@ fn the_file_repeats_nothing_after_failed_updates() {
         workspace.sink("local", &section);
 
         let failures = deliver_despite(&fault, &workspace, "local");
-        assert!(failures > 0, "{} {}: no update has failed", fault.calls, fault.error);
+        assert!(failures > 0, "{fault}: no update has failed");
         assert_received_once(&received_by(&file), &reference);
     }
 }
@@ -150,8 +210,9 @@ fn the_file_repeats_nothing_after_failed_updates() {
 #[test]
 fn kafka_repeats_nothing_after_failed_updates() {
     for (fault, topic) in [
-        (DiskFault { calls: SYNCHRONIZATIONS, error: "EIO" }, "update-eio"),
-        (DiskFault { calls: WRITES, error: "ENOSPC" }, "update-enospc"),
+        (UpdateFault::Disk(DiskFault { calls: SYNCHRONIZATIONS, error: "EIO" }), "update-eio"),
+        (UpdateFault::Disk(DiskFault { calls: WRITES, error: "ENOSPC" }), "update-enospc"),
+        (UpdateFault::Busy, "update-busy"),
     ] {
         broker().create_topic(topic, 1 << 20);
         let (mut workspace, reference) = workspace_with_days();
@@ -161,7 +222,7 @@ fn kafka_repeats_nothing_after_failed_updates() {
         workspace.sink("lake", &section);
 
         let failures = deliver_despite(&fault, &workspace, "lake");
-        assert!(failures > 0, "{} {}: no update has failed", fault.calls, fault.error);
+        assert!(failures > 0, "{fault}: no update has failed");
         assert_received_once(&committed(broker(), topic), &reference);
     }
 }

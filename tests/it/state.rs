@@ -127,7 +127,7 @@ fn repair_keeps_all_intact_data() {
         ("UPDATE entry SET digest = zeroblob(32) WHERE seq = 2", "rebuilt the facts of 1 day"),
         (
             "UPDATE cursor SET seq = 99",
-            "the cursor of sink `local` was reset to the end of the log",
+            "the damaged cursor of sink `local` was set to its last known position",
         ),
         ("UPDATE tenant SET next_seq = 9 WHERE next_seq > 1", ""),
         ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "1 catalog is lost"),
@@ -157,6 +157,38 @@ fn repair_keeps_all_intact_data() {
         assert!(records(&file).starts_with(&before), "{damage}");
         assert!(counts(ids(&records(&file))).values().all(|times| *times == 1), "{damage}");
     }
+}
+
+/// Regression: after one changed bit in a cursor, `once` succeeded, skipped all new days, and
+/// copied the cursor into `cursors.json`.
+#[test]
+fn a_cursor_after_its_log_is_damage() {
+    let (workspace, file) = with_days(3);
+    let saved = std::fs::read(workspace.state().join("cursors.json")).unwrap();
+    sql(&workspace, "UPDATE cursor SET seq = seq + 64");
+
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("the cursor of sink `local` is outside the log"), "{}", run.stderr);
+    assert!(run.stderr.contains("`state repair`"), "{}", run.stderr);
+    assert_eq!(std::fs::read(workspace.state().join("cursors.json")).unwrap(), saved);
+
+    workspace.run_ok(&["state", "repair"]);
+    workspace.run_ok(&["backfill", "--days", "5"]);
+    workspace.run_ok(&["once"]);
+    let all = records(&file);
+    assert_eq!(summaries(&file), 5, "no day is lost");
+    assert!(counts(ids(&all)).values().all(|times| *times == 1), "no record is sent twice");
+}
+
+/// Regression: a lost cursor made the sink receive everything again.
+#[test]
+fn lost_cursors_are_in_the_second_cursor_file() {
+    let (workspace, file) = with_days(3);
+    let before = records(&file);
+    sql(&workspace, "DELETE FROM cursor");
+    workspace.run_ok(&["once"]);
+    assert_eq!(records(&file), before);
 }
 
 #[test]

@@ -106,6 +106,77 @@ fn an_unreadable_database_is_not_replaced() {
     assert_eq!(workspace.status()["tenants"][0]["days"], 3);
 }
 
+/// Regression: a single error of the disk was reported as damage, because SQLite reports some
+/// failed reads as lines of its integrity check or as corruption, and `state repair` replaced the
+/// intact database.
+#[test]
+fn no_failed_read_is_damage() {
+    let (workspace, _) = with_days(3);
+    for number in (1..=12).chain([16, 24, 40]) {
+        // The read with this number fails once, or from then on.
+        for when in [format!("EIO:when={number}"), format!("EIO:when={number}+")] {
+            for command in [&["once"][..], &["state", "verify"], &["state", "repair"]] {
+                let run = run_with_fault(&workspace, command, "pread64", &when, Files::Database);
+                let output = format!("{when} {command:?}: {run:?}");
+                assert!([0, 1].contains(&run.code), "{output}");
+                for text in [&run.stdout, &run.stderr] {
+                    assert!(!text.replace("no damage", "").contains("damage"), "{output}");
+                }
+                let renamed = names(&workspace.state()).iter().any(|name| name.contains("damaged"));
+                assert!(!renamed, "{output}");
+            }
+        }
+    }
+    workspace.run_ok(&["state", "verify"]);
+    assert_eq!(workspace.status()["tenants"][0]["days"], 3);
+}
+
+/// Regression: `status` reported the database of another checkpoint as healthy.
+#[test]
+fn every_command_rejects_the_database_of_another_checkpoint() {
+    let ((workspace, _), (other, _)) = (with_days(3), with_days(3));
+    let database = |workspace: &Workspace| workspace.state().join("checkpoint.db");
+    std::fs::copy(database(&other), database(&workspace)).unwrap();
+    for command in [&["once"][..], &["run"], &["check"], &["status"], &["state", "verify"]] {
+        let run = workspace.run(command);
+        assert_eq!(run.code, 3, "{command:?}: {run:?}");
+        let output = format!("{}{}", run.stdout, run.stderr);
+        assert!(output.contains("`cursors.json`"), "{command:?}: {output}");
+    }
+}
+
+/// Regression: `check` accepted a link in place of the database that leads nowhere.
+#[test]
+fn every_command_rejects_a_link_without_a_target() {
+    let (workspace, _) = with_days(1);
+    let database = workspace.state().join("checkpoint.db");
+    std::fs::remove_file(&database).unwrap();
+    std::os::unix::fs::symlink("nowhere", &database).unwrap();
+    for command in [&["once"][..], &["check"], &["status"]] {
+        let run = workspace.run(command);
+        assert_eq!(run.code, 3, "{command:?}: {run:?}");
+    }
+}
+
+/// Regression: a daemon whose lock file was removed continued, and another process could write to
+/// the same checkpoint.
+#[test]
+fn a_daemon_ends_when_its_lock_is_removed() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let mut daemon = workspace.spawn(&["run"]);
+    eventually("three days are acknowledged", || summaries(&file) == 3 && workspace.is_delivered());
+
+    std::fs::remove_file(workspace.state().join("lock")).unwrap();
+    eventually("the daemon has ended", || !daemon.is_running());
+    let run = daemon.end();
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("the file `lock` was removed or replaced"), "{}", run.stderr);
+    workspace.run_ok(&["once"]);
+    assert_eq!(summaries(&file), 3, "nothing is sent again");
+}
+
 /// Regression: on a read-only file system, commands that only read reported that a file did not
 /// exist; on a full disk, `state repair --set-aside` replaced an intact database with an empty
 /// file.
@@ -252,8 +323,7 @@ fn polls_resume_when_the_disk_is_free() {
     let freed = Instant::now();
     eventually("five days are delivered", || summaries(&file) == 5);
     let waited = freed.elapsed();
-    // The schedule is evaluated every minute, and a poll is repeated after half a minute.
-    assert!(waited < RECOVERY + Duration::from_secs(40), "{waited:?}");
+    assert!(waited < RECOVERY, "{waited:?}");
 
     let ended = Command::new("kill").args(["-s", "TERM", &script.id().to_string()]).status();
     assert!(ended.unwrap().success());

@@ -152,6 +152,43 @@ fn a_loss_while_open_is_noticed() {
     }
 }
 
+/// Regression: after the lock file was removed, another process could write to the same database.
+#[test]
+fn a_removed_lock_is_noticed() {
+    let losses: [(&str, Loss); 2] = [
+        ("removed", |directory| fs_err::remove_file(directory.join("lock")).unwrap()),
+        ("replaced", |directory| {
+            fs_err::write(directory.join("other"), "").unwrap();
+            fs_err::rename(directory.join("other"), directory.join("lock")).unwrap();
+        }),
+    ];
+    for (what, lose) in losses {
+        let directory = delivered();
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        checkpoint.check_in_place().unwrap();
+        lose(directory.path());
+        let error = checkpoint.check_in_place().unwrap_err();
+        assert!(
+            matches!(error, CheckpointError::DatabaseLost(_, DatabaseLoss::Unlocked)),
+            "{what}: {error:?}"
+        );
+    }
+}
+
+/// Regression: a reader reported the state of a database of another checkpoint without an error.
+#[test]
+fn readers_reject_a_replaced_database() {
+    let directory = delivered();
+    Checkpoint::open_read_only(directory.path()).unwrap();
+    replace_with(directory.path(), delivered().path());
+    let error = Checkpoint::open_read_only(directory.path()).unwrap_err();
+    assert!(matches!(error, CheckpointError::DatabaseLost(_, DatabaseLoss::Replaced)), "{error:?}");
+
+    // Until its file is written, a successor is known by its predecessor.
+    Checkpoint::adopt(directory.path()).unwrap();
+    Checkpoint::open_read_only(directory.path()).unwrap();
+}
+
 /// The state directory is created again with the second cursor file alone, so that the next start
 /// is not a first one.
 #[test]
