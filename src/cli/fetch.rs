@@ -40,13 +40,9 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
     for (name, result) in fetched {
         match result {
             Ok(fetched) => {
-                if let Some(warning) = &fetched.warning {
-                    let explanation = format!("the response is partial: {warning}").into();
-                    print_problem(&name, explanation);
-                    exit = ExitCode::Incomplete;
-                }
+                print_missing(&name, &fetched);
                 print_faults(&name, &fetched, first);
-                if fetched.rejected.count() > 0 {
+                if is_incomplete(&fetched) {
                     exit = ExitCode::Incomplete;
                 }
                 printer.add_tenant(&fetched)?;
@@ -62,6 +58,24 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
         Output::Json | Output::Jsonl | Output::Raw | Output::Csv => print_data(&printer.finish())?,
     }
     Ok(exit)
+}
+
+/// Whether something that was requested is not shown.
+fn is_incomplete(fetched: &FetchedTenant) -> bool {
+    fetched.failure.is_some() || fetched.warning.is_some() || fetched.rejected.count() > 0
+}
+
+/// Prints why older days, or parts of the days that are shown, are missing.
+fn print_missing(tenant: &str, fetched: &FetchedTenant) {
+    if let Some(error) = &fetched.failure {
+        // The newest day is first, and at least one was read.
+        let oldest = fetched.days.last().map_or(fetched.today, |day| day.facts.day);
+        let missing = format!("the days before `{oldest}` are missing");
+        print_problem(tenant, Explanation::of(error).within(&missing));
+    }
+    if let Some(warning) = &fetched.warning {
+        print_problem(tenant, format!("the response is partial: {warning}").into());
+    }
 }
 
 /// Prints why snapshots are not shown, and what is wrong with those that are.

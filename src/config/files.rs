@@ -191,6 +191,11 @@ type = "stdout"
 "#;
 
     fn load(files: &[(&str, &str)]) -> Result<Configuration, String> {
+        load_files(files).map_err(|(message, _)| message)
+    }
+
+    /// The error is the message without the directory, and the hints.
+    fn load_files(files: &[(&str, &str)]) -> Result<Configuration, (String, Vec<String>)> {
         let directory = tempfile::tempdir().unwrap();
         for name in ["tenants.d", "sinks.d"] {
             fs_err::create_dir(directory.path().join(name)).unwrap();
@@ -200,7 +205,10 @@ type = "stdout"
         }
 
         let loaded = Configuration::load(&directory.path().join("c.toml"));
-        loaded.map_err(|e| e.to_string().replace(&format!("{}/", directory.path().display()), ""))
+        loaded.map_err(|error| {
+            let hints = error.explanations().into_iter().filter_map(|fault| fault.hint).collect();
+            (error.to_string().replace(&format!("{}/", directory.path().display()), ""), hints)
+        })
     }
 
     #[test]
@@ -234,6 +242,14 @@ type = "stdout"
             "tenants.csv:4:19: `cloud` must be one of: global, us-gov-high, us-gov-dod",
         ] {
             assert!(errors.contains(line), "{line}: {errors}");
+        }
+
+        // Regression: a GUID in braces or as the formula of a spreadsheet had no hint.
+        let guid = "aaaaaaaa-0000-4000-8000-000000000001";
+        for cell in [format!("{{{guid}}}"), format!("\"=\"\"{guid}\"\"\"")] {
+            let csv = format!("name,id,credential\na,{cell},app\n");
+            let errors = load_files(&[("c.toml", MAIN), ("tenants.csv", &csv)]).unwrap_err();
+            assert_eq!(errors.1, [format!("write `{guid}`")], "{}", errors.0);
         }
 
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", "name,idd\n")]).unwrap_err();

@@ -19,7 +19,7 @@ use crate::{
     config::{TenantName, TenantPlan},
     ledger::{AcceptedSnapshot, Rejections},
     model::{Catalog, DataFaults, Day, ProfileSlot, Tenant},
-    source::{Clients, Graph},
+    source::{Clients, Graph, SourceError},
     wire,
 };
 
@@ -42,11 +42,15 @@ pub struct FetchedTenant {
     pub catalog_faults: DataFaults,
     /// Microsoft's warning about a missing part of the response (HTTP 206).
     pub warning: Option<String>,
+    /// Why the days before the oldest one could not be read, although these could.
+    pub failure: Option<SourceError>,
 }
 
 /// Reads the days of a tenant back to `oldest`, and its catalog.
 ///
-/// Fails if a request fails, or if the catalog is incomplete.
+/// Fails if no day can be read, or if the catalog is incomplete. If Graph refuses the older days
+/// after all methods of paging have been tried, the newer ones are returned, as a poll would store
+/// them.
 pub async fn fetch_tenant(
     clients: &Arc<Clients>,
     plan: &TenantPlan,
@@ -63,7 +67,6 @@ pub async fn fetch_tenant(
     let now = clock::now();
     let observed = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let response = collector::read(&graph, &tenant, oldest, observed).await?;
-
     let parts = match response.catalog {
         CatalogRead::Complete(parts) => parts,
         CatalogRead::NotNeeded => Vec::new(),
@@ -94,5 +97,6 @@ pub async fn fetch_tenant(
         catalog,
         catalog_faults: response.catalog_faults,
         warning: response.warning,
+        failure: response.failure,
     })
 }

@@ -104,7 +104,7 @@ impl Rejected {
 fn foreign_tenant(snapshot: &Snapshot<'_>, tenant: TenantId) -> Option<String> {
     let named = snapshot.tenant_id.as_deref();
     if let Some(named) = named
-        && tenant_named(named) != Some(tenant)
+        && TenantId::parse_any_form(named) != Some(tenant)
     {
         return Some(format!("`azureTenantId` of the snapshot is `{}`", quoted(named)));
     }
@@ -117,13 +117,6 @@ fn foreign_tenant(snapshot: &Snapshot<'_>, tenant: TenantId) -> Option<String> {
         None if named.is_none() => Some("the snapshot names no tenant".to_owned()),
         _ => None,
     }
-}
-
-/// The tenant that a text names: a GUID, which may be in braces. `None` if it is not a GUID.
-fn tenant_named(text: &str) -> Option<TenantId> {
-    let text = text.trim();
-    let in_braces = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    TenantId::parse(in_braces.unwrap_or(text)).ok()
 }
 
 /// The day of a snapshot. Fails, with the reason, if it has none or names two.
@@ -153,17 +146,40 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Regression: a snapshot whose `azureTenantId` was in braces was one of another tenant.
+    const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+    const OTHER: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+
+    /// Whether a snapshot with this `azureTenantId` and this ID belongs to the tenant.
+    fn belongs(named: Option<&str>, id: &str) -> bool {
+        let tenant_id = named.map(Into::into);
+        let snapshot = Snapshot { id: id.into(), tenant_id, ..Snapshot::default() };
+        foreign_tenant(&snapshot, TenantId::parse(GUID).unwrap()).is_none()
+    }
+
+    /// Regression: a snapshot of the tenant with an ID of an undocumented form was one of another
+    /// tenant, also one whose `azureTenantId` was in braces, had no hyphens or was a URN.
     #[test]
-    fn a_tenant_may_be_in_braces() {
-        const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
-        let tenant = TenantId::parse(GUID).ok();
-        for text in [GUID.to_owned(), GUID.to_uppercase(), format!(" {{{GUID}}} ")] {
-            assert_eq!(tenant_named(&text), tenant, "{text}");
+    fn only_another_tenant_is_foreign() {
+        let own_id = format!("{GUID}_2026-11-22");
+        for form in [
+            GUID.to_uppercase(),
+            GUID.replace('-', ""),
+            format!(" {{{GUID}}} "),
+            format!("urn:uuid:{GUID}"),
+        ] {
+            assert!(belongs(Some(&form), &own_id), "{form}");
         }
-        for text in ["NA", "", "{}", "{"] {
-            assert_eq!(tenant_named(text), None, "{text}");
+        for id in [OTHER, "x", "", "12345", "0b1c2d3e-1111-4000-8000-00000000aaaa-2026-11-22"] {
+            assert!(belongs(Some(GUID), id), "{id}");
         }
-        assert_eq!(tenant_named(&format!("{{{GUID}")), None);
+        assert!(belongs(None, &own_id));
+
+        assert!(!belongs(Some(GUID), &format!("{OTHER}_2026-11-22")));
+        for named in [OTHER, "NA", ""] {
+            assert!(!belongs(Some(named), &own_id), "{named}");
+        }
+        for id in ["x", GUID, &format!("{OTHER}_2026-11-22")] {
+            assert!(!belongs(None, id), "{id}");
+        }
     }
 }

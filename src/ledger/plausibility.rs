@@ -2,8 +2,10 @@
 //! Microsoft sent it, and the faults are reported.
 //!
 //! Only what is impossible is a fault. A total that differs from the sum of the controls, or user
-//! counts that contradict each other, occur in genuine data and must not be reported. Start reading
-//! at [`check`] and [`CatalogMaxima`]. See decision 0078.
+//! counts that contradict each other, occur in genuine data and must not be reported. A
+//! fault never contains the number: the record does, and a number that changes every day would
+//! begin the same observation every day. Start reading at [`check`] and [`CatalogMaxima`]. See
+//! decision 0078.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +17,8 @@ use crate::{
 
 /// The largest number of characters of a control's ID in a fault.
 const MAX_QUOTED_CHARS: usize = 64;
+/// The key of the score of an average.
+const SCORE: &str = "averageScore";
 /// What Microsoft sends if there is no average.
 const NO_AVERAGE: i64 = -1;
 /// The largest difference between two numbers of which each may be rounded, in points or percent.
@@ -64,6 +68,10 @@ pub(super) fn check(snapshot: &Snapshot<'_>, facts: &DayFacts, faults: &mut Data
         let score = average.score.filter(|score| score.as_integer() != Some(NO_AVERAGE));
         let name = || named("average", &average.basis);
         check_sign(name, "score", score, faults);
+        // A score of another type is a fault of the decoder.
+        if average.score.is_none() && !average.additional.iter().any(|(key, _)| key == SCORE) {
+            faults.add(format!("{} was not used: it has no score", name()));
+        }
     }
 
     let controls = snapshot.controls.iter().map(|control| &*control.name);
@@ -84,14 +92,13 @@ fn check_control(control: &ControlScore<'_>, faults: &mut DataFaults) {
         check_sign(name, what, number, faults);
     }
 
-    if let Some(percentage) = control.percentage.filter(|share| !is_share(*share)) {
-        let range = "is not between 0 and 100";
-        faults.add(format!("{}: the percentage {percentage} {range}", name()));
+    if control.percentage.is_some_and(|share| !is_share(share)) {
+        faults.add(format!("{}: the percentage is not between 0 and 100", name()));
     }
     if let (Some(count), Some(total)) = (control.count, control.total)
         && count > total
     {
-        faults.add(format!("{}: the count {count} is above the total {total}", name()));
+        faults.add(format!("{}: the count is above the total", name()));
     }
     if let (Some(score), Some(max)) = (control.score, control.max_score) {
         check_maximum(name, score, max, faults);
@@ -105,8 +112,8 @@ fn check_totals(facts: &DayFacts, faults: &mut DataFaults) {
         ("the number of active users", facts.active_users),
         ("the number of licensed users", facts.licensed_users),
     ] {
-        if let Some(total) = total.filter(|total| total.is_negative()) {
-            faults.add(format!("{name} {total} is negative"));
+        if total.is_some_and(Number::is_negative) {
+            faults.add(format!("{name} is negative"));
         }
     }
 
@@ -114,15 +121,12 @@ fn check_totals(facts: &DayFacts, faults: &mut DataFaults) {
     if let Some(current) = facts.current_score {
         check_maximum(|| "the tenant".to_owned(), current, max, faults);
     }
+    let above = |score: Option<Number>| score.is_some_and(|s| s.get() > max.get() + TOLERANCE);
     // The sum of all scores is not compared: there are tenants whose maximum is that of fewer
     // controls than Microsoft lists.
-    for control in &facts.controls {
-        if let Some(score) = control.score.filter(|score| score.get() > max.get() + TOLERANCE) {
-            let control = named("control", &control.name);
-            faults.add(format!(
-                "{control}: the score {score} is above the maximum score {max} of the tenant"
-            ));
-        }
+    for control in facts.controls.iter().filter(|control| above(control.score)) {
+        let control = named("control", &control.name);
+        faults.add(format!("{control}: the score is above the maximum score of the tenant"));
     }
 }
 
@@ -133,8 +137,7 @@ fn check_maximum(
     faults: &mut DataFaults,
 ) {
     if score.get() > max.get() + TOLERANCE {
-        let subject = subject();
-        faults.add(format!("{subject}: the score {score} is above the maximum score {max}"));
+        faults.add(format!("{}: the score is above the maximum score", subject()));
     }
 }
 
@@ -144,9 +147,8 @@ fn check_sign(
     number: Option<Number>,
     faults: &mut DataFaults,
 ) {
-    if let Some(number) = number.filter(|number| number.is_negative()) {
-        let subject = subject();
-        faults.add(format!("{subject}: the {what} {number} is negative"));
+    if number.is_some_and(Number::is_negative) {
+        faults.add(format!("{}: the {what} is negative", subject()));
     }
 }
 
@@ -163,8 +165,8 @@ fn check_repetition<'a>(
         *first = name.min(*first);
         *count = count.saturating_add(1);
     }
-    for (name, count) in by_folded_name.into_values().filter(|(_, count)| *count > 1) {
-        faults.add(format!("{} appears {count} times", named(element, name)));
+    for (name, _) in by_folded_name.into_values().filter(|(_, count)| *count > 1) {
+        faults.add(format!("{} appears more than once", named(element, name)));
     }
 }
 
@@ -214,41 +216,71 @@ mod tests {
         let control = |fields: &str| format!(r#"{{"controlName":"A",{fields}}}"#);
 
         let of_controls = [
-            ("", control(r#""score":-1"#), "control `A`: the score -1 is negative"),
+            ("", control(r#""score":-1"#), "control `A`: the score is negative"),
             (
                 "",
                 control(r#""scoreInPercentage":150"#),
-                "control `A`: the percentage 150 is not between 0 and 100",
+                "control `A`: the percentage is not between 0 and 100",
             ),
             (
                 "",
                 control(r#""scoreInPercentage":-0.5"#),
-                "control `A`: the percentage -0.5 is not between 0 and 100",
+                "control `A`: the percentage is not between 0 and 100",
             ),
             (
                 "",
                 control(r#""score":3,"maxScore":2"#),
-                "control `A`: the score 3 is above the maximum score 2",
+                "control `A`: the score is above the maximum score",
             ),
         ];
 
         let of_totals = [
-            (r#""currentScore":-3,"#, String::new(), "the current score -3 is negative"),
-            (r#""maxScore":-3,"#, String::new(), "the maximum score -3 is negative"),
+            (r#""currentScore":-3,"#, String::new(), "the current score is negative"),
+            (r#""maxScore":-3,"#, String::new(), "the maximum score is negative"),
             (
                 r#""currentScore":12.5,"maxScore":10,"#,
                 String::new(),
-                "the tenant: the score 12.5 is above the maximum score 10",
+                "the tenant: the score is above the maximum score",
             ),
             (
                 r#""currentScore":3,"maxScore":10,"#,
                 control(r#""score":110"#),
-                "control `A`: the score 110 is above the maximum score 10 of the tenant",
+                "control `A`: the score is above the maximum score of the tenant",
             ),
         ];
 
         for (totals, controls, expected) in of_controls.into_iter().chain(of_totals) {
             assert_eq!(faults(totals, &controls), expected, "{totals} {controls}");
+        }
+    }
+
+    /// Genuine tenants have controls with more points together than their maximum.
+    #[test]
+    fn sums_above_the_maximum_are_possible() {
+        let control = |name| format!(r#"{{"controlName":"{name}","score":9}}"#);
+        let controls = ["A", "B"].map(control).join(",");
+        assert_eq!(faults(r#""currentScore":3,"maxScore":10,"#, &controls), "");
+    }
+
+    /// Regression: an impossible value that changed every day was reported every day.
+    #[test]
+    fn faults_do_not_depend_on_the_number() {
+        for fields in [
+            r#""score":-N"#,
+            r#""scoreInPercentage":1N"#,
+            r#""scoreInPercentage":-N"#,
+            r#""score":N,"maxScore":2"#,
+            r#""count":N,"total":5"#,
+            r#""count":-N"#,
+            r#""score":9N"#,
+        ] {
+            let of = |number: &str| {
+                let fields = fields.replace('N', number);
+                let controls = format!(r#"{{"controlName":"A",{fields}}}"#);
+                faults(&format!(r#""currentScore":-{number},"maxScore":40,"#), &controls)
+            };
+            assert_eq!(of("50"), of("55"), "{fields}");
+            assert!(of("50").contains("control `A`"), "{fields}: {}", of("50"));
         }
     }
 
@@ -278,7 +310,7 @@ mod tests {
     fn repeated_controls_are_faults_in_any_order() {
         let [a, b] = [r#"{"controlName":"A","score":1}"#, r#"{"controlName":"B","score":2}"#];
         let lower = r#"{"controlName":"a","score":3}"#;
-        let expected = "control `A` appears 2 times";
+        let expected = "control `A` appears more than once";
         for controls in [[a, a, b], [a, b, a], [b, a, a], [b, lower, a], [a, b, lower]] {
             assert_eq!(faults("", &controls.join(",")), expected);
         }
@@ -290,9 +322,33 @@ mod tests {
         let average = |basis: &str| format!(r#"{{"basis":"{basis}","averageScore":1}}"#);
         let averages = [average("AllTenants"), average("TotalSeats"), average("allTenants")];
         let averages = format!(r#""averageComparativeScores":[{}],"#, averages.join(","));
-        assert_eq!(faults(&averages, ""), "average `AllTenants` appears 2 times");
+        assert_eq!(faults(&averages, ""), "average `AllTenants` appears more than once");
         let services = r#""enabledServices":["HasEOP","HasSPOP1","HasEOP"],"#;
-        assert_eq!(faults(services, ""), "service `HasEOP` appears 2 times");
+        assert_eq!(faults(services, ""), "service `HasEOP` appears more than once");
+    }
+
+    /// Regression: an average without a score disappeared without a report.
+    #[test]
+    fn averages_without_a_score_are_faults() {
+        let fault = "average `AllTenants` was not used: it has no score";
+        let of_type = "`averageComparativeScores[AllTenants].averageScore` is";
+        for (score, expected) in [
+            (r#","averageScore":3"#, String::new()),
+            (r#","averageScore":-1"#, String::new()),
+            (r#","averageScore":null"#, fault.to_owned()),
+            ("", fault.to_owned()),
+            (r#","averageScore":"abc""#, String::new()),
+        ] {
+            let averages =
+                format!(r#""averageComparativeScores":[{{"basis":"AllTenants"{score}}}],"#);
+            assert_eq!(faults(&averages, ""), expected, "{score}");
+        }
+
+        let text = r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":{}}],"#;
+        let json =
+            format!(r#"{{"createdDateTime":"2026-11-22T00:00:00Z",{text}"controlScores":[]}}"#);
+        let read = wire::snapshot(&json).unwrap().faults.to_string();
+        assert!(read.starts_with(of_type), "{read}");
     }
 
     /// Regression: negative averages and numbers of users, and impossible counts, were not
@@ -302,25 +358,21 @@ mod tests {
         let control = |fields: &str| format!(r#"{{"controlName":"A",{fields}}}"#);
         let none = String::new;
         let cases = [
-            (r#""activeUserCount":-5,"#, none(), "the number of active users -5 is negative"),
-            (r#""licensedUserCount":-5,"#, none(), "the number of licensed users -5 is negative"),
+            (r#""activeUserCount":-5,"#, none(), "the number of active users is negative"),
+            (r#""licensedUserCount":-5,"#, none(), "the number of licensed users is negative"),
             (
                 r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":-5}],"#,
                 none(),
-                "average `AllTenants`: the score -5 is negative",
+                "average `AllTenants`: the score is negative",
             ),
             (
                 r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":-1}],"#,
                 none(),
                 "",
             ),
-            ("", control(r#""count":-1,"total":5"#), "control `A`: the count -1 is negative"),
-            ("", control(r#""total":-5"#), "control `A`: the total -5 is negative"),
-            (
-                "",
-                control(r#""count":10,"total":5"#),
-                "control `A`: the count 10 is above the total 5",
-            ),
+            ("", control(r#""count":-1,"total":5"#), "control `A`: the count is negative"),
+            ("", control(r#""total":-5"#), "control `A`: the total is negative"),
+            ("", control(r#""count":10,"total":5"#), "control `A`: the count is above the total"),
             ("", control(r#""count":5,"total":5"#), ""),
         ];
 
@@ -337,7 +389,7 @@ mod tests {
             ("AdminMFAV2", number(8.0)),
             ("NotApplicable", number(0.0)),
         ]);
-        let above = "control `ADMINMFAV2`: the score 10.5 is above the maximum score 10";
+        let above = "control `ADMINMFAV2`: the score is above the maximum score";
         for (id, score, expected) in [
             ("ADMINMFAV2", "10.5", above),
             ("AdminMFAV2", "10.0", ""),

@@ -1,5 +1,6 @@
 //! Bytes as hexadecimal digits: hashes and IDs in files, names and messages. This is the only place
-//! that writes or reads them. Start reading at [`hex`].
+//! that writes or reads them; the escapes of characters in foreign texts and in JSON are read where
+//! those are decoded. Start reading at [`hex`].
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 

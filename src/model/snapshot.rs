@@ -103,19 +103,19 @@ impl Snapshot<'_> {
         Day::of_instant_text(self.created.as_deref()?)
     }
 
-    /// The tenant that the ID names. `None` if the ID does not begin with a GUID.
+    /// The tenant that the ID names. `None` if the ID has another form than `<GUID>_<date>`,
+    /// because a GUID alone can be that of anything.
     pub fn id_tenant(&self) -> Option<TenantId> {
-        let (guid, rest) = self.id.split_at_checked(36)?;
-        let is_longer = rest.starts_with(|next: char| next.is_ascii_alphanumeric());
-        (!is_longer).then(|| TenantId::parse(guid).ok()).flatten()
+        let (guid, date) = self.id.rsplit_once('_')?;
+        Day::of_instant_text(date)?;
+        TenantId::parse_any_form(guid)
     }
 
-    /// The day that the ID names: the date, or the time, after its last `_` or after its GUID.
-    /// `None` if it names none.
+    /// The day that the ID names: the date, or the time, after its last `_`. `None` if it names
+    /// none.
     pub fn id_day(&self) -> Option<Day> {
-        let after_guid = || self.id_tenant().and_then(|_| self.id.get(37..));
-        let after_separator = self.id.rsplit_once('_').map(|(_, rest)| rest);
-        Day::of_instant_text(after_separator.or_else(after_guid)?)
+        let (_, date) = self.id.rsplit_once('_')?;
+        Day::of_instant_text(date)
     }
 
     /// The indices of the controls that are used, sorted by ID. IDs are equal in any case: of
@@ -224,15 +224,19 @@ fn owned_fields(fields: Additional<'_>) -> Additional<'static> {
 mod tests {
     use super::*;
 
+    /// Regression: an ID that was only a GUID named a tenant.
     #[test]
     fn ids_of_other_forms_name_nothing() {
         const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
-        for (id, names_tenant, day) in [
+        let cases = [
             (format!("{GUID}_2026-11-22"), true, Some("2026-11-22")),
             (format!("{}_2026-11-22", GUID.to_uppercase()), true, Some("2026-11-22")),
             (format!("{GUID}_2026-11-22T15:21:00Z"), true, Some("2026-11-22")),
-            (format!("{GUID}-2026-11-22"), true, Some("2026-11-22")),
-            (GUID.to_owned(), true, None),
+            (format!("{}_2026-11-22", GUID.replace('-', "")), true, Some("2026-11-22")),
+            (format!("{{{GUID}}}_2026-11-22"), true, Some("2026-11-22")),
+            (format!("{GUID}-2026-11-22"), false, None),
+            (format!("{GUID}_x"), false, None),
+            (GUID.to_owned(), false, None),
             // The example of the documentation, whose GUID has one digit too many.
             (
                 "00000001-0001-0001-0001-000000000001c_2019-03-19".to_owned(),
@@ -243,7 +247,9 @@ mod tests {
             ("a_b".to_owned(), false, None),
             ("\u{e4}".repeat(30), false, None),
             (String::new(), false, None),
-        ] {
+        ];
+
+        for (id, names_tenant, day) in cases {
             let snapshot = Snapshot { id: id.into(), ..Snapshot::default() };
             assert_eq!(snapshot.id_tenant().is_some(), names_tenant, "{}", snapshot.id);
             assert_eq!(snapshot.id_day(), day.and_then(Day::parse), "{}", snapshot.id);

@@ -32,6 +32,23 @@ impl TenantId {
         parsed.map(Self).ok_or_else(|| TenantIdError(text.to_owned()))
     }
 
+    /// The GUID in data of Microsoft, in any of its usual forms: with or without hyphens, in braces
+    /// or parentheses, as a URN (RFC 9562, section 4), and with spaces around it. `None` if the
+    /// text is not a GUID.
+    pub fn parse_any_form(text: &str) -> Option<Self> {
+        const URN: &str = "urn:uuid:";
+        let text = text.trim();
+        let text = match text.split_at_checked(URN.len()) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case(URN) => rest,
+            _ => text,
+        };
+
+        let within = |open: char, close: char| text.strip_prefix(open)?.strip_suffix(close);
+        let guid = within('{', '}').or_else(|| within('(', ')')).unwrap_or(text);
+        let parsed = if matches!(guid.len(), 32 | 36) { Uuid::try_parse(guid).ok() } else { None };
+        parsed.map(Self)
+    }
+
     /// The 16 bytes of the GUID. The schedule uses them to spread the polls of tenants over time.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
@@ -87,6 +104,34 @@ mod tests {
             ["NA", "", "{3f5c1d2e-0000-4000-8000-00000000c0de}", "3f5c1d2e00004000800000000000c0de"]
         {
             assert!(TenantId::parse(text).is_err(), "{text}");
+        }
+    }
+
+    /// Regression: a snapshot whose `azureTenantId` had no hyphens, or was a URN, was one of
+    /// another tenant.
+    #[test]
+    fn a_guid_in_data_may_have_any_form() {
+        const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+        let id = TenantId::parse(GUID).ok();
+        let digits = GUID.replace('-', "");
+        for form in [
+            GUID.to_owned(),
+            GUID.to_uppercase(),
+            digits.clone(),
+            format!(" {{{GUID}}} "),
+            format!("{{{digits}}}"),
+            format!("({GUID})"),
+            format!("urn:uuid:{GUID}"),
+            format!("URN:UUID:{}", GUID.to_uppercase()),
+        ] {
+            assert_eq!(TenantId::parse_any_form(&form), id, "{form}");
+        }
+
+        for other in ["NA", "", "{}", "{", "urn:uuid:", &digits[1..], "\u{e4}"] {
+            assert_eq!(TenantId::parse_any_form(other), None, "{other}");
+        }
+        for broken in [format!("{{{GUID}"), format!("{GUID}0"), format!("{{{{{GUID}}}}}")] {
+            assert_eq!(TenantId::parse_any_form(&broken), None, "{broken}");
         }
     }
 }

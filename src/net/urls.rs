@@ -5,7 +5,10 @@
 use url::Url;
 
 use super::is_safe_url;
-use crate::error::Explanation;
+use crate::{
+    error::Explanation,
+    foreign_text::{is_hidden, is_joiner},
+};
 
 /// What the URL of a server without a path must be.
 const BASE_URL: &str = "must be https://host, or http to a loopback address";
@@ -21,9 +24,9 @@ pub fn parse_url(text: &str) -> Result<Url, Explanation> {
     if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(invalid("it contains a space").with_hint("remove the space, or write `%20`"));
     }
-    if !text.contains("://") {
-        let hint = "write the scheme before the host, such as `https://host:8088`";
-        return Err(invalid("it does not begin with `https://`").with_hint(hint));
+    if !has_scheme(text) {
+        let (cause, hint) = without_scheme(text);
+        return Err(invalid(cause).with_hint(hint));
     }
 
     let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
@@ -32,6 +35,34 @@ pub fn parse_url(text: &str) -> Result<Url, Explanation> {
         return Err(Explanation::new("has a fragment, which is never sent").with_hint(hint));
     }
     Ok(url)
+}
+
+/// Whether a text begins with a scheme and `://` (RFC 3986, section 3.1).
+fn has_scheme(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+    })
+}
+
+/// What is wrong with the beginning of a text that does not begin with a scheme, and a hint.
+fn without_scheme(text: &str) -> (&'static str, &'static str) {
+    let before = text.split_once("://").map_or("", |(before, _)| before);
+    match text.chars().next() {
+        Some(first) if is_hidden(first) || is_joiner(first) => {
+            ("it begins with an invisible character", "write it again, without this character")
+        }
+        Some('"' | '\'' | '`' | '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}') => {
+            ("it begins with a quotation mark", "remove the quotation marks")
+        }
+        _ if before.contains('=') => {
+            ("it has the form `NAME=value`", "write only the value, without its name")
+        }
+        _ => (
+            "it does not begin with `https://`",
+            "write the scheme before the host, such as `https://host:8088`",
+        ),
+    }
 }
 
 /// Parses the URL of a server to which a credential may be sent, and to which the caller adds
@@ -66,11 +97,12 @@ pub fn has_path_or_query(url: &Url) -> bool {
 mod tests {
     use super::*;
 
-    /// Regression: an address without a scheme was reported as `relative URL without a base`, or as
-    /// one that must use https, and a fragment was ignored.
+    /// Regression: an address without a scheme, or with a quotation mark, an invisible character or
+    /// the name of a variable before it, was reported as `relative URL without a base`, or as one
+    /// that must use https, and a fragment was ignored.
     #[test]
     fn texts_that_are_no_url_are_explained() {
-        for (text, message) in [
+        let cases = [
             ("https://h", None),
             ("https://h:8088/a/?b=c", None),
             ("s3://bucket/prefix", None),
@@ -78,12 +110,22 @@ mod tests {
             ("h:8088", Some("is not a URL: it does not begin with `https://`")),
             ("https:/h", Some("is not a URL: it does not begin with `https://`")),
             ("", Some("is not a URL: it does not begin with `https://`")),
+            ("1https://h", Some("is not a URL: it does not begin with `https://`")),
+            ("://h", Some("is not a URL: it does not begin with `https://`")),
+            ("\"https://h\"", Some("is not a URL: it begins with a quotation mark")),
+            ("\u{201c}https://h\u{201d}", Some("is not a URL: it begins with a quotation mark")),
+            ("\u{ab}https://h\u{bb}", Some("is not a URL: it begins with a quotation mark")),
+            ("\u{feff}https://h", Some("is not a URL: it begins with an invisible character")),
+            ("\u{200b}https://h", Some("is not a URL: it begins with an invisible character")),
+            ("URL=https://h", Some("is not a URL: it has the form `NAME=value`")),
             (" https://h", Some("is not a URL: it contains a space")),
             ("https://h/a\u{a0}", Some("is not a URL: it contains a space")),
             ("https://", Some("is not a URL: empty host")),
             ("https://h:99999", Some("is not a URL: invalid port number")),
             ("https://h#f", Some("has a fragment, which is never sent")),
-        ] {
+        ];
+
+        for (text, message) in cases {
             let found = parse_url(text).map(drop).map_err(|fault| fault.message);
             assert_eq!(found.err().as_deref(), message, "{text}");
         }

@@ -4,13 +4,15 @@
 //! from the headers of a response; a text from a response is cut to one short line. Start reading
 //! at [`request_headers`]. See decision 0086.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::SourceError;
 use crate::{
-    foreign_text::{ForeignText, SentSecrets},
+    foreign_text::{CUT_MARGIN_BYTES, ForeignText, MAX_ERROR_BODY_BYTES, SentSecrets},
     model::ClockOffset,
     wire,
 };
@@ -20,6 +22,9 @@ const MAX_HEADER_CHARS: usize = 200;
 /// The maximum size of a header of an unsuccessful response, in bytes. A challenge for claims has
 /// some hundred.
 const MAX_VALUE_BYTES: usize = 4 << 10;
+/// The largest number of UTF-16 code units of an error body that are read. Each of them is at least
+/// one byte in UTF-8, or half of a character with four.
+const MAX_ERROR_UNITS: usize = MAX_ERROR_BODY_BYTES.saturating_add(CUT_MARGIN_BYTES);
 /// The byte-order mark in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -96,6 +101,24 @@ pub(super) fn without_byte_order_mark(mut body: Vec<u8>) -> Vec<u8> {
     body
 }
 
+/// The beginning of an error body in UTF-8, if it is in UTF-16: with a byte-order mark or, as JSON
+/// and HTML do, beginning with an ASCII character. Any other body is returned unchanged.
+pub(super) fn in_utf8(body: &[u8]) -> Cow<'_, [u8]> {
+    let (text, is_big_endian) = match body {
+        [0xFF, 0xFE, rest @ ..] => (rest, false),
+        [0xFE, 0xFF, rest @ ..] => (rest, true),
+        [b' '..=b'~', 0, ..] => (body, false),
+        [0, b' '..=b'~', ..] => (body, true),
+        _ => return Cow::Borrowed(body),
+    };
+
+    let units = text.as_chunks::<2>().0.iter().take(MAX_ERROR_UNITS).map(|pair| {
+        if is_big_endian { u16::from_be_bytes(*pair) } else { u16::from_le_bytes(*pair) }
+    });
+    let decoded = char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER));
+    Cow::Owned(decoded.collect::<String>().into_bytes())
+}
+
 /// A header's text on one line; empty if it is absent.
 pub(super) fn header(headers: &HeaderMap, name: &str) -> String {
     let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -105,6 +128,26 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: the message of an error in UTF-16 was lost.
+    #[test]
+    fn errors_in_utf16_are_decoded() {
+        let text = "{\"error\":\"n\u{e4}\u{1f600}\"}";
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for body in [
+            [&[0xFF, 0xFE], little.as_slice()].concat(),
+            [&[0xFE, 0xFF], big.as_slice()].concat(),
+            little,
+            big,
+            text.as_bytes().to_vec(),
+        ] {
+            assert_eq!(in_utf8(&body), text.as_bytes(), "{body:?}");
+        }
+        for other in [&b""[..], b"x", b"\0", b"\xFFx", b"\x80\0"] {
+            assert_eq!(in_utf8(other), other);
+        }
+    }
 
     #[test]
     fn only_objects_are_claims() {

@@ -29,8 +29,8 @@ const REFUSAL_STATUSES_OF_LATER_PAGES: [u16; 2] = [404, 500];
 /// An event that [`Graph::read`] passes to its callback.
 #[derive(Clone, Copy)]
 pub enum ReadEvent<'a> {
-    /// Reading starts at the first page, possibly for a second time. The callback must discard
-    /// everything that it received before.
+    /// Reading starts at the first page, possibly for a second time. What was received before does
+    /// not belong to the collection that is read now.
     Start,
     /// A complete page.
     Page {

@@ -76,12 +76,38 @@ pub(super) struct DecodeBudget {
     elements: Cell<usize>,
     /// The first limit that was exceeded. The error of a deserializer is only a text.
     exceeded: Cell<Option<DecodeLimit>>,
+    /// What the first known field with a value of another type should have been.
+    unexpected: Cell<Option<ExpectedType>>,
+}
+
+/// The type of a known field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExpectedType {
+    Number,
+    Boolean,
+    Text,
+    Date,
+}
+
+impl fmt::Display for ExpectedType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Number => "a number",
+            Self::Boolean => "a Boolean",
+            Self::Text => "a text",
+            Self::Date => "a date",
+        })
+    }
 }
 
 impl DecodeBudget {
     /// The budget of a document with few fields, whose size is limited elsewhere.
     pub(super) fn new() -> Self {
-        Self { elements: Cell::new(DecodeLimit::ELEMENTS.max), exceeded: Cell::new(None) }
+        Self {
+            elements: Cell::new(DecodeLimit::ELEMENTS.max),
+            exceeded: Cell::new(None),
+            unexpected: Cell::new(None),
+        }
     }
 
     /// The budget of this document. Fails if the document is larger than the limit.
@@ -129,6 +155,16 @@ impl DecodeBudget {
             }
             None => Err(self.exceed(DecodeLimit::ELEMENTS)),
         }
+    }
+
+    /// Notes that the value of a known field has another type than this one.
+    pub(super) fn expect(&self, expected: ExpectedType) {
+        self.unexpected.set(self.unexpected.get().or(Some(expected)));
+    }
+
+    /// The type of the first known field whose value has another type; `None` if there is none.
+    pub(super) fn unexpected(&self) -> Option<ExpectedType> {
+        self.unexpected.get()
     }
 
     /// Fails if the JSON text of a value is nested too deeply.

@@ -51,6 +51,7 @@ pub(super) fn read(
     let updates = first_items(json, DecodeLimit::DECISIONS, &list, faults)?.into_iter();
     let updates: Vec<StateUpdate> =
         updates.filter_map(|json| state_update(json, &entry, faults)).collect();
+    report_stateless(&updates, &entry, faults);
     report_repeated(&updates, &entry, faults);
     Ok(updates)
 }
@@ -85,6 +86,14 @@ pub(super) fn shortened(json: &str, list: &str, faults: &mut DataFaults) -> Stri
 
 fn as_text(fields: &RawMembers<'_>) -> String {
     serde_json::to_string(fields).unwrap_or_else(|_| NULL.to_owned())
+}
+
+/// Adds a fault for every decision without a state: what was decided is unknown, and without a time
+/// it is not a change. `entry` names it in faults.
+fn report_stateless(updates: &[StateUpdate], entry: &str, faults: &mut DataFaults) {
+    for _ in updates.iter().filter(|update| update.state.as_deref().is_none_or(str::is_empty)) {
+        faults.add(format!("`{entry}` has no usable `{STATE}`"));
+    }
 }
 
 /// Adds a fault for every decision that the list contains again. `entry` names it in faults.
@@ -228,6 +237,23 @@ mod tests {
             assert_eq!(update.updated.as_deref(), Some("2026-11-22T01:00:00Z"), "{fields}");
             assert_eq!((update.comment.as_deref(), faults.as_str()), (comment, fault), "{fields}");
         }
+    }
+
+    /// Regression: a decision without a state and a time disappeared without a report.
+    #[test]
+    fn a_decision_without_a_state_is_reported() {
+        let fault = "`A.controlStateUpdates[]` has no usable `state`";
+        for entry in [
+            "{}",
+            r#"{"state":null}"#,
+            r#"{"state":"","updatedBy":"a@x.example"}"#,
+            r#"{"comment":"accepted","updatedDateTime":"2026-11-22T01:00:00Z"}"#,
+        ] {
+            assert_eq!(only(entry).1, fault, "{entry}");
+        }
+        assert_eq!(only(r#"{"state":"default"}"#).1, "");
+        let of_type = "`A.controlStateUpdates[].state` was removed: a list instead of a text";
+        assert_eq!(only(r#"{"state":["Ignored"]}"#).1, format!("{of_type}; {fault}"));
     }
 
     #[test]

@@ -38,10 +38,8 @@ pub(super) const CONTROL_KEYS: &[&str] = &[
 ];
 /// The keys of an average.
 pub(super) const AVERAGE_KEYS: &[&str] = &["basis", "scope", "averageScore"];
-/// The keys of a control profile.
-pub(super) const PROFILE_KEYS: &[&str] = &[
-    "id",
-    "azureTenantId",
+/// The keys of a control profile whose values are texts.
+pub(super) const PROFILE_TEXT_KEYS: &[&str] = &[
     "title",
     "controlCategory",
     "service",
@@ -52,6 +50,11 @@ pub(super) const PROFILE_KEYS: &[&str] = &[
     "actionUrl",
     "remediation",
     "remediationImpact",
+];
+/// The keys of a control profile whose values have other types.
+const OTHER_PROFILE_KEYS: &[&str] = &[
+    "id",
+    "azureTenantId",
     "maxScore",
     "rank",
     "deprecated",
@@ -60,3 +63,8 @@ pub(super) const PROFILE_KEYS: &[&str] = &[
     "vendorInformation",
     "controlStateUpdates",
 ];
+
+/// The keys of a control profile.
+pub(super) fn profile_keys() -> Vec<&'static str> {
+    [PROFILE_TEXT_KEYS, OTHER_PROFILE_KEYS].concat()
+}

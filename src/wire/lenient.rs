@@ -12,7 +12,7 @@ use serde::de::{
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    budget::{DecodeBudget, DecodeLimit},
+    budget::{DecodeBudget, DecodeLimit, ExpectedType},
     value::{ValueSeed, refusal},
 };
 use crate::model::{Additional, Number};
@@ -102,7 +102,8 @@ impl JsonScalar<'_> {
 }
 
 /// Sets known fields from the values of a JSON object, with one method per shape. A value of a
-/// shape that the field does not accept is added to `additional` instead.
+/// shape that the field does not accept is added to `additional` instead, and noted in the budget,
+/// so that it is reported.
 pub(super) struct Fields<'a, 'de> {
     /// The fields that are unknown, or whose value has an unexpected shape.
     pub additional: &'a mut Additional<'de>,
@@ -124,9 +125,9 @@ impl<'de> Fields<'_, 'de> {
             JsonScalar::Number(number) => *slot = Some(number),
             JsonScalar::Text(text) => match Number::parse(&text) {
                 Some(number) => *slot = Some(number),
-                None => self.keep(key, JsonScalar::Text(text))?,
+                None => self.keep(key, JsonScalar::Text(text), ExpectedType::Number)?,
             },
-            other => self.keep(key, other)?,
+            other => self.keep(key, other, ExpectedType::Number)?,
         }
         Ok(())
     }
@@ -144,7 +145,7 @@ impl<'de> Fields<'_, 'de> {
             JsonScalar::Bool(value) => *slot = Some(value),
             JsonScalar::Text(text) if text.eq_ignore_ascii_case("true") => *slot = Some(true),
             JsonScalar::Text(text) if text.eq_ignore_ascii_case("false") => *slot = Some(false),
-            other => self.keep(key, other)?,
+            other => self.keep(key, other, ExpectedType::Boolean)?,
         }
         Ok(())
     }
@@ -160,7 +161,7 @@ impl<'de> Fields<'_, 'de> {
         reject_duplicate(&key, slot.is_some())?;
         match map.next_value_seed(ScalarSeed(self.budget))? {
             JsonScalar::Text(text) => *slot = Some(text),
-            other => self.keep(key, other)?,
+            other => self.keep(key, other, ExpectedType::Text)?,
         }
         Ok(())
     }
@@ -181,9 +182,9 @@ impl<'de> Fields<'_, 'de> {
             JsonScalar::Text(text) => *slot = Some(text),
             JsonScalar::Other(json) => match date_of(&json) {
                 Some(date) => *slot = Some(Cow::Owned(date)),
-                None => self.keep(key, JsonScalar::Other(json))?,
+                None => self.keep(key, JsonScalar::Other(json), ExpectedType::Date)?,
             },
-            other => self.keep(key, other)?,
+            other => self.keep(key, other, ExpectedType::Date)?,
         }
         Ok(())
     }
@@ -206,11 +207,15 @@ impl<'de> Fields<'_, 'de> {
     }
 
     /// Keeps a value of an unexpected shape; null is omitted.
-    fn keep<E: Error>(&mut self, key: Cow<'de, str>, value: JsonScalar<'de>) -> Result<(), E> {
-        match value.into_json() {
-            Some(json) => self.push(key, Cow::Owned(json)),
-            None => Ok(()),
-        }
+    fn keep<E: Error>(
+        &mut self,
+        key: Cow<'de, str>,
+        value: JsonScalar<'de>,
+        expected: ExpectedType,
+    ) -> Result<(), E> {
+        let Some(json) = value.into_json() else { return Ok(()) };
+        self.budget.expect(expected);
+        self.push(key, Cow::Owned(json))
     }
 
     fn push<E: Error>(&mut self, key: Cow<'de, str>, json: Cow<'de, str>) -> Result<(), E> {

@@ -55,6 +55,10 @@ pub enum WireError {
     UnexpectedShape { what: &'static str, found: &'static str, expected: &'static str },
     #[error("the response contains no token")]
     NoToken,
+    /// What was found in place of a token. It contains no text of the response, except the title of
+    /// an HTML page, because any other text can be a part of a token.
+    #[error("{0} instead of a token")]
+    NotAToken(String),
     #[error("no usable `id`")]
     NoProfileId,
     /// The beginning of the ID of a profile, and the limit that the ID exceeds.

@@ -1,10 +1,11 @@
-//! Decodes what is usable of a snapshot that the strict decoder rejects.
+//! Decodes what is usable of a snapshot that the strict decoder does not accept completely.
 //!
-//! The strict decoder is fast and rejects a document as a whole; only then, this module reads it
-//! member by member and element by element, lets the strict decoder judge each one alone, and
-//! composes a document of those that it accepts. Everything else is named in [`DataFaults`]; it
-//! must never disappear silently. The result does not depend on the order of members. Start reading
-//! at [`snapshot`]. See decision 0077.
+//! The strict decoder is fast, and rejects a document as a whole or keeps a value of another type
+//! without a report. Only then, this module reads the document member by member and element by
+//! element, lets the strict decoder judge each one alone, and composes a document of those that it
+//! accepts. Everything else, and every value of another type, is named in [`DataFaults`]; it must
+//! never disappear silently. The result does not depend on the order of members. Start reading at
+//! [`snapshot`]; decisions 0077 and 0078 have the reasons.
 
 mod parts;
 
@@ -15,7 +16,7 @@ use serde_json::value::RawValue;
 pub(super) use self::parts::{RawMembers, first_items, limit_fields, members};
 use super::{
     WireError,
-    budget::{DecodeBudget, DecodeLimit},
+    budget::{DecodeBudget, DecodeLimit, ExpectedType},
     keys,
     lenient::TextSeed,
     page::items,
@@ -45,6 +46,14 @@ const ORIGINAL_NAMES: &[&str] = &[
     "controlDetails",
 ];
 
+/// The names of the original API in a snapshot, each after the current name that takes precedence.
+/// If that one is present, the other is an unknown field of any type.
+const PRECEDENCE: &[(&str, &str)] = &[
+    ("azureTenantId", "tenantId"),
+    ("currentScore", "secureScore"),
+    ("maxScore", "maxSecureScore"),
+];
+
 /// A list of a snapshot that is decoded one element at a time.
 struct ElementList {
     key: &'static str,
@@ -54,9 +63,13 @@ struct ElementList {
     /// The keys that the strict decoder knows.
     known: &'static [&'static str],
     limit: DecodeLimit,
-    /// Whether the strict decoder accepts an object, which may have only some of its members.
-    accepts: fn(&str) -> Result<(), WireError>,
+    /// Decodes an object, which may have only some of its members, strictly.
+    accepts: Accepts,
 }
+
+/// Decodes an object strictly. Returns the type of the first known field whose value has another
+/// one. Fails if a member cannot be used.
+type Accepts = fn(&str) -> Result<Option<ExpectedType>, WireError>;
 
 const LISTS: &[ElementList] = &[
     ElementList {
@@ -78,7 +91,8 @@ const LISTS: &[ElementList] = &[
         names: &[],
         known: &[],
         limit: DecodeLimit::SERVICES,
-        accepts: accepts_name,
+        // Its elements are not objects.
+        accepts: |json| accepts_name(json).map(|()| None),
     },
 ];
 
@@ -90,7 +104,8 @@ pub(super) fn snapshot(json: &str) -> Result<Snapshot<'static>, WireError> {
     let mut faults = DataFaults::default();
     let mut control_list = ControlList::Complete;
     let usable = usable_snapshot(json, &mut control_list, &mut faults)?;
-    let decoded = strict::decode(&usable)?.into_owned();
+    let (decoded, _) = strict::decode(&usable)?;
+    let decoded = decoded.into_owned();
     if decoded.controls.is_empty() && control_list == ControlList::Incomplete {
         control_list = ControlList::Unusable;
     }
@@ -189,7 +204,12 @@ fn usable_snapshot(
                 let (what, found) = (list.key, kind(json));
                 return Err(WireError::UnexpectedShape { what, found, expected: "a list" });
             }
-            _ => object.push_usable(key, json, "", strict::accepts_snapshot, faults)?,
+            _ => {
+                let is_unknown = is_superseded(key, &members);
+                let accepts: Accepts =
+                    if is_unknown { accepts_unknown } else { strict::accepts_snapshot };
+                object.push_usable(key, json, "", accepts, faults)?;
+            }
         }
     }
     Ok(object.finish())
@@ -326,6 +346,17 @@ fn keep_only(
     }
 }
 
+/// Whether a member has a name of the original API, and the current name takes precedence.
+fn is_superseded(key: &str, members: &RawMembers<'_>) -> bool {
+    let is_present = |key: &str| members.get(key).is_some_and(|value| value.get() != "null");
+    PRECEDENCE.iter().any(|(current, original)| *original == key && is_present(current))
+}
+
+/// Decodes the member of a snapshot that may have any type.
+fn accepts_unknown(json: &str) -> Result<Option<ExpectedType>, WireError> {
+    strict::accepts_snapshot(json).map(|_| None)
+}
+
 /// The members by key, those with names of the original API last.
 fn in_order_of_precedence<'m>(
     members: &'m RawMembers<'_>,
@@ -342,6 +373,15 @@ fn reason(error: &WireError, json: &str) -> String {
     match error {
         WireError::Exceeds(limit) => limit.to_string(),
         _ => refusal(json).unwrap_or_else(|| format!("{} cannot be used here", kind(json))),
+    }
+}
+
+/// The fault of a value that is kept in `additional`, because its type is not that of the field.
+fn unexpected_type(key: &str, path: &str, json: &str, expected: ExpectedType) -> String {
+    if key == DETAILS && json.starts_with('{') {
+        format!("`{path}` has a value that is not {expected}")
+    } else {
+        format!("`{path}` is {} instead of {expected}", kind(json))
     }
 }
 
@@ -374,7 +414,7 @@ impl ObjectText {
         key: &str,
         json: &str,
         owner: &str,
-        accepts: fn(&str) -> Result<(), WireError>,
+        accepts: Accepts,
         faults: &mut DataFaults,
     ) -> Result<(), WireError> {
         let path = path(owner, key);
@@ -383,7 +423,12 @@ impl ObjectText {
         alone.push(key, &value)?;
 
         match accepts(&alone.finish()) {
-            Ok(()) => self.push(key, &without_halves(json, &path, faults)),
+            Ok(unexpected) => {
+                if let Some(expected) = unexpected {
+                    faults.add(unexpected_type(key, &path, json, expected));
+                }
+                self.push(key, &without_halves(json, &path, faults))
+            }
             Err(error) => {
                 removed(&path, &reason(&error, &value), faults);
                 Ok(())

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     WireError,
-    budget::{DecodeBudget, DecodeLimit},
+    budget::{DecodeBudget, DecodeLimit, ExpectedType},
     lenient::{Fields, List, TextSeed, reject_duplicate},
     salvage,
 };
@@ -30,8 +30,10 @@ use crate::model::{
 /// process.
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     let mut snapshot = match decode(json) {
-        Err(error) if salvage::is_possible_after(&error) => salvage::snapshot(json)?,
-        decoded => decoded?,
+        Ok((snapshot, None)) => snapshot,
+        Err(error) if !salvage::is_possible_after(&error) => return Err(error),
+        // The strict decoder does not know the name of what is wrong.
+        Ok((_, Some(_))) | Err(_) => salvage::snapshot(json)?,
     };
     if snapshot.controls.is_empty() && snapshot.control_list == ControlList::Complete {
         snapshot.control_list = salvage::control_list(json, &mut snapshot.faults);
@@ -63,28 +65,35 @@ pub fn listed_day(json: &str) -> Option<Day> {
     named.day().or_else(|| named.id_day())
 }
 
-/// Decodes a snapshot, or rejects it as a whole. Fails if any part of it cannot be used.
-pub(super) fn decode(json: &str) -> Result<Snapshot<'_>, WireError> {
+/// Decodes a snapshot, or rejects it as a whole. Also returns the type of the first known field
+/// whose value has another one and is kept in `additional`. Fails if any part of the snapshot
+/// cannot be used.
+pub(super) fn decode(json: &str) -> Result<(Snapshot<'_>, Option<ExpectedType>), WireError> {
     let budget = DecodeBudget::of(json, DecodeLimit::SNAPSHOT)?;
-    budget.decode(json, ObjectSeed::<Snapshot<'_>>::new(&budget))
+    let snapshot = budget.decode(json, ObjectSeed::<Snapshot<'_>>::new(&budget))?;
+    Ok((snapshot, budget.unexpected()))
 }
 
-/// Whether an object with some of the members of a snapshot can be decoded.
-pub(super) fn accepts_snapshot(json: &str) -> Result<(), WireError> {
-    let budget = DecodeBudget::new();
-    budget.decode(json, ObjectSeed::<Snapshot<'_>>::new(&budget)).map(drop)
+/// Decodes an object with some of the members of a snapshot. Returns the type of the first known
+/// field whose value has another one. Fails if a member cannot be used.
+pub(super) fn accepts_snapshot(json: &str) -> Result<Option<ExpectedType>, WireError> {
+    accepts::<Snapshot<'_>>(json)
 }
 
-/// Whether an object with some of the members of a control can be decoded.
-pub(super) fn accepts_control(json: &str) -> Result<(), WireError> {
-    let budget = DecodeBudget::new();
-    budget.decode(json, ObjectSeed::<ControlScore<'_>>::new(&budget)).map(drop)
+/// Like [`accepts_snapshot`], for the members of a control.
+pub(super) fn accepts_control(json: &str) -> Result<Option<ExpectedType>, WireError> {
+    accepts::<ControlScore<'_>>(json)
 }
 
-/// Whether an object with some of the members of an average can be decoded.
-pub(super) fn accepts_average(json: &str) -> Result<(), WireError> {
+/// Like [`accepts_snapshot`], for the members of an average.
+pub(super) fn accepts_average(json: &str) -> Result<Option<ExpectedType>, WireError> {
+    accepts::<Average<'_>>(json)
+}
+
+fn accepts<'de, T: FromFields<'de>>(json: &'de str) -> Result<Option<ExpectedType>, WireError> {
     let budget = DecodeBudget::new();
-    budget.decode(json, ObjectSeed::<Average<'_>>::new(&budget)).map(drop)
+    budget.decode(json, ObjectSeed::<T>::new(&budget)).map(drop)?;
+    Ok(budget.unexpected())
 }
 
 /// A type that is deserialized from a JSON object, one field at a time.

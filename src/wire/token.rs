@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{DecodeLimit, TokenLifetime, WireError, lenient::NumberOrText};
+use super::{DecodeLimit, TokenLifetime, WireError, error::text_of, lenient::NumberOrText};
 use crate::model::{Number, TenantId};
 
 /// The response of a token endpoint.
@@ -38,9 +38,10 @@ pub struct TokenGrants {
 ///
 /// # Errors
 ///
-/// Returns [`WireError::NoToken`] if the response has no token or no valid lifetime, and
-/// [`WireError::Exceeds`] if a token is longer than [`DecodeLimit::TOKEN`]. The message of the JSON
-/// parser is dropped, because it might quote the token.
+/// Returns [`WireError::NotAToken`] if the response is not complete JSON, [`WireError::NoToken`] if
+/// it has no token or no valid lifetime, and [`WireError::Exceeds`] if a token is longer than
+/// [`DecodeLimit::TOKEN`]. The message of the JSON parser is dropped, because it might quote the
+/// token.
 pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
     #[derive(Deserialize)]
     struct TokenResponse {
@@ -52,7 +53,8 @@ pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
         refresh_token: Option<String>,
     }
 
-    let response: TokenResponse = serde_json::from_slice(body).map_err(|_| WireError::NoToken)?;
+    let response: TokenResponse =
+        serde_json::from_slice(body).map_err(|error| not_a_token(body, &error))?;
     let expires_in = TokenLifetime::read(&response.expires_in)
         .or_else(|| until(&response.expires_on, now))
         .ok_or(WireError::NoToken)?;
@@ -69,6 +71,20 @@ pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
         expires_in,
         refresh_token: response.refresh_token.filter(|t| !t.is_empty()).map(SecretString::from),
     })
+}
+
+/// The error for a body that cannot be decoded. The title of an HTML page is quoted, and nothing
+/// else, because any other text can be a part of a token.
+fn not_a_token(body: &[u8], error: &serde_json::Error) -> WireError {
+    let found = match body.trim_ascii_start().first() {
+        None => Some("an empty response".to_owned()),
+        Some(b'<') => text_of(body),
+        Some(b'{' | b'[') if error.is_eof() => Some("JSON that ends too early".to_owned()),
+        Some(b'{' | b'[') => None,
+        Some(_) if error.is_syntax() => Some("a text that is not JSON".to_owned()),
+        Some(_) => None,
+    };
+    found.map_or(WireError::NoToken, WireError::NotAToken)
 }
 
 /// The time until a token expires, from the time in UTC at which it does; zero if it has expired.
@@ -169,6 +185,23 @@ mod tests {
         check(r#""x":1"#, None);
         assert!(token(br#"{"expires_in":60,"access_token":""}"#, now()).is_err());
         assert!(token(br#"{"expires_in":60}"#, now()).is_err());
+    }
+
+    /// Regression: nothing was reported of a response that is not a token.
+    #[test]
+    fn other_responses_are_named() {
+        for (body, message) in [
+            ("", "an empty response instead of a token"),
+            ("<html><title>Sign in</title>", "an HTML page, `Sign in` instead of a token"),
+            (r#"{"access_token":"canary"#, "JSON that ends too early instead of a token"),
+            ("canary", "a text that is not JSON instead of a token"),
+            ("{}", "the response contains no token"),
+            ("[1]", "the response contains no token"),
+            (r#"{"access_token":"canary"}"#, "the response contains no token"),
+        ] {
+            let error = token(body.as_bytes(), now()).unwrap_err().to_string();
+            assert_eq!(error, message, "{body}");
+        }
     }
 
     /// Regression: a lifetime near 2^63 seconds ended the process when it was added to a time.

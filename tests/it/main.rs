@@ -50,6 +50,7 @@ mod monitoring;
 mod notifications;
 #[cfg(feature = "object_store")]
 mod objects;
+mod paging;
 mod partial;
 mod pipeline;
 mod poll;

@@ -22,7 +22,8 @@ fn response(status: u16, body: &str) -> Fault {
     Fault::Respond(status, vec![json], body.as_bytes().to_vec())
 }
 
-fn against(api: &FaultyApi, days: u32) -> Workspace {
+/// A tenant whose first poll reads this number of days, and a file sink.
+pub fn against(api: &FaultyApi, days: u32) -> Workspace {
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = format!("initial_backfill_days = {days}");
     workspace.file_sink("local");

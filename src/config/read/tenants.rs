@@ -183,7 +183,10 @@ fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
         return Some(TenantName::Domain(domain));
     }
 
-    section.fault(&ID, format!("`{id}` is neither a tenant GUID nor a domain"));
+    // A spreadsheet may write a text as a formula: `="…"`.
+    let inner = id.trim_matches(['=', '"', '\'', '\u{201c}', '\u{201d}', ' ']);
+    let hint = TenantId::parse_any_form(inner).map(|guid| format!("write `{guid}`"));
+    section.fault_with(&ID, format!("`{id}` is neither a tenant GUID nor a domain"), hint);
     None
 }
 

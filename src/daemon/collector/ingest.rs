@@ -61,7 +61,8 @@ impl Engine {
     ) -> Result<PollReport, CheckpointError> {
         let now = clock::now();
         let about_catalog = response.check_catalog(Day::of(now));
-        let PollResponse { snapshots, rejected, catalog, complete, warning, .. } = response;
+        let PollResponse { snapshots, rejected, catalog, complete, warning, failure, .. } =
+            response;
 
         let catalog_error = match &catalog {
             CatalogRead::Failed(error) => {
@@ -72,7 +73,11 @@ impl Engine {
         let partial = warning.map(|warning| {
             Explanation::new(format!("Microsoft returned a partial response: {warning}"))
         });
-        let end = partial.or(catalog_error.clone()).map_or(Ok(()), Err);
+        let refused = failure.as_ref().map(Explanation::of);
+        let end = refused.clone().or(partial).or(catalog_error.clone()).map_or(Ok(()), Err);
+        // Nothing is known about the days before those that were read.
+        let oldest_read = snapshots.first().map(|snapshot| snapshot.facts.day);
+        let requested_from = oldest_read.filter(|_| failure.is_some()).unwrap_or(oldest);
 
         // A response that is empty, or has a rejected snapshot without a day, does not complete a
         // backfill.
@@ -87,6 +92,9 @@ impl Engine {
         ];
         observations.extend(about_catalog);
         observations.extend(rejected.observations(Day::of(now)));
+        if let (Some(error), Some(reason)) = (&failure, &refused) {
+            observations.push(Observation::of_failed_poll(error.class(), Day::of(now), reason));
+        }
         if end.is_ok() {
             observations.extend(PollErrorClass::OBSERVATION_SUBJECTS.map(|subject| {
                 let ended = condition(ObservationKind::PollFailed, None, now);
@@ -103,7 +111,7 @@ impl Engine {
             rejected,
             catalog: parts,
             is_catalog_complete: catalog_error.is_none(),
-            requested_from: Some(oldest),
+            requested_from: Some(requested_from),
             polled_back_to: is_backfilled.then_some(oldest),
             observations,
             credential_expiry: expires.map(Into::into),

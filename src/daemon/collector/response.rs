@@ -37,6 +37,8 @@ pub(in crate::daemon) struct PollResponse {
     pub complete: bool,
     /// Microsoft's warning about a missing part of the scores (HTTP 206).
     pub warning: Option<String>,
+    /// Why older days could not be read, although newer ones were.
+    pub failure: Option<SourceError>,
 }
 
 /// The catalog of a poll.
@@ -70,7 +72,8 @@ const PROFILES: &str = "secureScoreControlProfiles";
 
 /// Reads the days of a tenant back to `oldest`, and its catalog at the same time.
 ///
-/// Fails only if the scores cannot be read. A failure of the catalog is part of the response.
+/// Fails only if the scores cannot be read. A failure of the catalog is part of the response, and
+/// so is the refusal of older days, after all methods of paging have been tried.
 pub(in crate::daemon) async fn read(
     graph: &Graph,
     tenant: &Tenant,
@@ -78,24 +81,12 @@ pub(in crate::daemon) async fn read(
     now: Timestamp,
 ) -> Result<PollResponse, SourceError> {
     let today = Day::of(now);
-    let mut scores = ScoresReader {
-        tenant,
-        oldest,
-        today,
-        observed_at: now.into(),
-        is_legacy: graph.access().api == Api::LegacyReports,
-        snapshots: BTreeMap::new(),
-        memory_bytes: 0,
-        max_memory_bytes: max_memory_bytes(oldest, today),
-        rejected: Rejections::default(),
-        complete: false,
-        warning: None,
-    };
+    let mut scores = ScoresReader::new(tenant, oldest, now, graph.access().api);
 
     if scores.is_legacy {
         let period = u32::try_from(today.number() - oldest.number() + 1).unwrap_or(1).clamp(1, 90);
         graph.read(Collection::LegacyScores { period }, |event| scores.handle(event)).await?;
-        return Ok(scores.into_response(CatalogRead::NotNeeded, DataFaults::default()));
+        return Ok(scores.into_response(CatalogRead::NotNeeded, DataFaults::default(), None));
     }
 
     let reads_back = oldest < today.plus(1 - ledger::REREAD_DAYS);
@@ -106,12 +97,16 @@ pub(in crate::daemon) async fn read(
         graph.read(Collection::Profiles, |event| profiles.handle(event)),
     );
 
-    read_scores?;
+    let failure = match read_scores {
+        Ok(()) => None,
+        Err(error) if scores.has_days_despite(&error) => Some(error),
+        Err(error) => return Err(error),
+    };
     let (catalog, faults) = match read_profiles {
         Ok(()) => profiles.into_catalog(),
         Err(error) => (CatalogRead::Failed(error), DataFaults::default()),
     };
-    Ok(scores.into_response(catalog, faults))
+    Ok(scores.into_response(catalog, faults, failure))
 }
 
 impl PollResponse {
@@ -139,7 +134,9 @@ struct ScoresReader<'a> {
     is_legacy: bool,
     /// One accepted copy of each requested day.
     snapshots: BTreeMap<Day, AcceptedSnapshot>,
-    /// The approximate memory that `snapshots` take, in bytes.
+    /// What the methods of paging have read that were refused before the end.
+    earlier: EarlierAttempts,
+    /// The approximate memory that all days take, in bytes.
     memory_bytes: usize,
     max_memory_bytes: usize,
     rejected: Rejections,
@@ -147,14 +144,44 @@ struct ScoresReader<'a> {
     warning: Option<String>,
 }
 
-impl ScoresReader<'_> {
+/// What earlier attempts to read the scores have read, in case that no attempt reads all of them.
+#[derive(Default)]
+struct EarlierAttempts {
+    /// The days that the current attempt has not read again.
+    snapshots: BTreeMap<Day, AcceptedSnapshot>,
+    /// The rejected snapshots of the last attempt that had any.
+    rejected: Rejections,
+}
+
+impl<'a> ScoresReader<'a> {
+    /// A reader that has read nothing, of the days from `oldest` to the one of `now`.
+    fn new(tenant: &'a Tenant, oldest: Day, now: Timestamp, api: Api) -> Self {
+        let today = Day::of(now);
+        Self {
+            tenant,
+            oldest,
+            today,
+            observed_at: now.into(),
+            is_legacy: api == Api::LegacyReports,
+            snapshots: BTreeMap::new(),
+            earlier: EarlierAttempts::default(),
+            memory_bytes: 0,
+            max_memory_bytes: max_memory_bytes(oldest, today),
+            rejected: Rejections::default(),
+            complete: false,
+            warning: None,
+        }
+    }
+
     fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
         match event {
             // The source may have started again at the first page.
             ReadEvent::Start => {
-                self.snapshots.clear();
-                self.memory_bytes = 0;
-                self.rejected = Rejections::default();
+                self.earlier.snapshots.append(&mut self.snapshots);
+                let rejected = std::mem::take(&mut self.rejected);
+                if rejected.count() > 0 {
+                    self.earlier.rejected = rejected;
+                }
                 self.warning = None;
                 Ok(PageOutcome::default())
             }
@@ -207,6 +234,9 @@ impl ScoresReader<'_> {
             return Ok(());
         }
 
+        if let Some(earlier) = self.earlier.snapshots.remove(&day) {
+            self.memory_bytes = self.memory_bytes.saturating_sub(earlier.memory_bytes());
+        }
         let snapshot = match self.snapshots.remove(&day) {
             None => snapshot,
             Some(other) => {
@@ -234,14 +264,39 @@ impl ScoresReader<'_> {
         }
     }
 
-    fn into_response(self, catalog: CatalogRead, catalog_faults: DataFaults) -> PollResponse {
-        let Self { tenant, snapshots, rejected, complete, warning, .. } = self;
+    /// Whether an error leaves days that can be used: Graph has refused all methods of paging, and
+    /// at least one of them has read a page.
+    fn has_days_despite(&self, error: &SourceError) -> bool {
+        let is_refusal =
+            matches!(error, SourceError::PagingRefused { .. } | SourceError::Graph { .. });
+        let has_days = !self.snapshots.is_empty() || !self.earlier.snapshots.is_empty();
+        is_refusal && has_days
+    }
+
+    /// The response. With a failure, the days of all attempts are used.
+    fn into_response(
+        self,
+        catalog: CatalogRead,
+        catalog_faults: DataFaults,
+        failure: Option<SourceError>,
+    ) -> PollResponse {
+        let Self {
+            tenant, mut snapshots, mut earlier, mut rejected, mut complete, warning, ..
+        } = self;
+        if failure.is_some() {
+            snapshots.append(&mut earlier.snapshots);
+            complete = false;
+            if rejected.count() == 0 {
+                rejected = earlier.rejected;
+            }
+        }
+
         if rejected.further() > 0 {
             let (tenant, count) = (&tenant.name, rejected.further());
             tracing::warn!(tenant, count, "more snapshots rejected");
         }
         let snapshots = snapshots.into_values().collect();
-        PollResponse { snapshots, rejected, catalog, catalog_faults, complete, warning }
+        PollResponse { snapshots, rejected, catalog, catalog_faults, complete, warning, failure }
     }
 }
 
@@ -352,6 +407,55 @@ fn distinct(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: the days of a method of paging that was refused before the end were discarded,
+    /// although no other method read more.
+    #[test]
+    fn days_of_refused_methods_are_used() {
+        const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+        let id = crate::model::TenantId::parse(GUID).unwrap();
+        let tenant = Tenant { id, name: "contoso".to_owned(), labels: BTreeMap::new() };
+        let oldest = Day::parse("2026-11-01").unwrap();
+        let page = |days: &[&str]| {
+            let item = |day: &&str| {
+                format!(
+                    r#"{{"azureTenantId":"{GUID}","createdDateTime":"{day}T00:00:00Z","controlScores":[]}}"#
+                )
+            };
+            let items: Vec<String> = days.iter().map(item).collect();
+            format!(r#"{{"value":[{}],"@odata.nextLink":"x"}}"#, items.join(","))
+        };
+        let refused = SourceError::PagingRefused {
+            method: "`$top=50`".to_owned(),
+            status: 400,
+            error: wire::GraphError::default(),
+            request_id: String::new(),
+        };
+
+        let now = Timestamp::from_millisecond(1_795_341_600_000).unwrap();
+        let mut reader = ScoresReader::new(&tenant, oldest, now, Api::SecureScores);
+        assert!(!reader.has_days_despite(&refused));
+        let three = ["2026-11-22", "2026-11-21", "2026-11-20"];
+        for days in [&three[..], &three[..1], &[]] {
+            reader.handle(ReadEvent::Start).unwrap();
+            let body = page(days);
+            reader.handle(ReadEvent::Page { body: body.as_bytes(), warning: None }).unwrap();
+        }
+        assert!(reader.has_days_despite(&refused));
+        let other = SourceError::NextLink("that page was already read");
+        assert!(!reader.has_days_despite(&other));
+
+        let bytes = reader.memory_bytes;
+        let (catalog, faults) = (CatalogRead::NotNeeded, DataFaults::default());
+        let response = reader.into_response(catalog, faults, Some(refused));
+        let days: Vec<String> =
+            response.snapshots.iter().map(|snapshot| snapshot.facts.day.to_string()).collect();
+        assert_eq!(days, ["2026-11-20", "2026-11-21", "2026-11-22"]);
+        assert!(!response.complete && response.failure.is_some());
+        let used: usize = response.snapshots.iter().map(AcceptedSnapshot::memory_bytes).sum();
+        assert_eq!(bytes, used);
+        assert!(response.snapshots.iter().all(|snapshot| snapshot.faults.is_empty()));
+    }
 
     /// Regression: two profiles whose IDs differed only in case were both part of the catalog.
     #[test]

@@ -111,6 +111,74 @@ fn a_bad_field_costs_only_itself() {
     }
 }
 
+/// Regression: a value of another type was moved to the additional fields without a report, and an
+/// average with such a score disappeared.
+#[test]
+fn values_of_other_types_are_kept_and_reported() {
+    const CONTROL: &str = r#"{"controlName":"A","score":1,"maxScore":2,"scoreInPercentage":50,"count":1,"total":2,"on":true,"controlCategory":"c","description":"d","implementationStatus":"i","lastSynced":"l"}"#;
+    let list = |element: &str| with_fields(&format!(r#""controlScores":[{element}]"#));
+    assert!(snapshot(&list(CONTROL)).unwrap().faults.is_empty());
+
+    for (key, bad, fault) in [
+        ("score", r#""abc""#, "a text instead of a number"),
+        ("score", r#"{"a":1}"#, "an object instead of a number"),
+        ("score", "[1]", "a list instead of a number"),
+        ("score", "true", "a Boolean instead of a number"),
+        ("maxScore", r#""""#, "a text instead of a number"),
+        ("scoreInPercentage", r#""50 %""#, "a text instead of a number"),
+        ("count", "false", "a Boolean instead of a number"),
+        ("total", "[]", "a list instead of a number"),
+        ("on", r#""maybe""#, "a text instead of a Boolean"),
+        ("on", "1", "a number instead of a Boolean"),
+        ("controlCategory", "4", "a number instead of a text"),
+        ("description", "{}", "an object instead of a text"),
+        ("implementationStatus", r#"["a"]"#, "a list instead of a text"),
+        ("lastSynced", "0", "a number instead of a text"),
+    ] {
+        let element = format!(r#"{{"controlName":"A","{key}":{bad}}}"#);
+        let json = list(&element);
+        let read = snapshot(&json).unwrap();
+        assert_eq!(read.controls[0].additional, [(key.into(), bad.into())], "{element}");
+        let expected = format!("`controlScores[A].{key}` is {fault}");
+        assert_eq!(read.faults.to_string(), expected, "{element}");
+        assert_eq!(read.control_list, ControlList::Complete, "{element}");
+    }
+
+    let details = list(r#"{"controlName":"A","controlDetails":{"count":"many"}}"#);
+    let faults = snapshot(&details).unwrap().faults.to_string();
+    assert_eq!(faults, "`controlScores[A].controlDetails` has a value that is not a number");
+}
+
+#[test]
+fn totals_and_averages_of_other_types_are_reported() {
+    let average = r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":"abc"},{"basis":"TotalSeats","averageScore":3}]"#;
+    let cases = [
+        (r#""currentScore":"abc""#, "`currentScore` is a text instead of a number"),
+        (r#""maxScore":{}"#, "`maxScore` is an object instead of a number"),
+        (r#""activeUserCount":[5]"#, "`activeUserCount` is a list instead of a number"),
+        (r#""licensedUserCount":true"#, "`licensedUserCount` is a Boolean instead of a number"),
+        (r#""azureTenantId":7"#, "`azureTenantId` is a number instead of a text"),
+        (
+            average,
+            "`averageComparativeScores[AllTenants].averageScore` is a text instead of a number",
+        ),
+        // Not a field of the original API if the current name is present.
+        (r#""secureScore":{},"currentScore":5"#, ""),
+        (r#""currentScore":5,"secureScore":{},"new":7"#, ""),
+        (r#""secureScore":{}"#, "`secureScore` is an object instead of a number"),
+    ];
+
+    for (fields, fault) in cases {
+        let json = with_fields(&format!(r#""controlScores":[{GOOD}],{fields}"#));
+        let read = snapshot(&json).unwrap();
+        assert_eq!(read.faults.to_string(), fault, "{fields}");
+        assert_eq!(names(&read), ["AdminMFAV2", "OneAdmin"], "{fields}");
+        let in_averages = read.averages.iter().map(|average| average.additional.len());
+        let kept = read.additional.len() + in_averages.sum::<usize>();
+        assert!(kept > 0, "{fields}");
+    }
+}
+
 #[test]
 fn halves_of_characters_are_replaced() {
     let json =

@@ -490,8 +490,10 @@ fn a_stop_during_a_poll_delays_nothing() {
     let before = server.requests(SCORES);
 
     let daemon = attacked.daemon.take().unwrap();
+    let stopped = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
+    assert!(stopped.elapsed() < Duration::from_secs(5), "{:?}", stopped.elapsed());
     attacked.start_daemon();
     eventually("the tenant is polled again", || server.requests(SCORES) > before);
 }
