@@ -148,7 +148,9 @@ fn open_checkpoint(
     holder: Option<&Holder>,
 ) -> Result<Option<Checkpoint>, CommandFailure> {
     let directory = &configuration.state_directory;
-    if !directory.join("checkpoint.db").exists() {
+    let database = directory.join("checkpoint.db");
+    // A link that leads nowhere is rejected like any other link.
+    if !database.exists() && !database.is_symlink() {
         return match Checkpoint::probe(directory) {
             Err(error @ CheckpointError::DatabaseLost(..)) => Err(error.into()),
             _ => Ok(None),

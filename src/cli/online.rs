@@ -26,7 +26,7 @@ const MAX_SKEW: Duration = Duration::from_mins(1);
 /// Limits the probe of one receiver, in addition to the time limits of its sink.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What all tenants and receivers returned; those that cannot be used are first.
+/// What all tenants and receivers returned; those that failed are first.
 #[derive(Debug)]
 pub(super) struct OnlineReport {
     tenants: Vec<ProbeResult>,
@@ -61,7 +61,7 @@ pub(super) fn contact(configuration: &Configuration) -> Result<OnlineReport, Com
 }
 
 impl OnlineReport {
-    /// Whether every tenant can be polled and every receiver can be used.
+    /// Whether every tenant can be polled and every receiver responded as expected.
     pub(super) fn is_usable(&self) -> bool {
         let mut results = self.tenants.iter().chain(&self.sinks);
         results.all(|result| result.usability == Usability::Usable)
@@ -82,7 +82,7 @@ impl OnlineReport {
         let (tenants, sinks) = (usable(&self.tenants), usable(&self.sinks));
         let _ = writeln!(
             text,
-            "{} of {} can be polled; {} of {} can be used",
+            "{} of {} can be polled; {} of {} responded as expected",
             with_separators(tenants),
             count(self.tenants.len(), "tenant"),
             with_separators(sinks),
@@ -304,7 +304,7 @@ mod tests {
         };
         let text = report.as_text();
         assert!(text.starts_with("tenant `b`: found\n  hint: do it\ntenant `a`: found"), "{text}");
-        let summary = "1 of 2 tenants can be polled; 1 of 1 sink can be used\n";
+        let summary = "1 of 2 tenants can be polled; 1 of 1 sink responded as expected\n";
         assert!(text.ends_with(summary), "{text}");
         assert!(!report.is_usable());
         assert_eq!(report.as_json()["tenants"][0]["usable"], false);

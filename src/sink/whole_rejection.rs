@@ -1,11 +1,11 @@
-//! Receivers that reject a batch as a whole and do not name the invalid records, such as a webhook
-//! with HTTP 400. If such a receiver rejects every record for the same reason, the cause is the
-//! configuration, such as an unknown stream, or the data of one tenant, and no record should become
-//! a dead letter.
+//! Receivers that reject every record. If a receiver rejects a whole batch for the same reason, and
+//! has accepted nothing yet, the cause is the configuration, such as an unknown stream or a mapping
+//! of an index, or the data of one tenant, and no record should become a dead letter.
 //!
-//! This module sends up to three records of the first rejected batch alone to find that out. It
-//! never judges a single record or a tenant; the deliverer does that. Start reading at
-//! [`deliver_batch`]. See decisions 0070 and 0087.
+//! Some receivers do not name the invalid records, such as a webhook with HTTP 400: up to three
+//! records of the first rejected batch are sent alone ([`deliver_batch`]). Others have a result for
+//! each record ([`judge_results`]). This module never judges a single record or a tenant; the
+//! deliverer does that. See decisions 0070 and 0087.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -16,7 +16,7 @@ use super::{Batch, BatchOrigin, BoxFuture, Failure};
 /// The maximum number of records that are sent alone.
 const MAX_SAMPLES: usize = 3;
 
-/// The hint for a receiver that rejects every record.
+/// The default hint for a receiver that rejects every record.
 const REJECTS_ALL: &str =
     "check the URL, the headers and the format, because the receiver rejects every record";
 
@@ -24,6 +24,11 @@ const REJECTS_ALL: &str =
 pub(super) trait BatchSender: Sync {
     /// Sends these records, and interprets the reply.
     fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), BatchFailure>>;
+
+    /// What an operator should do if the receiver rejects every record.
+    fn remedy(&self) -> &'static str {
+        REJECTS_ALL
+    }
 }
 
 /// Why a batch was not accepted.
@@ -98,7 +103,44 @@ pub(super) async fn deliver_batch(
         return (Err(Failure::TooLarge { reason, arrived }), RejectionCause::Records);
     }
 
-    (Err(Failure::RejectsAll { reason, hint: Some(REJECTS_ALL.into()) }), cause)
+    (Err(Failure::RejectsAll { reason, hint: Some(sender.remedy().into()) }), cause)
+}
+
+/// Applies the rule of [`deliver_batch`] to the result of a batch, each record of which has its own
+/// result. Fails with `RejectsAll` if no record was accepted before, all records of the batch are
+/// rejected, and `has_one_reason` returns true; any other result is returned unchanged. Returns
+/// what is known about the receiver afterward.
+pub(super) fn judge_results(
+    batch: &Batch,
+    result: Result<(), Failure>,
+    cause: RejectionCause,
+    has_one_reason: impl FnOnce() -> bool,
+    remedy: &'static str,
+) -> (Result<(), Failure>, RejectionCause) {
+    let (rejected, rest_delivered) = match &result {
+        Ok(()) | Err(Failure::Partial { .. }) => return (result, RejectionCause::Records),
+        Err(Failure::Refused(refusal)) if !refusal.arrived.is_empty() => {
+            return (result, RejectionCause::Records);
+        }
+        Err(Failure::Poison { rejected, rest_delivered }) => (rejected, *rest_delivered),
+        Err(_) => return (result, cause),
+    };
+
+    if rejected.len() < batch.len() {
+        let cause = if rest_delivered { RejectionCause::Records } else { cause };
+        return (result, cause);
+    }
+    let is_new = batch.origin() == BatchOrigin::Log;
+    if cause == RejectionCause::Records || batch.len() < 2 || !is_new {
+        return (result, cause);
+    }
+
+    let Some((_, reason)) = rejected.first() else { return (result, cause) };
+    if !has_one_reason() {
+        return (result, RejectionCause::Records);
+    }
+    let reason = reason.clone();
+    (Err(Failure::RejectsAll { reason, hint: Some(remedy.into()) }), cause)
 }
 
 /// The indexes of the records that are sent alone, at most [`MAX_SAMPLES`]: of different tenants as
@@ -225,6 +267,45 @@ mod tests {
             let found = outcome(&["no", "no", "no"], cause, origin).await;
             assert_eq!(found, ("halved []".to_owned(), cause));
         }
+    }
+
+    /// Regression: with a mapping that no document matched, record after record became a dead
+    /// letter. `a` is an accepted record, `r` a rejected one, and `b` one that is sent again.
+    #[test]
+    fn results_of_all_records_are_judged_together() {
+        use RejectionCause::{Records, Unknown};
+
+        let outcome = |records: &str, reasons: usize, cause, origin| {
+            let rejected = (0..).zip(records.chars()).filter(|(_, record)| *record == 'r');
+            let rejected: Vec<(usize, String)> =
+                rejected.map(|(index, _)| (index, "no".to_owned())).collect();
+            let rest_delivered = !records.contains('b');
+            let result = match (rejected.is_empty(), rest_delivered) {
+                (true, true) => Ok(()),
+                (true, false) => Err(Failure::retry("busy")),
+                (false, _) => Err(Failure::Poison { rejected, rest_delivered }),
+            };
+
+            let batch = batch(records.len(), origin);
+            let (result, cause) = judge_results(&batch, result, cause, || reasons == 1, "fix it");
+            (matches!(result, Err(Failure::RejectsAll { .. })), cause)
+        };
+
+        for (records, reasons, expected) in [
+            ("aa", 0, (false, Records)),
+            ("rr", 1, (true, Unknown)),
+            ("rrrrrrrrr", 1, (true, Unknown)),
+            ("rr", 2, (false, Records)),
+            ("r", 1, (false, Unknown)),
+            ("ra", 1, (false, Records)),
+            ("rb", 1, (false, Unknown)),
+            ("bb", 0, (false, Unknown)),
+        ] {
+            let found = outcome(records, reasons, Unknown, BatchOrigin::Log);
+            assert_eq!(found, expected, "{records}");
+        }
+        assert_eq!(outcome("rr", 1, Records, BatchOrigin::Log), (false, Records));
+        assert_eq!(outcome("rr", 1, Unknown, BatchOrigin::DeadLetters), (false, Unknown));
     }
 
     #[test]

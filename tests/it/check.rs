@@ -384,7 +384,7 @@ fn online_results_begin_with_failures() {
     assert_eq!(run.code, 1, "{run:?}");
     let at = |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("{text}: {run:?}"));
     assert!(at("tenant `fabrikam`: ") < at("tenant `contoso`: signed in"));
-    let summary = "1 of 2 tenants can be polled; 1 of 1 sink can be used\n";
+    let summary = "1 of 2 tenants can be polled; 1 of 1 sink responded as expected\n";
     assert!(run.stdout.ends_with(summary), "{}", run.stdout);
 
     let (printed, code) = document(&workspace, &["--online"]);
@@ -452,7 +452,7 @@ fn online_contacts_eight_tenants_at_a_time() {
     workspace.tenants = (0..16).map(tenant).collect();
 
     let run = workspace.run_ok(&["check", "--online"]);
-    let summary = "16 of 16 tenants can be polled; 1 of 1 sink can be used\n";
+    let summary = "16 of 16 tenants can be polled; 1 of 1 sink responded as expected\n";
     assert!(run.stdout.ends_with(summary), "{run:?}");
 }
 

@@ -337,6 +337,40 @@ fn isolates_records_that_opentelemetry_rejects() {
     assert!(all.len() > expected);
 }
 
+/// Regression: with a mapping that no document matched, each document became a dead letter. The
+/// reason of a real cluster contains a position in the document.
+#[test]
+fn one_error_for_all_documents_parks_the_sink() {
+    for (kind, reason) in [
+        ("strict_dynamic_mapping_exception", "mapping set to strict"),
+        ("document_parsing_exception", "object mapping for [event] found a concrete value"),
+        ("illegal_argument_exception", "Limit of total fields [5] has been exceeded"),
+        ("illegal_argument_exception", "data stream timestamp field [@timestamp] is missing"),
+    ] {
+        let endpoint = Endpoint::new("");
+        endpoint.rule(move |request| {
+            let documents = request.body.split(|byte| *byte == b'\n').count() / 2;
+            let items = (0..documents).map(|at| {
+                let error = json!({ "type": kind, "reason": format!("[1:{at}] {reason}") });
+                json!({ "create": { "status": 400, "error": error } })
+            });
+            let items: Vec<Value> = items.collect();
+            Some((200, json!({ "errors": true, "items": items }).to_string()))
+        });
+        let url = &endpoint.url;
+        let workspace = workspace(&format!(
+            "type = \"elasticsearch\"\nurl = \"{url}\"\nrecords = [\"summary\"]"
+        ));
+
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{reason}");
+        for part in ["parked", reason, "correct the mapping of the index"] {
+            assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+        }
+        assert_eq!(dead_letters(&workspace), 0, "{reason}");
+    }
+}
+
 /// Regression: with a stream that did not exist, each record of a small batch became a dead letter.
 #[test]
 fn one_reason_for_all_records_parks_the_sink() {

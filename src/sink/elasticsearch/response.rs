@@ -106,7 +106,7 @@ struct ErrorResponse<'a> {
 /// | 200, 201; 409 (the document exists) | delivered |
 /// | 429, 500 to 599 | sent again; documents that exist do not change |
 /// | 401, 403, 404; an error that applies to the whole index | that index is parked: needs an operator |
-/// | every other status, such as 400 | that record becomes a dead letter |
+/// | every other status, such as 400 | that record becomes a dead letter, unless the cluster rejects every record; see `whole_rejection` |
 ///
 /// A body that is not from the bulk API, such as the page of a proxy, leaves the outcome unknown
 /// and is retried.
@@ -164,6 +164,22 @@ pub(super) fn read(response: &HttpResponse, sent: &[Item]) -> Result<(), Failure
         Some(reason) => Err(Failure::partial_of(arrived, Failure::retry(reason))),
         None => Ok(()),
     }
+}
+
+/// Whether all items of a response to `records` records have the same status and the same type of
+/// error. The reasons differ even if the cause is the same: they contain the position in the
+/// document, its ID and its values.
+pub(super) fn has_one_reason(response: &HttpResponse, records: usize) -> bool {
+    let Some(BulkResponse { items, .. }) = response.json() else { return false };
+    let items: Result<Vec<ReplyObject<BulkItem<'_>>>, _> = list(items, records);
+    let Ok(items) = items else { return false };
+
+    let mut reasons = items.iter().map(|ReplyObject(item)| {
+        let ReplyObject(result) = &item.create;
+        (result.status, result.error().map(|error| error.kind))
+    });
+    let first = reasons.next();
+    first.is_some_and(|first| reasons.all(|reason| reason == first))
 }
 
 /// Whether the response to a rejected request is from a cluster: it states the type of the error.

@@ -16,12 +16,16 @@ use crate::{
     net,
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
-        web::{secret_header, send},
+        web::secret_header,
+        whole_rejection::{RejectionCause, judge_results},
     },
 };
 
 /// The name of the server in messages.
 const CLUSTER: &str = "the cluster";
+
+/// The hint for a cluster that rejects every document.
+const REJECTS_ALL: &str = "correct the mapping of the index, its template or its ingest pipeline, or `format`, because the cluster rejects every document";
 
 /// An item of a response is a few hundred bytes long, and a batch has up to 2,000 records.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
@@ -32,6 +36,7 @@ struct Elastic {
     formatter: Formatter,
     /// The buffer for one document.
     document: Vec<u8>,
+    rejection_cause: RejectionCause,
 }
 
 /// Opens the sink without a request. Fails with `Misconfigured` if a certificate or the login
@@ -44,11 +49,13 @@ pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink
 }
 
 /// Sends an empty bulk request. A cluster that accepts the login responds that a body is required.
-/// Any other response is a failure.
+/// Any other response is a failure. Without a document, the cluster does not check the index, and
+/// to read its settings needs permissions that this sink does not.
 pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<String, Failure> {
     let request = Elastic::new(plan, context)?.request()?;
     // Some proxies reject a POST request without a length.
-    let response = send(request.header("Content-Length", "0"), CLUSTER).await?;
+    let request = request.header("Content-Length", "0");
+    let response = plan.web.send(request, CLUSTER).await?;
 
     // A proxy may also reject the request, but its response does not contain an error type.
     let is_accepted = match response.status {
@@ -57,7 +64,7 @@ pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<Strin
         _ => false,
     };
     if is_accepted {
-        return Ok("the cluster accepts bulk requests".to_owned());
+        return Ok("the cluster accepts bulk requests; the index is not checked".to_owned());
     }
     Err(response.failure())
 }
@@ -102,8 +109,15 @@ impl Sink for Elastic {
             if response.status != 200 {
                 return Err(response.failure());
             }
-            let read = || response::read(&response, batch.items());
-            net::off_worker(response.body.len(), read).map(|()| Acknowledgement::received())
+
+            let cause = self.rejection_cause;
+            let (result, cause) = net::off_worker(response.body.len(), || {
+                let has_one_reason = || response::has_one_reason(&response, batch.len());
+                let result = response::read(&response, batch.items());
+                judge_results(batch, result, cause, has_one_reason, REJECTS_ALL)
+            });
+            self.rejection_cause = cause;
+            result.map(|()| Acknowledgement::received())
         })
     }
 }
@@ -115,6 +129,7 @@ impl Elastic {
             formatter: formatter(plan.format, context),
             plan: plan.clone(),
             document: Vec::new(),
+            rejection_cause: RejectionCause::default(),
         })
     }
 

@@ -16,17 +16,21 @@ use crate::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, Tokens, formatter,
         reply::{HttpResponse, MAX_MESSAGE_BYTES},
         reply_json::{LimitedText, ReplyObject},
+        whole_rejection::{BatchFailure, BatchSender, RejectionCause, deliver_batch},
     },
 };
 
 /// The name of the server in messages.
 const API: &str = "the ingestion API";
 
+/// The hint for an API that rejects every record.
+const REJECTS_ALL: &str = "check `stream` and `rule_id`, and the columns and the transformation of the rule, because the API rejects every record";
+
 /// The maximum number of characters of an error code that are read.
 const MAX_CODE_CHARS: usize = 100;
 
 /// Parts of the error codes with which the API rejects every record: the stream, the rule or the
-/// endpoint does not exist. All other codes are about the records.
+/// endpoint does not exist. All other codes can be about the records; see `whole_rejection`.
 const CONFIGURATION_CODES: &[&str] = &[
     "apiversion",
     "datacollection",
@@ -57,6 +61,7 @@ struct Sentinel {
     formatter: Formatter,
     /// The buffer for one record.
     record: Vec<u8>,
+    rejection_cause: RejectionCause,
 }
 
 /// Opens the sink without a request. Fails with `Misconfigured` if a certificate cannot be read or
@@ -101,6 +106,16 @@ impl Sink for Sentinel {
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
+            let (result, cause) = deliver_batch(&*self, batch, self.rejection_cause).await;
+            self.rejection_cause = cause;
+            result.map(|()| Acknowledgement::received())
+        })
+    }
+}
+
+impl BatchSender for Sentinel {
+    fn send<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<(), BatchFailure>> {
+        Box::pin(async move {
             let separators = batch.len().saturating_add(2);
             let mut body = Vec::with_capacity(batch.bytes().len().saturating_add(separators));
             for (index, item) in batch.items().iter().enumerate() {
@@ -117,8 +132,12 @@ impl Sink for Sentinel {
                 let token = self.tokens.token().await?;
                 response = self.post(&token, body).await?;
             }
-            interpret(&response).map(|()| Acknowledgement::received())
+            BatchFailure::of(response.status, interpret(&response))
         })
+    }
+
+    fn remedy(&self) -> &'static str {
+        REJECTS_ALL
     }
 }
 
@@ -133,6 +152,7 @@ impl Sentinel {
             plan: plan.clone(),
             tokens,
             record: Vec::new(),
+            rejection_cause: RejectionCause::default(),
         })
     }
 
@@ -152,7 +172,8 @@ impl Sentinel {
 }
 
 /// Interprets a response. A fault of the configuration applies to every record, so it parks the
-/// sink; another rejected body is halved until one record remains.
+/// sink; another rejected body is halved until one record remains, unless the API rejects every
+/// record.
 fn interpret(response: &HttpResponse) -> Result<(), Failure> {
     let (reason, hint) = match response.status {
         204 => return Ok(()),

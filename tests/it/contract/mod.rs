@@ -359,9 +359,11 @@ fn survives_a_stop(case: SinkCase) {
     let before = trial.receiver.bytes();
     let daemon = trial.spawn(&["run"]);
     eventually("the first bytes are sent", || trial.receiver.bytes() > before);
+    let began = std::time::Instant::now();
     daemon.signal("TERM");
     let stopped = daemon.end();
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
     let message = "stopped before all acknowledgements had arrived";
     let is_unacknowledged = stopped.stderr.contains(message);
 

@@ -132,6 +132,27 @@ fn an_unknown_stream_parks_the_sink() {
     assert_eq!(dead_letters(&workspace), 0);
 }
 
+/// Regression: a fault of the rule whose code is not known made each record a dead letter.
+#[test]
+fn one_reason_for_all_records_parks_the_sink() {
+    for (code, message) in
+        [("InvalidTransformQuery", "the transformation failed"), ("", "no"), ("BadRequest", "no")]
+    {
+        let endpoint = Endpoint::new("");
+        let body = json!({ "error": { "code": code, "message": message } }).to_string();
+        serve_ingestion_api(&endpoint, move |_, _| Some((400, body.clone())));
+        let mut workspace = sentinel(&endpoint);
+        workspace.extra = "initial_backfill_days = 1".to_owned();
+
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{code}: {}", run.stderr);
+        for text in ["parked", message, "the transformation of the rule"] {
+            assert!(run.stderr.contains(text), "{code}: {text}: {}", run.stderr);
+        }
+        assert_eq!(dead_letters(&workspace), 0, "{code}");
+    }
+}
+
 #[test]
 fn a_rejected_client_secret_parks_the_sink() {
     let endpoint = Endpoint::new("");

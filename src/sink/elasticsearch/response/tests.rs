@@ -261,3 +261,31 @@ fn errors_of_a_cluster_have_a_type() {
         assert_eq!(is_error_of_cluster(&response), expected, "{body}");
     }
 }
+
+/// Regression: a mapping that no document matched made record after record a dead letter, because
+/// the reasons of the cluster differ in positions and values.
+#[test]
+fn the_error_type_is_the_reason() {
+    let reply = |errors: &[(u16, &str, &str)]| {
+        let items = errors.iter().map(|(status, kind, reason)| {
+            let error = serde_json::json!({ "type": kind, "reason": reason });
+            serde_json::json!({ "create": { "status": status, "error": error } })
+        });
+        let items: Vec<_> = items.collect();
+        let body = serde_json::json!({ "errors": true, "items": items }).to_string();
+        HttpResponse::of("the cluster", 200, body.as_bytes())
+    };
+
+    let (parsing, strict) = ("document_parsing_exception", "strict_dynamic_mapping_exception");
+    for (errors, expected) in [
+        (&[(400, strict, "[1:2] no"), (400, strict, "[1:9] no")][..], true),
+        (&[(400, strict, "no"), (400, parsing, "no")], false),
+        (&[(400, strict, "no"), (422, strict, "no")], false),
+        (&[(400, strict, "no")], true),
+        (&[], false),
+    ] {
+        assert_eq!(has_one_reason(&reply(errors), errors.len()), expected, "{errors:?}");
+    }
+    assert!(!has_one_reason(&reply(&[(400, strict, "no"); 3]), 2), "too many items");
+    assert!(!has_one_reason(&HttpResponse::of("the cluster", 200, b"{}"), 2));
+}
