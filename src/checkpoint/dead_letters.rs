@@ -1,6 +1,6 @@
-//! Dead letters: records that a receiver rejected permanently. `cursors` records them when a cursor
-//! advances. This module finds them, queues them for a retry, and discards them on the request of
-//! an operator. Nothing here moves the live cursor of a sink. Start reading at
+//! Dead letters: records that a receiver rejected permanently. `dead_letter_records` records them
+//! when a cursor advances. This module finds them, queues them for a retry, and discards them on
+//! the request of an operator. Nothing here moves the live cursor of a sink. Start reading at
 //! [`DeadLetterFilter`]. See decision 0022.
 
 use std::collections::BTreeMap;
@@ -128,8 +128,9 @@ impl Checkpoint {
         Ok(statement.query_row(params, |row| unsigned(row, "count"))?)
     }
 
-    /// A sink's dead letters that are queued for a retry, in the order of the logs; at most
-    /// `limit`.
+    /// The dead letters of a sink and of these tenants that are queued for a retry, in the order of
+    /// the logs; at most `limit`. Those of other tenants do not count, so that a tenant that waits
+    /// delays no other.
     ///
     /// # Errors
     ///
@@ -138,12 +139,15 @@ impl Checkpoint {
     pub fn pending_dead_letters(
         &self,
         sink: &str,
+        tenants: &[TenantId],
         limit: u32,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        let is_queued = "s.name = :sink AND d.retry AND EXISTS
+        let is_queued = "s.name = :sink AND d.retry
+            AND t.guid IN (SELECT value FROM json_each(:tenants)) AND EXISTS
             (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
         let order = "t.guid, d.seq, d.record_index";
-        let params = named_params! { ":sink": sink, ":limit": limit };
+        let tenants = guids_as_json(tenants);
+        let params = named_params! { ":sink": sink, ":tenants": tenants, ":limit": limit };
         dead_letters_where(&self.connection(), is_queued, order, params)
     }
 
@@ -271,11 +275,7 @@ fn observe_discard(
         let observation = Observation::of_dead_letters(sink, now.day(), phase, details);
         append_observation(connection, tenant, &observation, now)
     };
-    let remaining = connection
-        .prepare_cached(
-            "SELECT count(*) AS remaining FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
-        )?
-        .query_row(params![sink, tenant], |row| unsigned(row, "remaining"))?;
+    let remaining = count_of_tenant(connection, sink, tenant)?;
 
     // The observation of a renamed sink has ended, although its dead letters were kept. It begins
     // here, so that every discard is reported.
@@ -296,4 +296,16 @@ fn observe_discard(
         params![sink, tenant, ObservationKind::DeadLetter.as_str()],
     )?;
     Ok(growth.and(begun_again))
+}
+
+/// The number of dead letters of a sink and a tenant.
+pub(super) fn count_of_tenant(
+    connection: &Connection,
+    sink: &str,
+    tenant: TenantRow,
+) -> Result<u64, CheckpointError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) AS number FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
+    )?;
+    Ok(statement.query_row(params![sink, tenant], |row| unsigned(row, "number"))?)
 }

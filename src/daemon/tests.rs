@@ -1,8 +1,9 @@
 //! Tests of the engine with two tenants of a simulated API: a panic in the work for one tenant or
 //! one sink neither affects the others nor prevents the next attempt, a sink is opened again after
-//! its cursors could not be updated, and withheld records are read again. Start reading at
-//! [`configuration`].
+//! its cursors could not be updated, withheld records are read again, and dead letters are retried.
+//! Start reading at [`configuration`].
 
+mod dead_letters;
 mod withheld;
 
 use std::{
@@ -93,6 +94,8 @@ async fn no_token() -> Result<Token, SourceError> {
 struct FaultySink {
     /// The tenant whose records it cannot encode.
     hostile: Option<&'static str>,
+    /// The tenant whose records its receiver rejects, together with those in the same batch.
+    rejected: Option<&'static str>,
     /// Whether it cannot be opened the next time.
     cannot_open: Arc<AtomicBool>,
     /// The checkpoint in which the cursors move while the next batch is sent, so that their own
@@ -160,7 +163,12 @@ impl Sink for FaultySink {
             move_cursors(&checkpoint);
         }
         let names = batch.items().iter().map(|item| batch.payload(item));
-        let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
+        let names: BTreeSet<String> =
+            names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        if self.rejected.is_some_and(|rejected| names.contains(rejected)) {
+            let failure = Failure::RejectsAll { reason: "filtered".to_owned(), hint: None };
+            return Box::pin(std::future::ready(Err(failure)));
+        }
         self.arrived.lock().unwrap().extend(names);
         self.has_arrived.notify_one();
         Box::pin(std::future::ready(Ok(Acknowledgement::received())))

@@ -149,8 +149,36 @@ fn finds_dead_letters_by_all_criteria() {
 fn only_the_named_dead_letters_are_retried() {
     let (_directory, checkpoint) = with_dead_letters();
     assert_eq!(checkpoint.retry_dead_letters(&[key(1), key(3), key(9)]).unwrap(), 2);
-    let pending = checkpoint.pending_dead_letters("s", 9).unwrap();
+    let pending = checkpoint.pending_dead_letters("s", &[tenant()], 9).unwrap();
     assert_eq!(pending.iter().map(QueuedDeadLetter::key).collect::<Vec<_>>(), [key(1), key(3)]);
+}
+
+/// Regression: the dead letters of a tenant that waits took the places of those of other tenants.
+#[test]
+fn only_the_given_tenants_are_retried() {
+    let (_directory, checkpoint) = with_dead_letters();
+    let tenants = [tenant(), other_tenant()];
+    let others = OtherTenants::Deactivate;
+    checkpoint.register_sink("s", &tenants, others, day("2026-11-01")).unwrap();
+    let letters = [DeadLetter {
+        tenant: other_tenant(),
+        at: at(1, 0),
+        event_id: event_id(4),
+        reason: "no".into(),
+    }];
+    let lane = Lane::DeadLetters;
+    let advance = Advance { lane, dead_letters: &letters, ..live_advance("s", &[]) };
+    let _ = checkpoint.advance(&advance).unwrap();
+    assert_eq!(checkpoint.retry_dead_letters(&[1, 2, 3, 4].map(key)).unwrap(), 4);
+
+    let pending = |tenants: &[TenantId], limit| {
+        let letters = checkpoint.pending_dead_letters("s", tenants, limit).unwrap();
+        letters.iter().map(QueuedDeadLetter::key).collect::<Vec<_>>()
+    };
+    assert_eq!(pending(&tenants, 9), [1, 2, 3, 4].map(key));
+    assert_eq!(pending(&tenants, 3), [1, 2, 3].map(key));
+    assert_eq!(pending(&[other_tenant()], 3), [key(4)]);
+    assert!(pending(&[], 3).is_empty());
 }
 
 #[test]

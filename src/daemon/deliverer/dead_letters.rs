@@ -1,8 +1,9 @@
 //! Retries dead letters: derives their records again and sends them in a separate lane.
 //!
-//! A record that is rejected again stays a dead letter, and does not park the sink. The command
-//! `dead-letters show` uses the same derivation. Start reading at
-//! [`Deliverer::retry_dead_letters`].
+//! A record that is rejected again stays a dead letter, and does not park the sink. The dead
+//! letters of a tenant that waits, or whose data cannot be read, must never delay those of others.
+//! The command `dead-letters show` uses the same derivation. Start reading at
+//! [`Deliverer::retry_dead_letters`]. See decisions 0022 and 0087.
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     checkpoint::{Checkpoint, Lane, LogEntry, Position, QueuedDeadLetter, ReadRequest},
     derive::{Records, Rules, Selection, quality},
+    error::chain,
     model::{Day, Record, Tenant},
     sink::BatchOrigin,
 };
@@ -88,16 +90,13 @@ pub(in crate::daemon) fn derive_dead_letter<T>(
 }
 
 impl Deliverer {
-    /// Retries the dead letters that are queued for a retry. Returns whether there were any.
+    /// Retries the dead letters of these tenants that are queued for a retry. Returns whether there
+    /// were any.
     pub(super) async fn retry_dead_letters(
         &mut self,
         tenants: &ResolvedTenants,
     ) -> Result<bool, DeliveryError> {
-        let checkpoint = &self.engine.checkpoint;
-        let letters =
-            block_in_place(|| checkpoint.pending_dead_letters(&self.plan.name, MAX_DEAD_LETTERS))?;
-        let letters: Vec<QueuedDeadLetter> =
-            letters.into_iter().filter(|l| tenants.contains_key(&l.tenant)).collect();
+        let letters = self.next_dead_letters(tenants)?;
         if letters.is_empty() {
             return Ok(false);
         }
@@ -107,12 +106,35 @@ impl Deliverer {
         self.targets.begin(&[]);
         self.outgoing.lane = Lane::DeadLetters;
         for letter in &letters {
-            self.add_dead_letter(letter, &tenants[&letter.tenant]).await?;
+            if let Some(resolved) = tenants.get(&letter.tenant) {
+                self.add_dead_letter(letter, resolved).await?;
+            }
         }
         self.submit().await?;
         self.settle_all().await?;
         self.outgoing.lane = Lane::Live;
         Ok(true)
+    }
+
+    /// The dead letters to retry next. Those of a tenant that may have caused a panic wait as its
+    /// log does.
+    fn next_dead_letters(
+        &self,
+        tenants: &ResolvedTenants,
+    ) -> Result<Vec<QueuedDeadLetter>, DeliveryError> {
+        let (checkpoint, sink) = (&self.engine.checkpoint, &self.plan.name);
+        let suspects = self.suspects.waiting();
+        let served = tenants.keys().copied().filter(|tenant| !suspects.contains(tenant));
+
+        for tenants in self.targets.busy_last(served) {
+            let letters = block_in_place(|| {
+                checkpoint.pending_dead_letters(sink, &tenants, MAX_DEAD_LETTERS)
+            })?;
+            if !letters.is_empty() {
+                return Ok(letters);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Derives the record of a dead letter again and adds it to the current batch.
@@ -126,7 +148,10 @@ impl Deliverer {
         self.outgoing.batch.set_origin(BatchOrigin::DeadLetters);
         let next = Position { record_index: at.record_index.saturating_add(1), ..at };
         self.outgoing.advance_to(next);
-        block_in_place(|| self.encode_dead_letter(letter, resolved))?;
+        self.suspects.begin(letter.tenant);
+        let encoded = block_in_place(|| self.encode_dead_letter(letter, resolved));
+        self.suspects.end();
+        encoded?;
 
         if self.is_full() {
             self.submit().await?;
@@ -136,7 +161,8 @@ impl Deliverer {
     }
 
     /// Encodes the record of a dead letter into the current batch. A record that no longer exists,
-    /// or that cannot be encoded, is added as rejected.
+    /// that cannot be derived from the data of its tenant, or that cannot be encoded, is added as
+    /// rejected.
     fn encode_dead_letter(
         &mut self,
         letter: &QueuedDeadLetter,
@@ -151,12 +177,16 @@ impl Deliverer {
         let Some(sink) = self.sink.as_mut() else { return Ok(()) };
         let outgoing = &mut self.outgoing;
 
-        derive_dead_letter(&context, &mut self.catalogs, letter, |record| {
-            let rejected = match record {
+        let derived =
+            derive_dead_letter(&context, &mut self.catalogs, letter, |record| match record {
                 Ok(record) => sink.encode(record, &mut outgoing.batch).err().map(|error| error.0),
                 Err(reason) => Some(reason.to_owned()),
-            };
-            outgoing.add_dead_letter(letter, rejected);
-        })
+            });
+        let rejected = match derived {
+            Err(error) if error.affects_one_tenant() => Some(chain(&error)),
+            derived => derived?,
+        };
+        self.outgoing.add_dead_letter(letter, rejected);
+        Ok(())
     }
 }

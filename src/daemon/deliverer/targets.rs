@@ -202,6 +202,13 @@ impl ParkedTargets {
         self.busy.contains(&tenant)
     }
 
+    /// The tenants in two groups, whose dead letters are retried one after the other. Those whose
+    /// target was busy are last, because the failure of their records ends the attempt.
+    pub(super) fn busy_last(&self, tenants: impl Iterator<Item = TenantId>) -> [Vec<TenantId>; 2] {
+        let (busy, others) = tenants.partition(|tenant| self.is_busy(*tenant));
+        [others, busy]
+    }
+
     /// Whether records of the tenant were withheld since its cursor was read.
     pub(super) fn holds(&self, lane: Lane, tenant: TenantId) -> bool {
         self.held.contains(&(lane, tenant))
@@ -376,6 +383,11 @@ mod tests {
             parked.note_busy(&all);
             assert_eq!(parked.is_busy(tenant(1)), is_busy, "{letters} {target}");
             assert!(!parked.is_busy(tenant(2)));
+
+            // Regression: while a target was busy, no dead letter of a later tenant was retried.
+            let ([one, two], none) = ([1, 2].map(tenant), Vec::new());
+            let expected = if is_busy { [vec![two], vec![one]] } else { [vec![one, two], none] };
+            assert_eq!(parked.busy_last([one, two].into_iter()), expected, "{letters} {target}");
             parked.busy.clear();
         }
     }
