@@ -45,7 +45,8 @@ pub(super) fn completions(args: args::Completions) -> Result<ExitCode, CommandFa
     Ok(ExitCode::Done)
 }
 
-/// Prints the configured names, one per line. Prints nothing if the configuration cannot be read.
+/// Prints the configured names, one per line. Prints nothing if the configuration cannot be read;
+/// `cli::identity` ends the command before if root must not use it.
 pub(super) fn complete(config: &Path, args: args::Complete) -> ExitCode {
     if let Ok(configuration) = Configuration::load(config) {
         // The shell may close the pipe early.

@@ -56,14 +56,18 @@ pub(super) struct StateOwner {
 
 impl Identity {
     /// As whom a command with this configuration must run. Creates a missing state directory of the
-    /// packages if the command requires it. Fails if another user can change the configuration, or
-    /// if root could not use the state directory without following another user.
+    /// packages if the command requires it. Fails if another user can change a configuration that
+    /// the command uses, or if root could not use the state directory without following another
+    /// user.
     pub(super) fn of(config: &Path, command: &Command) -> Result<Self, CommandFailure> {
         let touched = command.touched();
         if touched == Touched::Nothing || !files::is_root() {
             return Ok(Self::Caller);
         }
         require_trusted(config)?;
+        if touched == Touched::Configuration {
+            return Ok(Self::Caller);
+        }
 
         let configuration = Configuration::load(config).ok();
         let directory = match &configuration {

@@ -196,6 +196,8 @@ pub fn main() -> ExitCode {
 fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
     let (config, command) = (args.config_path(), args.command);
     let has_output = command.output().is_some();
+    // A message would appear in the middle of the command line that a shell completes.
+    let is_silent = matches!(command, Command::Complete(_));
 
     let failure = match Identity::of(&config, &command) {
         Ok(Identity::Caller) => return execute(&config, command),
@@ -203,6 +205,7 @@ fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
             return owner.run(|| execute(&config, command))?;
         }
         Ok(Identity::Owner(owner)) => owner.execute_again(),
+        Err(_) if is_silent => return Ok(ExitCode::Done),
         Err(failure) => failure,
     };
     let has_document = std::env::args_os().any(|argument| argument == "--json");

@@ -1,17 +1,21 @@
-//! What each command uses besides its configuration: the state directory, the files of sinks, and
-//! the files that its caller names. From this, `cli::identity` decides as whom a command runs. A
-//! new command does not compile before it is listed here. See decision 0060.
+//! What each command uses: its configuration, the state directory, the files of sinks, and the
+//! files that its caller names. From this, `cli::identity` decides as whom a command runs, and
+//! which configuration it may use. A new command does not compile before it is listed here. See
+//! decision 0060.
 
 use std::path::{Path, PathBuf};
 
 use super::{BaselineCommand, BaselineSet, Command, DeadLetters, Import, StateCommand};
 
 /// What a command uses. All commands that use something of the service run as its user, also those
-/// that only read.
+/// that only read. All commands that use a configuration use only one that no other user can
+/// change if root runs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Touched {
-    /// Neither the state directory nor the file of a sink.
+    /// Not even a configuration.
     Nothing,
+    /// A configuration, and neither the state directory nor the file of a sink.
+    Configuration,
     /// The state directory or the files of sinks. A missing state directory remains missing.
     Existing,
     /// The same. A missing state directory is created.
@@ -55,17 +59,17 @@ impl Command {
                 | StateCommand::Forget(_) => Touched::Created,
             },
 
-            // `init` runs `check` and `test-sink` as separate processes, and `demo` has a temporary
-            // state directory.
+            Self::ConsentUrl(_) | Self::Complete(_) => Touched::Configuration,
+
+            // `init` uses no configuration that exists, and runs `check` and `test-sink` as
+            // separate processes. `demo` has a temporary state directory.
             Self::Init(_)
-            | Self::ConsentUrl(_)
             | Self::ImportConfig(_)
             | Self::Demo(_)
             | Self::Schema(_)
             | Self::Man(_)
             | Self::Reference(_)
-            | Self::Completions(_)
-            | Self::Complete(_) => Touched::Nothing,
+            | Self::Completions(_) => Touched::Nothing,
         }
     }
 

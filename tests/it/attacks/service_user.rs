@@ -62,18 +62,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ("complete", "tenants"),
 ];
 
-/// The commands that use neither the state directory nor the file of a sink.
-const INDEPENDENT: &[&str] = &[
-    "init",
-    "consent-url",
-    "import-config",
-    "demo",
-    "schema",
-    "man",
-    "reference",
-    "completions",
-    "complete",
-];
+/// The commands that use no configuration.
+const INDEPENDENT: &[&str] =
+    &["init", "import-config", "demo", "schema", "man", "reference", "completions"];
 
 /// The names of the commands that have no subcommands, also of hidden ones.
 fn command_names(command: &clap::Command, path: &str) -> Vec<String> {
