@@ -17,7 +17,7 @@ use crate::{
     config::{Configuration, NamedCredential},
     daemon::{Event, Request},
     error::Explanation,
-    foreign_text::ForeignText,
+    foreign_text::{ForeignText, PeerSecrets},
     source::{
         Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
         PlaintextPolicy, TokenRequestContext, UserCredential,
@@ -50,8 +50,9 @@ pub(super) fn login(config: &Path, args: &args::LoginArgs) -> Result<ExitCode, C
 
     let clients = Clients::new(&configuration.http)?;
     let (cloud, permissions) = requirements(&configuration, named)?;
-    let context =
-        TokenRequestContext { clients: &clients, cloud, tenant: &user.home, claims: None };
+    let sent = PeerSecrets::of_tenant();
+    let (tenant, claims) = (&user.home, None);
+    let context = TokenRequestContext { clients: &clients, cloud, tenant, claims, sent: &sent };
     let prompt =
         AuthorizationRequest { context, client_id: &user.client_id, permissions: &permissions };
     let signed_in =

@@ -53,6 +53,7 @@ pub(super) fn markdown(text: &str, max: usize) -> String {
 /// - The braces of `{{`, which begins a function in an Adaptive Card, are separated.
 /// - A `<` before a word or a sign, such as in Slack's `<!here>`, becomes `‹`.
 /// - A `#` before a number or a word becomes `＃`.
+/// - The backslashes at the beginning of a UNC path are separated: `\ \server\share`.
 /// - `*`, `` ` ``, and `_` and `~` at the edge of a word, become similar characters, and so do
 ///   characters at the beginning that would make the text a heading, a quotation or a list.
 pub(super) fn chat(text: &str, max: usize) -> String {
@@ -134,6 +135,7 @@ impl CharInText<'_> {
             '_' if !in_word => out.push('＿'),
             '~' if !in_word => out.push('∼'),
             '<' if self.begins_tag() => out.push('‹'),
+            '\\' if self.after.first() == Some(&'\\') => out.push_str("\\ "),
             ']' if matches!(self.after.first(), Some('(' | '[' | ':')) => out.push_str("] "),
             '#' if is_first => out.push('＃'),
             '>' if is_first => out.push('›'),
@@ -221,6 +223,8 @@ mod tests {
             ("*bold* _italic_ ~gone~ `code`", "∗bold∗ ＿italic＿ ∼gone∼ 'code'"),
             ("a*b*c, C#, see #12", "a∗b∗c, C#, see ＃12"),
             ("# heading", "＃ heading"),
+            // Regression: some clients open such a path, and send the credentials of the user.
+            (r"see \\198.51.100.1\share, C:\x", r"see \ \198.51.100.1\share, C:\x"),
             ("> quotation", "› quotation"),
             ("- item", "– item"),
             ("+ item", "＋ item"),

@@ -35,6 +35,8 @@ const REDACTED: &str = "[redacted]";
 const MIN_SEGMENT_BYTES: usize = 8;
 /// The minimum length of a value in the query of a secret URL that is a secret.
 const MIN_VALUE_BYTES: usize = 4;
+/// How many secrets are kept of earlier requests to the same peer.
+const MAX_KEPT_SECRETS: usize = 64;
 /// The maximum length of a segment that consists of letters and is taken for a word.
 const MAX_WORD_BYTES: usize = 15;
 
@@ -76,7 +78,7 @@ pub struct SentSecrets {
 /// One secret, and whether a part of it is secret too.
 #[derive(Clone)]
 struct SentSecret {
-    value: SecretString,
+    value: Arc<SecretString>,
     parts: SecretParts,
 }
 
@@ -99,6 +101,27 @@ impl SentSecrets {
     pub fn extend(&mut self, other: &Self) {
         self.secrets.extend(other.secrets.iter().cloned());
         self.patterns = OnceLock::new();
+    }
+
+    /// Adds secrets as the newest ones. Then removes the oldest of the others while there are more
+    /// than [`MAX_KEPT_SECRETS`], or more than `max_bytes` in total.
+    pub(super) fn remember(&mut self, sent: &Self, max_bytes: usize) {
+        self.secrets.retain(|kept| !sent.secrets.iter().any(|new| new.is_same(kept)));
+        let older = self.secrets.len();
+        self.extend(sent);
+
+        let mut bytes: usize = self.secrets.iter().map(SentSecret::len).sum();
+        let mut count = self.secrets.len();
+        let mut removed = 0;
+        for secret in self.secrets.iter().take(older) {
+            if count <= MAX_KEPT_SECRETS && bytes <= max_bytes {
+                break;
+            }
+            bytes -= secret.len();
+            count -= 1;
+            removed += 1;
+        }
+        self.secrets.drain(..removed);
     }
 
     /// Adds the value of a header that contains a credential: without its scheme and, if it is
@@ -219,7 +242,7 @@ impl SentSecrets {
 
     fn push(&mut self, value: &str, parts: SecretParts) {
         if !value.is_empty() {
-            self.secrets.push(SentSecret { value: SecretString::from(value), parts });
+            self.secrets.push(SentSecret { value: Arc::new(SecretString::from(value)), parts });
             self.patterns = OnceLock::new();
         }
     }
@@ -242,6 +265,16 @@ impl SentSecrets {
             }
         }
         patterns
+    }
+}
+
+impl SentSecret {
+    fn len(&self) -> usize {
+        self.value.expose_secret().len()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.parts == other.parts && self.value.expose_secret() == other.value.expose_secret()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{CONNECT_TIMEOUT, ClientCertificate, ClientError, TlsFault, resolve, tls_config};
+use crate::foreign_text::SentSecrets;
 
 /// A byte stream, in clear text or over TLS.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -46,6 +47,17 @@ pub enum ConnectError {
     /// The connection failed during the handshake for another reason.
     #[error("TLS with `{0}` failed")]
     Interrupted(String, #[source] io::Error),
+}
+
+impl ConnectError {
+    /// The error without secrets in the names of the server's certificate.
+    #[must_use]
+    pub fn redacted(self, secrets: &SentSecrets) -> Self {
+        match self {
+            Self::Tls(address, fault) => Self::Tls(address, fault.redacted(secrets)),
+            other => other,
+        }
+    }
 }
 
 /// Connects to `host:port` within ten seconds.

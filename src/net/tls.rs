@@ -1,6 +1,8 @@
 //! Why TLS with a server failed, as a sentence with a remedy. The errors of the libraries name the
 //! fault in their own terms, such as `UnknownIssuer`, so they are only logged. The source and every
-//! sink use this module. Start reading at [`TlsFault::of`].
+//! sink use this module. A certificate is presented by an unauthenticated peer, so its names are
+//! foreign text, which may repeat a secret: a caller that sends secrets must call
+//! [`TlsFault::redacted`]. Start reading at [`TlsFault::of`]. See decision 0092.
 
 use std::{borrow::Cow, error::Error, fmt, io};
 
@@ -10,10 +12,10 @@ use rustls::{
     pki_types::{ServerName, UnixTime},
 };
 
-use super::tls_config::{MAX_NAME_CHARS, UntrustedChain};
+use super::tls_config::UntrustedChain;
 use crate::{
     error::{Hint, causes, chain},
-    foreign_text::ForeignText,
+    foreign_text::{ForeignText, SentSecrets},
     text::count,
 };
 
@@ -23,10 +25,14 @@ const HANDSHAKE_EOF: &str = "tls handshake eof";
 /// The maximum number of names of a certificate in a fault, because a hostile server can present
 /// thousands.
 const MAX_PRESENTED_NAMES: usize = 5;
+/// The maximum number of characters of a name of a certificate in a message.
+const MAX_NAME_CHARS: usize = 200;
 /// The maximum number of characters of a library's error in the log.
 const MAX_LOGGED_CHARS: usize = 1_000;
 
-/// A fault of TLS between this program, which is the client, and a server.
+/// A fault of TLS between this program, which is the client, and a server. The names of a
+/// certificate are as the server presented them; [`Display`](fmt::Display) shows the beginning of
+/// each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsFault {
     /// The server presents the certificate of an authority, often its own self-signed one.
@@ -92,10 +98,43 @@ impl TlsFault {
     /// The fault that caused an error, if the error or one of its causes is a fault of TLS.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let fault = causes(error).find_map(Self::of_one)?;
-        let error = chain(error);
-        let logged = ForeignText::new(&error).for_message(MAX_LOGGED_CHARS);
-        tracing::debug!(error = logged, "TLS failed");
+        // The error would quote the names, which are not redacted yet, and would add nothing.
+        if !fault.quotes_certificate() {
+            let error = chain(error);
+            let logged = ForeignText::new(&error).for_message(MAX_LOGGED_CHARS);
+            tracing::debug!(error = logged, "TLS failed");
+        }
         Some(fault)
+    }
+
+    /// The fault without secrets in the names of the certificate, which the server may have
+    /// received on an earlier connection.
+    #[must_use]
+    pub fn redacted(self, secrets: &SentSecrets) -> Self {
+        let without = |name: String| secrets.redact(&name).into_owned();
+        match self {
+            Self::MissingIntermediate { issuer } => {
+                Self::MissingIntermediate { issuer: without(issuer) }
+            }
+            Self::UnknownAuthority { issuer } => {
+                Self::UnknownAuthority { issuer: issuer.map(without) }
+            }
+            Self::WrongName { expected, presented, omitted } => {
+                let presented = presented.into_iter().map(without).collect();
+                Self::WrongName { expected, presented, omitted }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether the fault contains names of the server's certificate.
+    fn quotes_certificate(&self) -> bool {
+        matches!(
+            self,
+            Self::MissingIntermediate { .. }
+                | Self::UnknownAuthority { issuer: Some(_) }
+                | Self::WrongName { .. }
+        )
     }
 
     /// Like [`Self::of`], for an error that occurred during a handshake: a connection that ends
@@ -264,7 +303,12 @@ fn name(name: &ServerName<'_>) -> String {
 fn presented_name(described: &str) -> Option<String> {
     let dns = described.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")"));
     let ip = || described.strip_prefix("IpAddress(").and_then(|rest| rest.strip_suffix(')'));
-    dns.or_else(ip).map(|name| ForeignText::new(name).for_message(MAX_NAME_CHARS))
+    dns.or_else(ip).map(str::to_owned)
+}
+
+/// A name of a certificate as it is shown.
+fn shown(name: &str) -> String {
+    ForeignText::new(name).for_message(MAX_NAME_CHARS)
 }
 
 fn timestamp(time: UnixTime) -> Option<Timestamp> {
@@ -286,7 +330,8 @@ impl Hint for TlsFault {
     fn hint(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::MissingIntermediate { issuer } => format!(
-                "configure the server to send its complete certificate chain if `{issuer}` is an intermediate authority; otherwise add the certificate of `{issuer}` to `ca_file`"
+                "configure the server to send its complete certificate chain if `{issuer}` is an intermediate authority; otherwise add the certificate of `{issuer}` to `ca_file`",
+                issuer = shown(issuer)
             )
             .into(),
             _ => self.remedy().into(),
@@ -299,10 +344,11 @@ impl TlsFault {
     fn detailed_sentence(&self) -> Option<String> {
         Some(match self {
             Self::MissingIntermediate { issuer } => format!(
-                "the server sent only its own certificate, and the issuer `{issuer}` is not trusted"
+                "the server sent only its own certificate, and the issuer `{}` is not trusted",
+                shown(issuer)
             ),
             Self::UnknownAuthority { issuer } => {
-                let issuer = issuer.as_ref()?;
+                let issuer = shown(issuer.as_ref()?);
                 format!(
                     "the certificate chain of the server ends at `{issuer}`, which is not trusted"
                 )
@@ -417,7 +463,8 @@ fn wrong_name(expected: &str, presented: &[String], omitted: usize) -> Option<St
         ));
     }
 
-    let names = presented.join("`, `");
+    let names: Vec<String> = presented.iter().map(|name| shown(name)).collect();
+    let names = names.join("`, `");
     let others = match omitted {
         0 => String::new(),
         _ => format!(" and {}", count(omitted, "other name")),

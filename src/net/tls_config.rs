@@ -23,10 +23,7 @@ use super::{
     ClientError,
     pem::{PemFault, PemFile, in_order},
 };
-use crate::{files, foreign_text::ForeignText};
-
-/// The maximum number of characters of a name of a certificate in a message.
-pub(super) const MAX_NAME_CHARS: usize = 200;
+use crate::files;
 
 /// The maximum size of a PEM file in bytes. That of all public authorities has about 250 KB.
 const MAX_PEM_BYTES: u64 = 4 << 20;
@@ -252,7 +249,7 @@ impl UntrustedChain {
             }
         }
 
-        let issuer = ForeignText::new(&last.issuer().to_string()).for_message(MAX_NAME_CHARS);
+        let issuer = last.issuer().to_string();
         let is_server = std::ptr::eq(last, &raw const server);
         Some(if is_server { Self::OnlyServerCertificate(issuer) } else { Self::EndsAt(issuer) })
     }

@@ -31,10 +31,10 @@ pub enum Failure {
     /// the receiver's message. `rest_delivered` states whether all other records have arrived; if
     /// not, they are sent again.
     Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
-    /// The receiver rejects every record of the batch for the same reason, and has accepted no
-    /// other one. The cause is the data of a tenant or the configuration: if the batch has records
-    /// of one or two tenants, these are withheld while others are served; otherwise, the sink
-    /// parks. No record becomes a dead letter.
+    /// The receiver, or a filter in front of it, rejects every record of the batch for the same
+    /// reason. The cause is the data of a tenant or the configuration: the records of each tenant
+    /// are sent again alone, and up to two tenants whose records are rejected again are withheld
+    /// while others are served; otherwise, the sink parks. No record becomes a dead letter.
     RejectsAll { reason: String, hint: Option<Cow<'static, str>> },
     /// The receiver requires smaller batches. `arrived` lists the indexes of records that have
     /// arrived nevertheless.

@@ -33,6 +33,10 @@ const MAX_MESSAGE_CHARS: usize = 300;
 /// The maximum number of characters of a content type in a message.
 const MAX_TYPE_CHARS: usize = 60;
 
+/// The statuses with which a server, or a firewall that inspects requests, rejects a request
+/// because of a text in its body. The configuration can also be the cause.
+const CONTENT_STATUSES: &[u16] = &[400, 403, 406, 422, 451];
+
 /// The hint for a server that does not support the method of a request.
 const UNSUPPORTED: &str = "check the URL, because its server does not support this request";
 /// The hint for a success that is not an acknowledgement of the receiver.
@@ -218,10 +222,13 @@ impl HttpResponse {
             },
             405 => Failure::Misconfigured { reason, hint: Some(UNSUPPORTED.into()) },
             413 => Failure::TooLarge { reason, arrived: Vec::new() },
-            _ => {
-                let fault = TlsFault::in_response(&self.message());
-                Failure::Misconfigured { reason, hint: fault.and_then(|fault| fault.hint()) }
-            }
+            status => match TlsFault::in_response(&self.message()) {
+                Some(fault) => Failure::Misconfigured { reason, hint: fault.hint() },
+                None if CONTENT_STATUSES.contains(&status) => {
+                    Failure::RejectsAll { reason, hint: None }
+                }
+                None => Failure::Misconfigured { reason, hint: None },
+            },
         }
     }
 

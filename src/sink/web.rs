@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    foreign_text::SentSecrets,
+    foreign_text::{PeerSecrets, SentSecrets},
     net::{self, ClientCertificate, TlsFault},
     settings::{Key, Named, SecretRef, Section, TextOrSecret, TextOrSecretValue},
 };
@@ -33,6 +33,8 @@ pub(super) struct HttpReceiverOptions {
     pub tls: TlsFiles,
     /// Whether request bodies are compressed.
     pub gzip: bool,
+    /// The secrets that were sent to the receiver.
+    pub sent: PeerSecrets,
 }
 
 /// The URL of a receiver, which some receivers treat as a secret: every person who knows the URL of
@@ -48,13 +50,18 @@ pub(super) enum ReceiverUrl {
 impl HttpReceiverOptions {
     /// Reads the keys for TLS and for compression; a fault is added to the section.
     pub(super) fn read(section: &Section<'_>) -> Self {
-        Self { tls: TlsFiles::read(section), gzip: section.get(&GZIP) }
+        Self::new(TlsFiles::read(section), section.get(&GZIP))
     }
 
     /// Reads the keys of a sink without client certificates.
     pub(super) fn without_client_certificate(section: &Section<'_>) -> Self {
         let tls = TlsFiles { ca_file: section.get(&CA_FILE), client: None };
-        Self { tls, gzip: section.get(&GZIP) }
+        Self::new(tls, section.get(&GZIP))
+    }
+
+    /// For a receiver to which nothing has been sent.
+    pub(super) fn new(tls: TlsFiles, gzip: bool) -> Self {
+        Self { tls, gzip, sent: PeerSecrets::default() }
     }
 
     /// Builds a client and reads the certificates. An idle sink is closed, so renewed certificates
@@ -86,25 +93,40 @@ impl HttpReceiverOptions {
             }
         });
 
-        exchange(request, server, max_response).await
+        self.exchange(request, server, max_response).await
     }
-}
 
-/// Sends a request unchanged, of whose response only a status and a message are used. Fails like
-/// [`exchange`].
-pub(super) async fn send(
-    request: impl Into<OutgoingRequest>,
-    server: &'static str,
-) -> Result<HttpResponse, Failure> {
-    exchange(request, server, MAX_MESSAGE_BYTES).await
+    /// Sends a request unchanged, of whose response only a status and a message are used. Fails
+    /// like [`Self::exchange`].
+    pub(super) async fn send(
+        &self,
+        request: impl Into<OutgoingRequest>,
+        server: &'static str,
+    ) -> Result<HttpResponse, Failure> {
+        self.exchange(request, server, MAX_MESSAGE_BYTES).await
+    }
+
+    /// Sends a request unchanged, and reads the whole response, whose body has at most
+    /// `max_response` bytes. Fails like [`send_request`], and with `Retry` if the response is
+    /// incomplete, regardless of its status; see [`HttpResponse::read`].
+    pub(super) async fn exchange(
+        &self,
+        request: impl Into<OutgoingRequest>,
+        server: &'static str,
+        max_response: usize,
+    ) -> Result<HttpResponse, Failure> {
+        let (response, secrets) = send_request(request.into(), &self.sent).await?;
+        HttpResponse::read(response, server, max_response, secrets).await
+    }
 }
 
 /// Sends a request. Fails if no response arrives: with `Misconfigured` if a fault of TLS needs an
 /// operator, otherwise with `Retry`. If the server closes a connection in plain text, it is probed
-/// once with the beginning of a TLS handshake. Returns the response with the secrets of the
-/// request, which the server may repeat in it.
+/// once with the beginning of a TLS handshake. Returns the response with the secrets of this
+/// request and of earlier ones in `sent`, which the server may repeat in it.
 async fn send_request(
     OutgoingRequest { builder, mut secrets }: OutgoingRequest,
+    sent: &PeerSecrets,
 ) -> Result<(reqwest::Response, SentSecrets), Failure> {
     let (client, request) = builder.build_split();
     let request = request.map_err(|error| {
@@ -112,6 +134,7 @@ async fn send_request(
         Failure::retry(format!("cannot build the request: {cause}"))
     })?;
     secrets.extend(&net::request_secrets(&request));
+    let secrets = sent.remember(&secrets);
     let url = request.url().clone();
 
     match client.execute(request).await {
@@ -120,7 +143,7 @@ async fn send_request(
             let error = error.without_url();
             let what = "cannot connect to the receiver";
             let failure = if let Some(fault) = TlsFault::of(&error) {
-                Failure::tls(what, &fault)
+                Failure::tls(what, &fault.redacted(&secrets))
             } else {
                 let cause = describe(&error, &secrets);
                 Failure::unreachable(format!("no response from the receiver: {cause}"), &error)
@@ -129,18 +152,6 @@ async fn send_request(
             Err(failure.unless_tls_expected(what, address.as_deref()).await)
         }
     }
-}
-
-/// Sends a request unchanged, and reads the whole response, whose body has at most `max_response`
-/// bytes. Fails like [`send_request`], and with `Retry` if the response is incomplete, regardless
-/// of its status; see [`HttpResponse::read`].
-pub(super) async fn exchange(
-    request: impl Into<OutgoingRequest>,
-    server: &'static str,
-    max_response: usize,
-) -> Result<HttpResponse, Failure> {
-    let (response, secrets) = send_request(request.into()).await?;
-    HttpResponse::read(response, server, max_response, secrets).await
 }
 
 impl ReceiverUrl {
@@ -243,6 +254,11 @@ pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
     use crate::{
         error::Hint,
@@ -298,7 +314,7 @@ mod tests {
         let client = net::client(None).unwrap();
         let send = async |address: &str| {
             let request = client.post(format!("http://{address}/")).body("x");
-            send_request(request.into()).await.unwrap_err()
+            send_request(request.into(), &PeerSecrets::default()).await.unwrap_err()
         };
 
         let failure = send(&net::silent_tls_server().await).await;
@@ -312,6 +328,32 @@ mod tests {
         let failure = send(&address).await;
         assert!(matches!(failure, Failure::Retry { .. }), "{failure}");
         assert!(failure.hint().unwrap().contains("the receiver is running"));
+    }
+
+    /// Regression: a receiver could disclose a secret that only an earlier request had sent.
+    #[tokio::test]
+    async fn secrets_of_earlier_requests_are_removed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let body = "no: yesterday-canary";
+            let head = "HTTP/1.1 403 x\r\nConnection: close\r\nContent-Length: 20\r\n\r\n";
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1_024];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+
+        // A plan is cloned whenever its sink is opened.
+        let plan = HttpReceiverOptions::new(TlsFiles::default(), false);
+        for token in ["yesterday-canary", "today"] {
+            let web = plan.clone();
+            let client = web.client().unwrap();
+            let request = client.post(format!("http://{address}/")).bearer_auth(token);
+            let response = web.send(request, "the receiver").await.unwrap();
+            assert_eq!(response.message(), "no: [redacted]", "{token}");
+        }
     }
 
     /// Regression: a URL was found only if a response repeated it unchanged.

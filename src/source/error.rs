@@ -49,9 +49,10 @@ pub enum SourceError {
     /// No response, because the proxy does not connect this host with the server.
     #[error("no response from {what}")]
     Proxy { what: &'static str, source: ProxyFault },
-    /// A response with an unsuccessful status and without a body that explains it.
-    #[error("{what} returned HTTP {status}")]
-    Status { what: &'static str, status: u16 },
+    /// A response with an unsuccessful status. `reason` is the text of its body; empty if it has
+    /// none.
+    #[error("{what} returned HTTP {status}{}", describe_reason(.reason))]
+    Status { what: &'static str, status: u16, reason: String },
     /// A response that refers to another address, which could receive the token.
     #[error("{what} returned HTTP {status}: redirects are not followed")]
     Redirect { what: &'static str, status: u16 },
@@ -102,8 +103,8 @@ impl SourceError {
         }
     }
 
-    /// The error of a request to `what` that has no complete response, without the secrets of the
-    /// request.
+    /// The error of a request to `what` that has no complete response, without the secrets of this
+    /// request and of earlier ones.
     pub(super) fn no_response(
         what: &'static str,
         error: reqwest::Error,
@@ -112,7 +113,7 @@ impl SourceError {
         let source = error.without_url();
         let (tls, proxy) = (TlsFault::of(&source), ProxyFault::of(&source));
         match (tls, proxy) {
-            (Some(source), _) => Self::Tls { what, source },
+            (Some(source), _) => Self::Tls { what, source: source.redacted(secrets) },
             (None, Some(source)) => Self::Proxy { what, source },
             (None, None) => Self::quoting(what, &chain(&source), secrets)
                 .or_else(|| Self::unreachable(what, &source))
@@ -215,7 +216,7 @@ impl Hint for SourceError {
             Self::Unreachable { cause, .. } => Some(unreachable_hint(*cause).into()),
             Self::TokenRejected(error) => entra_hint(error),
             Self::Graph { status, error, .. } => graph_hint(*status, error).map(Cow::Borrowed),
-            Self::NotJson { .. } => {
+            Self::NotJson { .. } | Self::Wire { source: WireError::NotAToken(_), .. } => {
                 Some("check whether a proxy or a sign-in page intercepts the connection".into())
             }
             Self::Clock(_) => Some(CLOCK_HINT.into()),
@@ -246,13 +247,22 @@ pub(super) fn describe_entra(error: &EntraError) -> String {
     message.clone()
 }
 
-fn describe_graph(error: &GraphError) -> String {
+fn describe_reason(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+}
+
+/// Graph's code and message; empty if there are none.
+pub(super) fn code_and_message(error: &GraphError) -> String {
     match (error.code.is_empty(), error.message.is_empty()) {
-        (true, true) => "no reason given".to_owned(),
+        (_, true) => error.code.clone(),
         (true, false) => error.message.clone(),
-        (false, true) => error.code.clone(),
         (false, false) => format!("{}: {}", error.code, error.message),
     }
+}
+
+fn describe_graph(error: &GraphError) -> String {
+    let text = code_and_message(error);
+    if text.is_empty() { "no reason given".to_owned() } else { text }
 }
 
 /// The ID by which Microsoft's support finds the request.

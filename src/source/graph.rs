@@ -24,7 +24,7 @@ use super::{
     Clients, Cloud, Collection, Credential, SourceError, TokenRequestContext,
     auth::cache::TokenCache,
     headers::{
-        claims_challenge, clock_offset, header, is_json, redact_headers, request_headers,
+        claims_challenge, clock_offset, header, in_utf8, is_json, redact_headers, request_headers,
         without_byte_order_mark,
     },
     memory_budget::Share,
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     clock,
-    foreign_text::MAX_ERROR_BODY_BYTES,
+    foreign_text::{MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
     model::{ClockOffset, TenantId},
     net::{self, BodyError},
     wire,
@@ -78,6 +78,8 @@ pub struct Graph {
     throttle: TenantThrottle,
     /// From the last response of Graph; see [`Self::take_clock_offset`].
     clock_offset: Mutex<Option<ClockOffset>>,
+    /// The secrets that were sent for the tenant, to Graph and to the token endpoint.
+    sent: PeerSecrets,
 }
 
 /// The result of one request for `check --online`.
@@ -127,7 +129,8 @@ impl Graph {
     /// A client without a token; it sends no request.
     pub fn new(clients: Arc<Clients>, access: Access) -> Self {
         let (token, throttle) = (TokenCache::default(), TenantThrottle::new());
-        Self { clients, access, token, throttle, clock_offset: Mutex::default() }
+        let sent = PeerSecrets::of_tenant();
+        Self { clients, access, token, throttle, clock_offset: Mutex::default(), sent }
     }
 
     /// The settings of the tenant.
@@ -163,18 +166,18 @@ impl Graph {
     ///
     /// Returns [`SourceError::UnknownDomain`] if no tenant of the cloud has the domain.
     pub async fn resolve(&self) -> Result<TenantId, SourceError> {
-        let (what, secrets) = (SIGN_IN, self.clients.proxy_secrets());
+        let (what, secrets) = (SIGN_IN, self.public_request_secrets());
         let unknown = || SourceError::UnknownDomain(self.access.tenant.clone());
         let response = self.openid_configuration().await?;
 
         match response.status().as_u16() {
             200 => {}
             400 | 404 => return Err(unknown()),
-            status => return Err(SourceError::Status { what, status }),
+            status => return Err(SourceError::Status { what, status, reason: String::new() }),
         }
 
         let body = net::read_body(response, 1 << 20).await;
-        let body = body.map_err(|source| SourceError::unreadable(what, source, secrets))?;
+        let body = body.map_err(|source| SourceError::unreadable(what, source, &secrets))?;
         wire::issuer_tenant(&without_byte_order_mark(body)).ok_or_else(unknown)
     }
 
@@ -193,11 +196,17 @@ impl Graph {
     async fn openid_configuration(&self) -> Result<reqwest::Response, SourceError> {
         let mut url = self.access.cloud.login_url.clone();
         url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.access.tenant));
-        let secrets = self.clients.proxy_secrets();
+        let secrets = self.public_request_secrets();
         match self.clients.pooled.get(url.clone()).send().await {
             Ok(response) => Ok(response),
-            Err(error) => Err(self.clients.no_response(SIGN_IN, &url, error, secrets).await),
+            Err(error) => Err(self.clients.no_response(SIGN_IN, &url, error, &secrets).await),
         }
+    }
+
+    /// The secrets that a server may repeat in the response to a request without a token: those of
+    /// the proxy, and those of earlier requests.
+    fn public_request_secrets(&self) -> SentSecrets {
+        self.sent.remember(self.clients.proxy_secrets())
     }
 
     /// Requests a token and the first page, without retries, for diagnosis.
@@ -276,7 +285,8 @@ impl Graph {
 
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
         let Access { cloud, tenant, credential, .. } = &self.access;
-        let context = TokenRequestContext { clients: &self.clients, cloud, tenant, claims };
+        let context =
+            TokenRequestContext { clients: &self.clients, cloud, tenant, claims, sent: &self.sent };
         self.token.get(credential.as_ref(), context, &self.throttle).await
     }
 
@@ -299,7 +309,7 @@ impl Graph {
         let request = request
             .build()
             .map_err(|error| SourceError::no_response(WHAT, error, self.clients.proxy_secrets()))?;
-        let secrets = self.clients.secrets_of(&request);
+        let secrets = self.sent.remember(&self.clients.secrets_of(&request));
         let response = match client.execute(request).await {
             Ok(response) => response,
             Err(error) => {
@@ -324,7 +334,7 @@ impl Graph {
         }
         if !matches!(status, 200 | 206) || is_reported_error(&body) {
             body = net::off_worker(body.len(), || {
-                secrets.redact_beginning(&body, MAX_ERROR_BODY_BYTES)
+                secrets.redact_beginning(&in_utf8(&body), MAX_ERROR_BODY_BYTES)
             });
         }
         Ok(RawResponse { status, headers, body, client_request_id })
@@ -381,8 +391,7 @@ impl Graph {
         body: &[u8],
         client_request_id: &str,
     ) -> SourceError {
-        let error = net::off_worker(body.len(), || wire::GraphError::read(body));
-        let error = error.unwrap_or_default();
+        let error = net::off_worker(body.len(), || wire::GraphError::of_body(body));
         log_failure(status, headers, client_request_id, &error.code);
 
         match status {
@@ -408,7 +417,7 @@ impl Graph {
 /// A longer one is a page.
 fn is_reported_error(body: &[u8]) -> bool {
     body.len() <= MAX_ERROR_BODY_BYTES
-        && wire::GraphError::read(body).is_some_and(|error| error != wire::GraphError::default())
+        && wire::GraphError::read(body).is_some()
         && wire::page(body).is_err()
 }
 

@@ -10,6 +10,7 @@ use super::{
     Clients, Cloud, Credential, SourceError, TokenRequestContext, auth::cache::TokenCache,
     throttle::TenantThrottle,
 };
+use crate::foreign_text::PeerSecrets;
 
 /// Requests tokens for one resource, and caches them while they are valid.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct ResourceTokens {
     cloud: Cloud,
     cache: TokenCache,
     throttle: TenantThrottle,
+    /// The secrets that were sent to the token endpoint.
+    sent: PeerSecrets,
 }
 
 impl ResourceTokens {
@@ -35,7 +38,8 @@ impl ResourceTokens {
     ) -> Self {
         let cloud = Cloud { login_url, graph_url: resource };
         let (cache, throttle) = (TokenCache::default(), TenantThrottle::new());
-        Self { clients, credential, tenant, cloud, cache, throttle }
+        let sent = PeerSecrets::of_tenant();
+        Self { clients, credential, tenant, cloud, cache, throttle, sent }
     }
 
     /// A token that is valid for at least a few minutes.
@@ -49,6 +53,7 @@ impl ResourceTokens {
             cloud: &self.cloud,
             tenant: &self.tenant,
             claims: None,
+            sent: &self.sent,
         };
         self.cache.get(self.credential.as_ref(), context, &self.throttle).await
     }

@@ -7,12 +7,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
 use secure_score_forwarder::{
+    foreign_text::PeerSecrets,
     settings::SecretRef,
     source::{
         Certificate, CertificateChain, ClientSecret, Clients, Cloud, Credential, GraphHttpOptions,
         ManagedIdentity, ManagedIdentityHost, ManagedIdentityId, SourceError, TokenRequestContext,
         WorkloadIdentity,
     },
+    wire::Token,
 };
 use serde_json::json;
 
@@ -81,10 +83,16 @@ pub fn against(entra: &Entra) -> Workspace {
     workspace
 }
 
-/// Runs `work` with the HTTP clients of a source.
-pub fn with_clients<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
-    let clients = Clients::new(&GraphHttpOptions::default()).unwrap();
-    crate::support::runtime().block_on(async { work(&clients).await })
+/// Requests a token for a tenant with a credential.
+pub fn request_token(
+    credential: &dyn Credential,
+    cloud: &Cloud,
+    tenant: &str,
+) -> Result<Token, SourceError> {
+    let clients = &Clients::new(&GraphHttpOptions::default()).unwrap();
+    let sent = &PeerSecrets::of_tenant();
+    let context = TokenRequestContext { clients, cloud, tenant, claims: None, sent };
+    crate::support::runtime().block_on(credential.token(context))
 }
 
 pub fn cloud(url: &str) -> Cloud {
@@ -98,13 +106,7 @@ fn reads_a_federated_token_for_each_request() {
     let file = workspace.path("federated-secret");
     let credential = WorkloadIdentity { client_id: APP.into(), token_file: file.clone() };
     let cloud = cloud(&entra.url);
-    let token = || {
-        with_clients(async |clients| {
-            credential
-                .token(TokenRequestContext { clients, cloud: &cloud, tenant: TENANT, claims: None })
-                .await
-        })
-    };
+    let token = || request_token(&credential, &cloud, TENANT);
 
     for text in ["federated.1.x\n", "federated.2.x"] {
         write(&file, text);
@@ -239,6 +241,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
                 cloud: &cloud,
                 tenant: TENANT,
                 claims: None,
+                sent: &PeerSecrets::of_tenant(),
             };
 
             let token = identity.token(context).await.unwrap();
@@ -384,19 +387,15 @@ fn a_certified_provider_accepts_secret_and_assertion() {
     let certificate =
         |id: &str| Certificate::new(id.into(), pem.clone(), None, None, CertificateChain::Omit);
 
-    with_clients(async |clients| {
-        let context = TokenRequestContext { clients, cloud: &cloud, tenant, claims: None };
-        assert!(secret(right).token(context).await.unwrap().expires_in.get() > MIN_LIFETIME);
-        assert!(matches!(secret(wrong).token(context).await, Err(SourceError::TokenRejected(_))));
-        // The provider rejects a repeated assertion, so two requests need two assertions.
-        for _ in 0..2 {
-            certificate("certificate-app").token(context).await.unwrap();
-        }
-        assert!(matches!(
-            certificate("secret-app").token(context).await,
-            Err(SourceError::TokenRejected(_))
-        ));
-    });
+    let request = |credential: &dyn Credential| request_token(credential, &cloud, tenant);
+    assert!(request(&secret(right)).unwrap().expires_in.get() > MIN_LIFETIME);
+    assert!(matches!(request(&secret(wrong)), Err(SourceError::TokenRejected(_))));
+    // The provider rejects a repeated assertion, so two requests need two assertions.
+    for _ in 0..2 {
+        request(&certificate("certificate-app")).unwrap();
+    }
+    let unregistered = request(&certificate("secret-app"));
+    assert!(matches!(unregistered, Err(SourceError::TokenRejected(_))));
 }
 
 /// [`Run::of`] asserts that no output contains the secret or a token.

@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use secure_score_forwarder::source::{
-    Certificate, CertificateChain, Credential, SourceError, TokenRequestContext,
-};
+use secure_score_forwarder::source::{Certificate, CertificateChain, SourceError};
 use serde_json::json;
 
 use crate::{
-    auth::{APP, against, certificate, cloud, openssl, path, register, with_clients},
+    auth::{APP, against, certificate, cloud, openssl, path, register, request_token},
     support::{
         CANARY, OTHER, Run, TENANT,
         entra::Entra,
@@ -142,13 +140,7 @@ fn rereads_a_certificate_when_its_file_changes() {
     register(&entra, &pem);
     let credential = Certificate::new(APP.into(), pem.clone(), None, None, CertificateChain::Omit);
     let cloud = cloud(&entra.url);
-    let token = || {
-        with_clients(async |clients| {
-            credential
-                .token(TokenRequestContext { clients, cloud: &cloud, tenant: TENANT, claims: None })
-                .await
-        })
-    };
+    let token = || request_token(&credential, &cloud, TENANT);
 
     token().unwrap();
     let first = entra.token_requests().len();

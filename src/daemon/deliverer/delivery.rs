@@ -107,16 +107,13 @@ impl Delivery {
                 self.arrived(part, arrived.into_iter());
             }
 
-            Err(Failure::RejectsAll { reason, hint }) => {
-                let hint = hint.map(Cow::into_owned);
-                self.reject_all(part, Explanation { message: reason, hint });
-            }
             Err(Failure::Refused(refusal)) => self.refuse(part, refusal),
             Err(Failure::Partial { arrived, failure }) => {
+                let rest = part.without(|index| arrived.contains(&index));
                 self.arrived(part, arrived.into_iter());
-                self.stopped = Some(DeliveryError::Sink(*failure));
+                self.fail(&rest, *failure);
             }
-            Err(failure) => self.stopped = Some(DeliveryError::Sink(failure)),
+            Err(failure) => self.fail(part, failure),
         }
 
         self.limit_rejections();
@@ -174,24 +171,60 @@ impl Delivery {
         }
     }
 
-    /// Withholds the tenants of a part all of whose records are rejected, unless there are so many
-    /// of them that the whole sink is at fault.
+    /// Handles a failure of all records of a part, which ends the delivery unless the data of
+    /// single tenants may be the cause.
+    fn fail(&mut self, part: &Batch, failure: Failure) {
+        match failure {
+            Failure::RejectsAll { reason, hint } => {
+                let hint = hint.map(Cow::into_owned);
+                self.reject_all(part, Explanation { message: reason, hint });
+            }
+            failure => self.stopped = Some(DeliveryError::Sink(failure)),
+        }
+    }
+
+    /// Handles a part all of whose records are rejected. The text of a single tenant may be the
+    /// cause, so the records of several tenants are sent again, each tenant's alone. A tenant whose
+    /// records are rejected alone is withheld, unless so many of them have been rejected while
+    /// nothing has arrived that the whole sink is at fault.
     fn reject_all(&mut self, part: &Batch, problem: Explanation) {
         let tenants: BTreeSet<TenantId> = part.items().iter().map(|item| item.tenant).collect();
-        if tenants.len() > MAX_SUSPECTED_TENANTS {
+        if tenants.is_empty() {
+            return;
+        }
+        if tenants.len() > 1 {
+            self.send_by_tenant(part, &tenants);
+            return;
+        }
+
+        let sources = self.rejecting.iter().map(|rejecting| rejecting.source);
+        let suspected = sources.filter(|source| matches!(source, RejectionSource::Tenant(_)));
+        if suspected.count() >= MAX_SUSPECTED_TENANTS
+            && !self.outcomes.contains(&DeliveryOutcome::Arrived)
+        {
             self.stopped = Some(sink_at_fault(problem));
             return;
         }
 
-        let target = part.items().first().and_then(|item| item.target.clone());
         for tenant in &tenants {
-            let (target, problem) = (target.clone(), problem.clone());
+            let item = part.items().iter().find(|item| item.tenant == *tenant);
+            let target = item.and_then(|item| item.target.clone());
+            let problem = problem.clone();
             let source = RejectionSource::Tenant(*tenant);
             self.rejecting.push(ExcessiveRejections { target, source, problem });
         }
         self.withheld.extend(tenants);
         for index in 0..part.len() {
             self.settle(part, index, DeliveryOutcome::Withheld);
+        }
+    }
+
+    /// Sends the records of each of these tenants in a separate part, in their order.
+    fn send_by_tenant(&mut self, part: &Batch, tenants: &BTreeSet<TenantId>) {
+        // The next part to send is the last one.
+        for tenant in tenants.iter().rev() {
+            let others = tenants.iter().copied().filter(|other| other != tenant).collect();
+            self.send_later(part.without_tenants(&others));
         }
     }
 
@@ -221,7 +254,7 @@ impl Delivery {
         let rest = self.without_withheld(part.without(|index| arrived.contains(&index)));
         match refusal.rest.take() {
             _ if rest.is_empty() => {}
-            Some(failure) => self.stopped = Some(DeliveryError::Sink(*failure)),
+            Some(failure) => self.fail(&rest, *failure),
             None if rest.len() < part.len() => self.send_later(rest),
             // The same batch would be refused indefinitely.
             None => {
@@ -271,192 +304,4 @@ impl Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::EventId;
-
-    fn batch(records: u8) -> Batch {
-        let mut batch = Batch::default();
-        for n in 0..records {
-            batch.push_encoded(EventId::from_bytes([n; 20]), &[n]);
-        }
-        batch
-    }
-
-    /// One letter per outcome.
-    fn letters(delivery: &Delivery) -> String {
-        let letter = |outcome: &DeliveryOutcome| match outcome {
-            DeliveryOutcome::Unknown => '?',
-            DeliveryOutcome::Arrived => 'a',
-            DeliveryOutcome::Rejected(_) => 'r',
-            DeliveryOutcome::Withheld => 'w',
-        };
-        delivery.outcomes.iter().map(letter).collect()
-    }
-
-    #[test]
-    fn a_large_batch_is_sent_in_halves() {
-        let whole = batch(5);
-        let mut delivery = Delivery::new(&whole);
-        delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![1] }));
-        assert_eq!(letters(&delivery), "?a???");
-
-        let first = delivery.next().unwrap();
-        delivery.record(&first, Ok(Receipt { mark: Some(vec![1]) }));
-        assert_eq!(letters(&delivery), "aaa??");
-
-        let second = delivery.next().unwrap();
-        let poison = Failure::Poison { rejected: vec![(1, "no".into())], rest_delivered: false };
-        delivery.record(&second, Err(poison));
-        assert_eq!(letters(&delivery), "aaa?r");
-
-        let last = delivery.next().unwrap();
-        delivery.record(&last, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
-        assert_eq!(
-            (letters(&delivery).as_str(), delivery.mark.as_deref()),
-            ("aaarr", Some(&[1][..]))
-        );
-        assert!(delivery.next().is_none() && delivery.stopped.is_none());
-    }
-
-    /// A batch with one record per pair of the first digit of a tenant and a target.
-    fn routed(records: &[(u8, &str)]) -> Batch {
-        let mut batch = Batch::default();
-        for (tenant, target) in records {
-            let id = format!("{tenant:02}000000-0000-4000-8000-000000000000");
-            batch.push_encoded_to(TenantId::parse(&id).unwrap(), target, b"x");
-        }
-        batch
-    }
-
-    fn refusal(arrived: &[usize], rest: Option<Failure>) -> Failure {
-        let name = TargetName::new("bad");
-        let refused = RefusedTarget { name, reason: "no `bad`".into(), hint: None };
-        let (arrived, rest) = (arrived.to_vec(), rest.map(Box::new));
-        Failure::Refused(Refusal { targets: vec![refused], arrived, rest })
-    }
-
-    /// Regression: the refusal of one tenant's index parked the sink for all tenants.
-    #[test]
-    fn a_refused_target_withholds_only_its_tenants() {
-        let records = [(1, "good"), (2, "good"), (2, "bad"), (1, "good"), (2, "good"), (3, "good")];
-        for (arrived, rest, letters_after, sent_later) in [
-            (&[][..], None, "?ww?w?", 3),
-            (&[0, 1, 3, 5], None, "aawawa", 0),
-            (&[0], Some(Failure::retry("busy")), "aww?w?", 0),
-        ] {
-            let whole = routed(&records);
-            let mut delivery = Delivery::new(&whole);
-            let is_stopped = rest.is_some();
-            delivery.record(&whole, Err(refusal(arrived, rest)));
-
-            assert_eq!(letters(&delivery), letters_after);
-            assert_eq!(delivery.refused.len(), 1);
-            assert_eq!(delivery.stopped.is_some(), is_stopped);
-            assert_eq!(delivery.next().map_or(0, |part| part.len()), sent_later);
-        }
-    }
-
-    #[test]
-    fn parts_that_wait_omit_withheld_tenants() {
-        let whole = routed(&[(1, "bad"), (2, "good"), (1, "good"), (1, "bad")]);
-        let mut delivery = Delivery::new(&whole);
-        delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
-        let first = delivery.next().unwrap();
-        delivery.record(&first, Err(refusal(&[], None)));
-
-        let second = delivery.next().unwrap();
-        delivery.record(&second, Ok(Receipt::default()));
-        assert!(delivery.next().is_none() && delivery.stopped.is_none());
-        assert_eq!(letters(&delivery), "waww");
-    }
-
-    #[test]
-    fn a_refusal_of_nothing_that_was_sent_stops() {
-        let whole = routed(&[(1, "good")]);
-        let mut delivery = Delivery::new(&whole);
-        delivery.record(&whole, Err(refusal(&[], None)));
-        assert!(delivery.next().is_none());
-        assert!(delivery.stopped.is_some_and(|stopped| stopped.is_misconfigured()));
-    }
-
-    #[test]
-    fn a_failure_keeps_known_outcomes() {
-        let whole = batch(4);
-        let mut delivery = Delivery::new(&whole);
-        delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
-        let first = delivery.next().unwrap();
-        delivery.record(&first, Ok(Receipt::default()));
-
-        let second = delivery.next().unwrap();
-        let arrived = vec![1];
-        let failure = Failure::Partial { arrived, failure: Box::new(Failure::retry("gone")) };
-        delivery.record(&second, Err(failure));
-        assert_eq!(letters(&delivery), "aa?a");
-        assert!(delivery.next().is_none() && delivery.stopped.is_some());
-    }
-
-    /// Regression: one index, or one tenant, with too many rejected records stopped the delivery to
-    /// all others.
-    #[test]
-    fn rejections_stop_only_their_tenant() {
-        for target in ["bad", "good"] {
-            let mut records = vec![(1, target); 30];
-            records.extend([(2, "good"), (2, "good")]);
-            let whole = routed(&records);
-            let mut delivery = Delivery::new(&whole);
-            let mut part = whole.part(0..whole.len());
-            for _ in 0..21 {
-                let rejected = vec![(0, "no".into())];
-                delivery.record(&part, Err(Failure::Poison { rejected, rest_delivered: false }));
-                part = delivery.next().unwrap();
-            }
-
-            assert_eq!(part.len(), 2, "only the records of the other tenant are sent");
-            assert_eq!(letters(&delivery), format!("{}{}??", "r".repeat(21), "w".repeat(9)));
-            assert!(delivery.stopped.is_none());
-            let ExcessiveRejections { target: rejecting, source, problem } = &delivery.rejecting[0];
-            assert_eq!(rejecting.as_ref(), Some(&TargetName::new(target)));
-            assert_eq!(*source, RejectionSource::Tenant(whole.items()[0].tenant));
-            assert_eq!(problem.message, "the receiver rejects too many records: no");
-        }
-    }
-
-    /// The numbers of the tenants of a batch, one record each, that rejects all of them.
-    #[test]
-    fn at_most_two_tenants_are_withheld() {
-        let rejects_all =
-            || Failure::RejectsAll { reason: "no".into(), hint: Some("check the URL".into()) };
-
-        for (tenants, outcomes, rejecting, is_stopped) in [
-            (&[1, 1, 1][..], "www", 1, false),
-            (&[1, 2, 1], "www", 2, false),
-            (&[1, 2, 3], "???", 0, true),
-        ] {
-            let records: Vec<(u8, &str)> = tenants.iter().map(|n| (*n, "x")).collect();
-            let whole = routed(&records);
-            let mut delivery = Delivery::new(&whole);
-            delivery.record(&whole, Err(rejects_all()));
-            assert!(delivery.next().is_none());
-            assert_eq!(letters(&delivery), outcomes, "{tenants:?}");
-            assert_eq!(delivery.rejecting.len(), rejecting, "{tenants:?}");
-            let hints = delivery.rejecting.iter().map(|rejecting| &rejecting.problem.hint);
-            assert!(hints.flatten().all(|hint| hint == "check the URL"), "{tenants:?}");
-            assert_eq!(delivery.stopped.is_some(), is_stopped, "{tenants:?}");
-        }
-    }
-
-    #[test]
-    fn a_batch_is_sent_without_withheld_tenants() {
-        let whole = routed(&[(1, "x"), (2, "x"), (1, "x")]);
-        let tenant = whole.items()[0].tenant;
-        let source = RejectionSource::Tenant(tenant);
-        let rejecting = vec![ExcessiveRejections { target: None, source, problem: too_many("no") }];
-        let mut delivery = Delivery::without_tenants(&whole, rejecting);
-
-        let part = delivery.next().unwrap();
-        delivery.record(&part, Ok(Receipt::default()));
-        assert_eq!(letters(&delivery), "waw");
-        assert!(delivery.next().is_none() && delivery.stopped.is_none());
-    }
-}
+mod tests;

@@ -255,6 +255,33 @@ fn presented_names_are_limited() {
     }
 }
 
+/// Regression: a server that had received a token disclosed it in the name of a certificate.
+#[tokio::test]
+async fn names_contain_no_secret() {
+    let mut secrets = SentSecrets::default();
+    secrets.add("token-canary-1");
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    fs_err::write(&ca_file, &Authority::new("Other", None).pem).unwrap();
+    let port = tls_server(&Authority::new("token-canary-1", None).issue(|_| {}), None).await;
+    let presented = fault_of_stream(port, "localhost", &ca_file, None).await.unwrap();
+
+    for fault in [
+        presented,
+        TlsFault::MissingIntermediate { issuer: "CN=token-\u{200b}canary-1".to_owned() },
+        TlsFault::UnknownAuthority { issuer: Some("CN=Token-Canary-1,O=x".to_owned()) },
+        TlsFault::WrongName {
+            expected: "siem.example.com".to_owned(),
+            presented: vec!["token-canary-1.example.com".to_owned()],
+            omitted: 0,
+        },
+    ] {
+        let fault = fault.redacted(&secrets);
+        let text = format!("{fault}\n{}", fault.hint().unwrap()).to_lowercase();
+        assert!(text.contains("[redacted]") && !text.contains("canary"), "{text}");
+    }
+}
+
 /// A self-signed certificate is valid if it is not that of an authority and `ca_file` contains it.
 #[tokio::test]
 async fn complete_chains_and_pinned_certificates_are_valid() {

@@ -124,7 +124,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ChatPlan> {
     let mode = Mode::read(section);
     let url = section.get(&URL).map(ReceiverUrl::Secret);
     let service = read_service(section, mode);
-    let web = HttpReceiverOptions { tls: TlsFiles::read(section), gzip: false };
+    let web = HttpReceiverOptions::new(TlsFiles::read(section), false);
 
     let service = service?;
     Some(ChatPlan {
@@ -223,7 +223,7 @@ mod tests {
             url: ReceiverUrl::Secret(crate::settings::SecretRef::Env("HOOK".to_owned())),
             mode,
             interval: Duration::ZERO,
-            web: HttpReceiverOptions { tls: TlsFiles::default(), gzip: false },
+            web: HttpReceiverOptions::new(TlsFiles::default(), false),
         };
         let template = JsonTemplate::parse("{}", Mode::Messages).unwrap();
 

@@ -63,7 +63,10 @@ pub(super) fn read(response: &HttpResponse, service: &Service, mode: Mode) -> Re
         (400 | 413 | 422, Mode::Messages) => {
             Err(Failure::TooLarge { reason: response.outcome(), arrived: Vec::new() })
         }
-        (400 | 413 | 422, Mode::Digest) => Err(Failure::misconfigured(response.outcome())),
+        (400 | 422, Mode::Digest) => {
+            Err(Failure::RejectsAll { reason: response.outcome(), hint: None })
+        }
+        (413, Mode::Digest) => Err(Failure::misconfigured(response.outcome())),
         _ => Err(failure(response)),
     }
 }
@@ -73,9 +76,12 @@ pub(super) fn read(response: &HttpResponse, service: &Service, mode: Mode) -> Re
 pub(super) fn failure(response: &HttpResponse) -> Failure {
     match response.failure() {
         Failure::Misconfigured { reason, hint: None }
-            if matches!(response.status, 401 | 403 | 404 | 410) =>
+            if matches!(response.status, 401 | 404 | 410) =>
         {
             Failure::Misconfigured { reason, hint: Some(NEW_WEBHOOK.into()) }
+        }
+        Failure::RejectsAll { reason, hint: None } if response.status == 403 => {
+            Failure::RejectsAll { reason, hint: Some(NEW_WEBHOOK.into()) }
         }
         failure => failure,
     }
@@ -174,7 +180,7 @@ mod tests {
             let failure = outcome(status, Mode::Messages).unwrap_err();
             assert!(matches!(failure, Failure::TooLarge { .. }), "{status}");
             let failure = outcome(status, Mode::Digest).unwrap_err();
-            assert!(matches!(failure, Failure::Misconfigured { .. }), "{status}");
+            assert!(failure.needs_operator(), "{status}");
         }
         for status in [401, 403, 404, 410] {
             let failure = outcome(status, Mode::Messages).unwrap_err();

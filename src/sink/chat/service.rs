@@ -15,7 +15,6 @@ use crate::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink,
         notification::{self, Message, Mode},
         reply::MAX_MESSAGE_BYTES,
-        web::send,
     },
 };
 
@@ -47,7 +46,7 @@ pub(super) fn open(plan: &ChatPlan, context: &Context) -> Result<Box<dyn Sink>, 
 pub(super) async fn probe(plan: &ChatPlan) -> Result<String, Failure> {
     let name = plan.service.name();
     let request = plan.url.get()?.head(&plan.web.client()?);
-    let response = send(request, name).await?;
+    let response = plan.web.send(request, name).await?;
 
     match response.status {
         401 | 407 | 410 | 500 | 502..=599 => Err(response::failure(&response)),
@@ -183,7 +182,7 @@ mod tests {
             url: ReceiverUrl::Secret(SecretRef::Env("HOOK".to_owned())),
             mode,
             interval: Duration::from_secs(1),
-            web: HttpReceiverOptions { tls: TlsFiles::default(), gzip: false },
+            web: HttpReceiverOptions::new(TlsFiles::default(), false),
         }
     }
 

@@ -70,9 +70,12 @@ pub(super) fn compose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{
-        email::config::{Encryption, Server},
-        notification::{Mode, tests::change},
+    use crate::{
+        foreign_text::PeerSecrets,
+        sink::{
+            email::config::{Encryption, Server},
+            notification::{Mode, tests::change},
+        },
     };
 
     fn plan() -> EmailPlan {
@@ -89,6 +92,7 @@ mod tests {
             credentials: None,
             mode: Mode::Messages,
             attach_report: true,
+            sent: PeerSecrets::default(),
         }
     }
 

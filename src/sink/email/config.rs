@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lettre::message::Mailbox;
 
 use crate::{
+    foreign_text::PeerSecrets,
     net::{CredentialChannel, HostPort},
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, Named, OneOf, SECRET, Secret, SecretRef,
@@ -104,6 +105,8 @@ pub(super) struct EmailPlan {
     pub mode: Mode,
     /// Whether the report is attached to a digest.
     pub attach_report: bool,
+    /// The secrets that were sent to the mail server.
+    pub sent: PeerSecrets,
 }
 
 /// The address of the mail server.
@@ -142,6 +145,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<EmailPlan> {
         credentials,
         mode,
         attach_report: section.get(&ATTACH_REPORT),
+        sent: PeerSecrets::default(),
     })
 }
 

@@ -58,8 +58,8 @@ pub(super) enum ExpectedReply {
 }
 
 /// Connects to the mail server, encrypts the connection as the plan requires, and returns it with
-/// the extensions of the server. `hello` is the name of this host, and `secrets` are those that it
-/// sends, which the server may know from an earlier connection. Fails with `Misconfigured` if
+/// the extensions of the server. `hello` is the name of this host, and `secrets` are those of this
+/// connection and of earlier ones. Fails with `Misconfigured` if
 /// TLS is not possible or the certificate is not trusted, and with `Retry` if the server cannot be
 /// reached.
 pub(super) async fn connect(
@@ -74,7 +74,7 @@ pub(super) async fn connect(
             SmtpConnection::over(tcp)
         }
         Encryption::Implicit => {
-            let mut connection = SmtpConnection::over(handshake(plan, tcp).await?);
+            let mut connection = SmtpConnection::over(handshake(plan, tcp, &secrets).await?);
             greeting(&mut connection.stream, &secrets)
                 .await?
                 .require(ExpectedReply::Completion, NOT_GREETED)?;
@@ -83,7 +83,7 @@ pub(super) async fn connect(
         Encryption::StartTls => {
             plain_greeting(plan, &mut tcp, &secrets).await?;
             request_tls(&mut tcp, hello, &secrets).await?;
-            SmtpConnection::over(handshake(plan, tcp).await?)
+            SmtpConnection::over(handshake(plan, tcp, &secrets).await?)
         }
     };
 
@@ -93,13 +93,18 @@ pub(super) async fn connect(
     Ok((connection, extensions))
 }
 
-async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+async fn handshake(
+    plan: &EmailPlan,
+    tcp: TcpStream,
+    secrets: &SentSecrets,
+) -> Result<TlsStream<TcpStream>, Failure> {
     let settings = TlsSettings {
         server_name: &plan.server_name,
         ca_file: plan.ca_file.as_deref(),
         client: None,
     };
-    Ok(net::connect_tls(&plan.server.address(), settings, tcp).await?)
+    let connected = net::connect_tls(&plan.server.address(), settings, tcp).await;
+    connected.map_err(|error| error.redacted(secrets).into())
 }
 
 /// Requests TLS after the greeting (RFC 3207). Only the handshake may follow: if the server, or an

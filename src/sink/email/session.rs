@@ -40,6 +40,7 @@ impl SmtpSession {
             None => None,
         };
 
+        let secrets = plan.sent.remember(&secrets);
         let (connection, extensions) = connect(plan, hello(host), secrets).await?;
         let mut session = Self(connection);
         if let Some((user, password)) = credentials {
@@ -80,8 +81,8 @@ impl SmtpSession {
     }
 
     /// Sends a message to all recipients. Fails with `TooLarge` if the server limits the size of a
-    /// message, with `Misconfigured` if it rejects an address or the message, and with `Retry`
-    /// after a transient reply.
+    /// message, with `Misconfigured` if it rejects an address, with `RejectsAll` if it rejects the
+    /// message, and with `Retry` after a transient reply.
     pub(super) async fn send(&mut self, plan: &EmailPlan, message: &[u8]) -> Result<(), Failure> {
         let sender = &plan.from.email;
         let reply = self.0.command(&format!("MAIL FROM:<{sender}>")).await?;
@@ -106,7 +107,7 @@ impl SmtpSession {
             let reason = reply.failure(what).to_string();
             return Err(Failure::TooLarge { reason, arrived: Vec::new() });
         }
-        reply.require(ExpectedReply::Completion, what).map(drop)
+        reply.require(ExpectedReply::Completion, what).map(drop).map_err(rejected_content)
     }
 
     /// Ends the session. The outcome has no effect on what was sent.
@@ -131,6 +132,15 @@ fn offers(extensions: &[String], mechanism: &str) -> bool {
     offered.any(|mut words| words.any(|word| word.eq_ignore_ascii_case(mechanism)))
 }
 
+/// The failure of a message that was rejected permanently: a filter may reject the text of a single
+/// tenant.
+fn rejected_content(failure: Failure) -> Failure {
+    match failure {
+        Failure::Misconfigured { reason, hint } => Failure::RejectsAll { reason, hint },
+        other => other,
+    }
+}
+
 /// Adds a hint to a failure that needs an operator.
 fn with_hint(failure: Failure, hint: &'static str) -> Failure {
     match failure {
@@ -148,6 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         error::Hint,
+        foreign_text::PeerSecrets,
         sink::{
             email::config::{Encryption, Server},
             notification::Mode,
@@ -165,6 +176,7 @@ mod tests {
             credentials: None,
             mode: Mode::Messages,
             attach_report: false,
+            sent: PeerSecrets::default(),
         }
     }
 
@@ -212,14 +224,14 @@ mod tests {
             ("354 continue\r\n", "retry"),
             ("334 continue\r\n", "retry"),
             ("552 too large\r\n", "too large"),
-            ("554 spam\r\n", "misconfigured"),
+            ("554 spam\r\n", "rejects all"),
             ("", "retry"),
         ] {
             let (outcome, _) = send(&format!("{accepted}{reply}")).await;
             let found = match outcome.unwrap_err() {
                 Failure::Retry { .. } => "retry",
                 Failure::TooLarge { .. } => "too large",
-                Failure::Misconfigured { .. } => "misconfigured",
+                Failure::RejectsAll { .. } => "rejects all",
                 other => panic!("{other}"),
             };
             assert_eq!(found, expected, "{reply}");

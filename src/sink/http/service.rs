@@ -20,7 +20,7 @@ use crate::{
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         reply::HttpResponse,
-        web::{secret_headers, send},
+        web::secret_headers,
         whole_rejection::{BatchFailure, BatchSender, RejectionCause, deliver_batch},
     },
 };
@@ -65,7 +65,8 @@ pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
     let headers = secret_headers(&plan.headers)?;
     let request = plan.url.get()?.head(&plan.web.client()?);
-    let response = send(request.map(|request| request.headers(headers)), ENDPOINT).await?;
+    let request = request.map(|request| request.headers(headers));
+    let response = plan.web.send(request, ENDPOINT).await?;
     match response.status {
         401 | 407 | 410 | 500 | 502..=599 => Err(response.failure()),
         status => Ok(format!("the endpoint returned HTTP {status} for a HEAD request")),

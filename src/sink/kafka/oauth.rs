@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     clock,
-    foreign_text::SentSecrets,
+    foreign_text::{PeerSecrets, SentSecrets},
     model::UnixMillis,
     sink::{Context, Failure, Tokens},
 };
@@ -37,7 +37,9 @@ pub(super) struct TokenContext {
     runtime: Handle,
     /// The passwords in the configuration of the client.
     passwords: SentSecrets,
-    /// The passwords and the last token.
+    /// The passwords and the last tokens.
+    sent: PeerSecrets,
+    /// The same, to redact texts.
     secrets: Arc<Mutex<SentSecrets>>,
 }
 
@@ -64,6 +66,7 @@ impl TokenContext {
         Ok(Self {
             tokens: context.tokens.clone(),
             runtime: Handle::current(),
+            sent: PeerSecrets::default(),
             secrets: Arc::new(Mutex::new(passwords.clone())),
             passwords,
         })
@@ -86,6 +89,7 @@ impl TokenContext {
         let token = self.runtime.block_on(tokens.token()).map_err(|failure| failure.to_string())?;
         let mut secrets = self.passwords.clone();
         secrets.add(token.expose_secret());
+        let secrets = self.sent.remember(&secrets);
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
 
         let until = UnixMillis::from(clock::now()).saturating_add(LIFETIME);

@@ -22,8 +22,8 @@ use object_store::{
 
 use crate::{
     error::chain,
-    foreign_text::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, SentSecrets},
-    net::{self, BodyError, ClientError},
+    foreign_text::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
+    net::{self, BodyError, ClientError, TlsFault},
     sink::reply::is_page,
 };
 
@@ -61,17 +61,21 @@ pub(super) struct LimitedConnector {
 }
 
 #[derive(Debug)]
-struct LimitedClient(HttpClient);
+struct LimitedClient {
+    client: HttpClient,
+    /// The secrets that were sent to the store.
+    sent: PeerSecrets,
+}
 
 impl LimitedConnector {
-    /// The certificate authorities in `ca_file` replace those of the system. Fails as
-    /// [`net::tls_config`] does.
-    pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, ClientError> {
+    /// The certificate authorities in `ca_file` replace those of the system, and `sent` keeps the
+    /// secrets that are sent. Fails as [`net::tls_config`] does.
+    pub(super) fn new(ca_file: Option<&Path>, sent: &PeerSecrets) -> Result<Self, ClientError> {
         let encrypted = net::builder(ca_file)?.https_only(true);
         let plain = net::builder(ca_file)?.connect_timeout(PLAIN_CONNECT_TIMEOUT);
-        let client = |builder: reqwest::ClientBuilder| {
-            let client = builder.build().map_err(ClientError::Build);
-            client.map(|client| HttpClient::new(LimitedClient(HttpClient::new(client))))
+        let client = |builder: reqwest::ClientBuilder| -> Result<HttpClient, ClientError> {
+            let client = HttpClient::new(builder.build().map_err(ClientError::Build)?);
+            Ok(HttpClient::new(LimitedClient { client, sent: sent.clone() }))
         };
         Ok(Self { encrypted: client(encrypted)?, plain: client(plain)? })
     }
@@ -103,7 +107,8 @@ impl HttpService for LimitedClient {
 
         let sent = request.body().as_bytes().cloned();
         let secrets = net::parts_secrets(request.headers(), request.uri().query(), sent.as_deref());
-        let response = self.0.execute(request).await;
+        let secrets = self.sent.remember(&secrets);
+        let response = self.client.execute(request).await;
         let (parts, body) = response.map_err(|error| redacted(error, &secrets))?.into_parts();
 
         let is_success = parts.status.is_success();
@@ -140,8 +145,12 @@ impl HttpService for LimitedClient {
     }
 }
 
-/// An error without the secrets of the request, which the server may have repeated.
+/// An error without the secrets of this request and of earlier ones, which the server may have
+/// repeated, also in its certificate.
 fn redacted(error: HttpError, secrets: &SentSecrets) -> HttpError {
+    if let Some(fault) = TlsFault::of(&error) {
+        return HttpError::new(error.kind(), fault.redacted(secrets));
+    }
     match secrets.redact(&chain(&error)) {
         Cow::Borrowed(_) => error,
         Cow::Owned(text) => HttpError::new(error.kind(), QuotingError(text)),
@@ -156,7 +165,7 @@ mod tests {
     /// text to any host.
     #[tokio::test]
     async fn plain_text_never_leaves_this_host() {
-        let connector = LimitedConnector::new(None).unwrap();
+        let connector = LimitedConnector::new(None, &PeerSecrets::default()).unwrap();
         let client = connector.connect(&ClientOptions::new().with_allow_http(true)).unwrap();
         for host in ["192.0.2.1", "credentials.example.com"] {
             let mut request = HttpRequest::new(Vec::<u8>::new().into());

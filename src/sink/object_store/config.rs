@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::environment::{AddressSource, check_addresses};
 use crate::{
     error::Explanation,
+    foreign_text::PeerSecrets,
     format::FormatName,
     net::is_safe_url,
     settings::{
@@ -183,6 +184,8 @@ pub(super) struct ObjectPlan {
     pub endpoint: Option<url::Url>,
     /// The PEM file of the certificate authorities; `None` means those of the system.
     pub ca_file: Option<PathBuf>,
+    /// The secrets that were sent to the store.
+    pub sent: PeerSecrets,
 }
 
 /// The store, with the access keys from the configuration. Without a key, the client uses the
@@ -310,6 +313,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ObjectPlan> {
             Some(read) => Some(read?),
         },
         ca_file: section.get(&CA_FILE),
+        sent: PeerSecrets::default(),
     })
 }
 

@@ -112,7 +112,7 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
 }
 
 fn client(plan: &ObjectPlan) -> Result<(LimitedConnector, ClientOptions), Failure> {
-    let connector = LimitedConnector::new(plan.ca_file.as_deref())
+    let connector = LimitedConnector::new(plan.ca_file.as_deref(), &plan.sent)
         .map_err(|error| Failure::misconfigured_by(&error))?;
     // The configuration accepts an `http` endpoint only on a loopback address.
     let is_plain = plan.endpoint.as_ref().is_some_and(|url| url.scheme() == "http");

@@ -92,7 +92,7 @@ async fn wait(
             Ok(acknowledged) => channel.set_acknowledged(&acknowledged),
             // The poll is repeated until the time limit is reached.
             Err(Failure::Retry { after, .. }) => {
-                pause = after.unwrap_or(pause).min(MAX_POLL_INTERVAL);
+                pause = after.unwrap_or(pause).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
             }
             Err(Failure::Host { .. }) => {}
             Err(Failure::Broken { .. }) => {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::Hint,
     settings::SecretRef,
-    sink::{Failure, web::exchange},
+    sink::{Failure, web::HttpReceiverOptions},
 };
 
 /// A response contains a code and a message, or the acknowledgement states of up to 1,000 requests.
@@ -33,7 +33,7 @@ const COLLECTOR: &str = "the collector";
 pub(super) struct Collectors {
     client: reqwest::Client,
     token: SecretRef,
-    gzip: bool,
+    web: HttpReceiverOptions,
     acknowledgement: AcknowledgementMode,
     targets: Vec<CollectorTarget>,
     /// The index of the target in use; taken modulo the number of targets.
@@ -65,7 +65,7 @@ impl Collectors {
         Ok(Self {
             client: plan.web.client()?,
             token: plan.token.clone(),
-            gzip: plan.web.gzip,
+            web: plan.web.clone(),
             acknowledgement: plan.acknowledgement,
             targets: plan.urls.iter().map(target).collect(),
             current: AtomicUsize::new(0),
@@ -84,7 +84,10 @@ impl Collectors {
             match sent {
                 // The certificate, the token or the index can be invalid for a single collector.
                 Err(
-                    Failure::Retry { .. } | Failure::Misconfigured { .. } | Failure::Refused(_),
+                    Failure::Retry { .. }
+                    | Failure::Misconfigured { .. }
+                    | Failure::RejectsAll { .. }
+                    | Failure::Refused(_),
                 ) if attempts < self.targets.len() => {
                     self.current.store(at.wrapping_add(1), Ordering::Relaxed);
                 }
@@ -102,7 +105,7 @@ impl Collectors {
     ) -> Result<Vec<u64>, Failure> {
         let body = serde_json::json!({ "acks": ack_ids }).to_string();
         let request = self.request(&channel.url, "ack", channel)?.body(body);
-        let response = exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
+        let response = self.web.exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
         let acknowledged = response::read_acks(&response, ack_ids.len())?;
         channel.store_cookies(&response.headers);
         Ok(acknowledged)
@@ -158,10 +161,10 @@ impl Collectors {
     ) -> Result<Accepted, Failure> {
         let channel = target.channel();
         let mut request = self.request(&target.url, "event", &channel)?.body(events.body.clone());
-        if self.gzip {
+        if self.web.gzip {
             request = request.header("Content-Encoding", "gzip");
         }
-        let response = exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
+        let response = self.web.exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
         let read = response::read(&response, events.len());
         let ack_id = match read {
             Err(failure) if response::refuses_index(&response) => {
@@ -189,7 +192,7 @@ impl Collectors {
     async fn check_token_at(&self, target: &CollectorTarget) -> Result<(), Failure> {
         let request = self.request(&target.url, "event", &target.channel())?;
         let request = request.header("Content-Length", "0");
-        let response = exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
+        let response = self.web.exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
         match response::read(&response, 0) {
             Ok(_) | Err(Failure::TooLarge { .. }) => Ok(()),
             Err(failure) => Err(failure),

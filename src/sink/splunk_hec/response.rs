@@ -113,6 +113,10 @@ pub(super) fn read_acks(response: &HttpResponse, requested: usize) -> Result<Vec
         (_, Err(Failure::TooLarge { reason, .. })) => {
             Err(Failure::Misconfigured { reason, hint: None })
         }
+        // The request contains no records that could be the cause.
+        (_, Err(Failure::RejectsAll { reason, hint })) => {
+            Err(Failure::Misconfigured { reason, hint })
+        }
         (_, Err(failure)) => Err(failure),
         // HTTP 200 without acknowledgement states does not acknowledge anything.
         (_, Ok(_)) => Err(Failure::retry("the collector returned no acknowledgement states")),
@@ -125,6 +129,9 @@ fn without_code(response: &HttpResponse) -> Failure {
     match response.failure() {
         Failure::Misconfigured { reason, hint } => {
             Failure::Misconfigured { reason, hint: hint.or_else(|| Some(NOT_COLLECTOR.into())) }
+        }
+        Failure::RejectsAll { reason, hint } => {
+            Failure::RejectsAll { reason, hint: hint.or_else(|| Some(NOT_COLLECTOR.into())) }
         }
         failure => failure,
     }
@@ -181,7 +188,7 @@ mod tests {
         match result {
             Ok(_) => "ok",
             Err(Failure::Retry { .. }) => "retry",
-            Err(Failure::Misconfigured { .. }) => "config",
+            Err(Failure::Misconfigured { .. } | Failure::RejectsAll { .. }) => "config",
             Err(Failure::Poison { .. }) => "poison",
             Err(Failure::TooLarge { .. }) => "halve",
             Err(_) => "other",

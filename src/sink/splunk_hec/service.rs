@@ -57,13 +57,14 @@ fn only_index(plan: &HecPlan) -> EventIndex {
 }
 
 /// Checks that every collector accepts the token, without sending an event. Fails if one does not.
+/// Without an event, a collector does not check the index.
 pub(super) async fn probe(plan: &HecPlan) -> Result<String, Failure> {
     let collectors = Collectors::new(plan)?;
     collectors.check_acknowledgement().await?;
     collectors.check_token().await?;
     Ok(match plan.urls.len() {
-        1 => "the collector accepts the token".to_owned(),
-        count => format!("all {count} collectors accept the token"),
+        1 => "the collector accepts the token; the index is not checked".to_owned(),
+        count => format!("all {count} collectors accept the token; the index is not checked"),
     })
 }
 

@@ -296,7 +296,7 @@ impl DeviceLogin {
         let form = [("client_id", request.client_id), ("scope", scope.as_str())];
         let post = request.context.clients.pooled.post(request.url("devicecode")).form(&form);
 
-        let reply = send(request.context.clients, post, what).await?;
+        let reply = send(request.context, post, what).await?;
         if reply.status != 200 {
             return Err(reply.error(what).into());
         }

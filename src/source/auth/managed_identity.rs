@@ -118,7 +118,7 @@ impl ManagedIdentity {
             .with_factor(2.0)
             .with_max_times(6)
             .with_jitter();
-        (|| async { send_token_request(context.clients, request(), WHAT).await })
+        (|| async { send_token_request(context, request(), WHAT).await })
             .retry(policy)
             .when(|error| match error {
                 SourceError::Throttled { .. } => true,
@@ -139,7 +139,7 @@ impl ManagedIdentity {
         self.append_query(&mut url, "2020-06-01", context, "msi_res_id");
         let request = || context.clients.direct.get(url.clone()).header("Metadata", "true");
 
-        let reply = send(context.clients, request(), WHAT).await?;
+        let reply = send(context, request(), WHAT).await?;
         if reply.status != 401 {
             return Err(reply.error(WHAT));
         }
@@ -147,7 +147,7 @@ impl ManagedIdentity {
         let directory = &self.key_directory;
         let key = tokio::task::block_in_place(|| read_challenge_key(&reply.headers, directory))?;
         let request = request().header("Authorization", format!("Basic {key}"));
-        send_token_request(context.clients, request, WHAT).await
+        send_token_request(context, request, WHAT).await
     }
 
     fn append_query(
@@ -185,7 +185,7 @@ impl Credential for ManagedIdentity {
                     let header = header.expose_secret();
                     let request =
                         context.clients.direct.get(url).header("X-IDENTITY-HEADER", header);
-                    send_token_request(context.clients, request, WHAT).await
+                    send_token_request(context, request, WHAT).await
                 }
             }
         })

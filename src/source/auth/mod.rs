@@ -33,12 +33,13 @@ pub use workload_identity::WorkloadIdentity;
 
 use super::{
     Clients, Cloud, SourceError,
-    headers::{redact_headers, without_byte_order_mark},
+    error::code_and_message,
+    headers::{in_utf8, redact_headers, without_byte_order_mark},
 };
 use crate::{
     error::Hint,
     files::FileError,
-    foreign_text::{MAX_ERROR_BODY_BYTES, SentSecrets},
+    foreign_text::{MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
     net,
     settings::SecretError,
     wire::{self, Token},
@@ -91,6 +92,8 @@ pub struct TokenRequestContext<'a> {
     pub tenant: &'a str,
     /// The claims that the API requires in the next token, unchanged.
     pub claims: Option<&'a str>,
+    /// The secrets that were sent for the tenant, to the token endpoint and to the resource.
+    pub sent: &'a PeerSecrets,
 }
 
 /// Why a credential cannot be used; detected before a request is sent.
@@ -179,7 +182,7 @@ impl TokenRequestContext<'_> {
         }
 
         let request = self.clients.pooled.post(self.token_url()).form(&form);
-        send_token_request(self.clients, request, WHAT).await
+        send_token_request(*self, request, WHAT).await
     }
 
     /// Requests a token for an app that presents a signed JWT (RFC 7523).
@@ -205,17 +208,17 @@ struct TokenReply {
     /// The body: of a success as it was received, of any other response its beginning without the
     /// secrets of the request.
     body: Vec<u8>,
-    /// The secrets of the request.
+    /// The secrets of this request and of earlier ones.
     secrets: SentSecrets,
 }
 
 /// Sends a token request and parses the token in its response.
 async fn send_token_request(
-    clients: &Clients,
+    context: TokenRequestContext<'_>,
     request: reqwest::RequestBuilder,
     what: &'static str,
 ) -> Result<Token, SourceError> {
-    let reply = send(clients, request, what).await?;
+    let reply = send(context, request, what).await?;
     match reply.status {
         200 => reply
             .parse(|body| wire::token(body, crate::clock::now()))
@@ -226,14 +229,15 @@ async fn send_token_request(
 
 /// Sends a request and reads its response.
 async fn send(
-    clients: &Clients,
+    context: TokenRequestContext<'_>,
     request: reqwest::RequestBuilder,
     what: &'static str,
 ) -> Result<TokenReply, SourceError> {
+    let TokenRequestContext { clients, sent, .. } = context;
     let (client, request) = request.build_split();
     let request =
         request.map_err(|error| SourceError::no_response(what, error, &SentSecrets::default()))?;
-    let secrets = clients.secrets_of(&request);
+    let secrets = sent.remember(&clients.secrets_of(&request));
     let url = request.url().clone();
     let response = match client.execute(request).await {
         Ok(response) => response,
@@ -247,8 +251,9 @@ async fn send(
 
     if status != 200 {
         redact_headers(&mut headers, &secrets);
-        body =
-            net::off_worker(body.len(), || secrets.redact_beginning(&body, MAX_ERROR_BODY_BYTES));
+        body = net::off_worker(body.len(), || {
+            secrets.redact_beginning(&in_utf8(&body), MAX_ERROR_BODY_BYTES)
+        });
     }
     Ok(TokenReply { status, headers, body, secrets })
 }
@@ -268,9 +273,10 @@ impl TokenReply {
             let after = net::retry_after(&self.headers);
             return SourceError::Throttled { what, status, after };
         }
-        match wire::EntraError::read(&self.body) {
-            Some(error) => SourceError::TokenRejected(error),
-            None => SourceError::Status { what, status },
+        if let Some(error) = wire::EntraError::read(&self.body) {
+            return SourceError::TokenRejected(error);
         }
+        let reason = code_and_message(&wire::GraphError::of_body(&self.body));
+        SourceError::Status { what, status, reason }
     }
 }

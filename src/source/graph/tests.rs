@@ -11,7 +11,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    source::{GraphHttpOptions, auth::BoxFuture},
+    settings::SecretRef,
+    source::{ClientSecret, GraphHttpOptions, auth::BoxFuture},
     wire::Token,
 };
 
@@ -66,6 +67,55 @@ async fn server(status: u16, body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify
         }
     });
     (url.parse().unwrap(), requests, written)
+}
+
+/// A server that issues a token, and responds to every other request with HTTP 403 and this
+/// message. Returns the URL of its Graph.
+async fn refusing_server(message: &str) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1.0/security/secureScores", listener.local_addr().unwrap());
+    let refusal = format!(r#"{{"error":{{"code":"Forbidden","message":"{message}"}}}}"#);
+
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap().to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut form = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+            stream.read_exact(&mut form).await.unwrap();
+
+            let token = r#"{"access_token":"issued","expires_in":3600}"#;
+            let (status, body) =
+                if head.starts_with("post ") { (200, token) } else { (403, refusal.as_str()) };
+            let head = format!(
+                "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    url.parse().unwrap()
+}
+
+/// Regression: Graph could disclose a secret that was sent to the token endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_contain_no_secret_of_the_token_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    fs_err::write(&path, "client-canary").unwrap();
+    let url = refusing_server("it was client-canary").await;
+    let secret = SecretRef::File(path);
+    let credential = ClientSecret { client_id: "app".to_owned(), secret, expires: None };
+    let access = Access { credential: Arc::new(credential), ..access(&url) };
+
+    let clients = Arc::new(Clients::new(&GraphHttpOptions::default()).unwrap());
+    let error = Graph::new(clients, access).fetch(&url).await.err().unwrap();
+    let expected = "Graph returned HTTP 403: Forbidden: it was [redacted]";
+    assert_eq!(error.to_string(), expected);
 }
 
 /// Regression: an error with HTTP 200 was reported as a missing field `value`.

@@ -138,18 +138,19 @@ fn changed_packages_do_not_verify() {
     let key = release.create_key("release");
     let output = release.sign(&key);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(release.verify(), None);
+    assert_eq!(release.verify(&key), None);
 
+    let read_file = |name: &str| std::fs::read(release.path(name)).unwrap();
     let changed = |name: &str| {
-        let mut content = std::fs::read(release.path(name)).unwrap();
+        let mut content = read_file(name);
         let last = content.len() - 2;
         content[last] ^= 1;
         content
     };
     for name in [DEB, RPM, "secure-score-forwarder.cdx.json", "SHA256SUMS"] {
-        let kept = std::fs::read(release.path(name)).unwrap();
+        let kept = read_file(name);
         std::fs::write(release.path(name), changed(name)).unwrap();
-        let failed = release.verify().unwrap_or_else(|| panic!("{name} can be changed"));
+        let failed = release.verify(&key).unwrap_or_else(|| panic!("{name} can be changed"));
         let is_detected = failed.starts_with("gpgv ") || failed.starts_with("sha256sum ");
         assert!(is_detected, "{name}: {failed}");
         std::fs::write(release.path(name), kept).unwrap();
@@ -158,22 +159,37 @@ fn changed_packages_do_not_verify() {
     // Regression: a package with a name that the list does not contain was ignored.
     let renamed = "secure-score-forwarder_0.2.1-1_amd64.deb";
     std::fs::rename(release.path(DEB), release.path(renamed)).unwrap();
-    let failed = release.verify_named(renamed).unwrap();
+    let failed = release.verify_named(&key, renamed).unwrap();
     assert!(failed.starts_with("grep "), "{failed}");
     std::fs::rename(release.path(renamed), release.path(DEB)).unwrap();
 
-    // A list of checksums of the attacker's files, signed with the attacker's key.
-    let genuine = std::fs::read(release.path("release-key.asc")).unwrap();
+    // A list of checksums of the attacker's files and a package, signed with the attacker's key.
+    // The published file contains this key, the genuine one, or both.
+    //
+    // Regression: all keys in the file were trusted.
+    let genuine = read_file("release-key.asc");
     let other = release.create_key("attacker");
     assert!(release.sign(&other).status.success());
-    assert_eq!(release.verify(), None);
+    assert_eq!(release.verify(&other), None);
+    let attackers = read_file("release-key.asc");
+    for published in [
+        attackers.clone(),
+        genuine.clone(),
+        [&genuine[..], &attackers].concat(),
+        [&attackers[..], &genuine].concat(),
+    ] {
+        std::fs::write(release.path("release-key.asc"), published).unwrap();
+        let failed = release.verify(&key).unwrap();
+        assert!(failed.starts_with("gpg") || failed.starts_with("grep --ext"), "{failed}");
+        let failed = release.verify_rpm(&key).unwrap();
+        assert!(failed.starts_with("gpg ") || failed.starts_with("rpmkeys "), "{failed}");
+    }
     std::fs::write(release.path("release-key.asc"), genuine).unwrap();
-    assert!(release.verify().is_some_and(|failed| failed.starts_with("gpgv ")));
 
     // A package without a signature.
     std::fs::remove_file(release.path(RPM)).unwrap();
     release.build_rpm();
-    let failed = release.verify_rpm();
+    let failed = release.verify_rpm(&key);
     assert!(failed.is_some_and(|failed| failed.starts_with("rpmkeys ")), "an unsigned package");
 }
 
@@ -379,40 +395,44 @@ impl SignedRelease {
         assert!(output.status.success(), "{}", text(&output));
     }
 
-    /// The first of the documented commands that fails.
-    fn verify(&self) -> Option<String> {
-        self.first_failure(|_| true)
+    /// The first of the documented commands that fails for a user who trusts this key.
+    fn verify(&self, key: &str) -> Option<String> {
+        self.first_failure(key, |_| true)
     }
 
     /// The first of the documented commands that fails for a package with another name.
-    fn verify_named(&self, name: &str) -> Option<String> {
+    fn verify_named(&self, key: &str, name: &str) -> Option<String> {
         const DOCUMENTED: &str = "secure-score-forwarder_0.2.0-1_amd64.deb";
         let mut all = commands(&read("docs/how-to/verify-packages.md"));
         assert!(all.iter().any(|command| command.contains(DOCUMENTED)), "{all:?}");
         for command in &mut all {
             *command = command.replace(DOCUMENTED, name);
         }
-        self.first_failing(all.into_iter())
+        self.first_failing(key, all.into_iter())
     }
 
     /// The first of the documented commands for an `.rpm` that fails.
-    fn verify_rpm(&self) -> Option<String> {
-        self.first_failure(|command| command.starts_with("rpmkeys "))
+    fn verify_rpm(&self, key: &str) -> Option<String> {
+        let steps = ["mkdir ", "gpg ", "rpmkeys "];
+        self.first_failure(key, |command| steps.iter().any(|step| command.starts_with(step)))
     }
 
-    fn first_failure(&self, is_selected: impl Fn(&str) -> bool) -> Option<String> {
+    fn first_failure(&self, key: &str, is_selected: impl Fn(&str) -> bool) -> Option<String> {
         let all = commands(&read("docs/how-to/verify-packages.md"));
         assert!(all.len() >= 6, "{all:?}");
-        self.first_failing(all.into_iter().filter(|command| is_selected(command)))
+        self.first_failing(key, all.into_iter().filter(|command| is_selected(command)))
     }
 
-    fn first_failing(&self, mut all: impl Iterator<Item = String>) -> Option<String> {
+    fn first_failing(&self, key: &str, mut all: impl Iterator<Item = String>) -> Option<String> {
         // Another user verifies, who has neither the keys nor the results of an earlier attempt.
         let home = tempfile::tempdir().unwrap();
-        let _ = std::fs::remove_file(self.path("release-key.gpg"));
+        for name in ["release-key.gpg", "trusted-key.asc", "signature.txt"] {
+            let _ = std::fs::remove_file(self.path(name));
+        }
+        let _ = std::fs::remove_dir_all(self.path("release-keys"));
         let database = format!("rpmkeys --dbpath {} ", home.path().display());
         all.find(|command| {
-            let command = command.replace("rpmkeys ", &database);
+            let command = command.replace("rpmkeys ", &database).replace("FINGERPRINT", key);
             let mut shell = Command::new("sh");
             shell.args(["-c", &command]).env("GNUPGHOME", home.path());
             !shell.current_dir(self.packages.path()).output().unwrap().status.success()

@@ -1,0 +1,214 @@
+//! The outcomes of the records of a batch after each kind of failure.
+
+use super::*;
+use crate::model::EventId;
+
+fn batch(records: u8) -> Batch {
+    let mut batch = Batch::default();
+    for n in 0..records {
+        batch.push_encoded(EventId::from_bytes([n; 20]), &[n]);
+    }
+    batch
+}
+
+/// One letter per outcome.
+fn letters(delivery: &Delivery) -> String {
+    let letter = |outcome: &DeliveryOutcome| match outcome {
+        DeliveryOutcome::Unknown => '?',
+        DeliveryOutcome::Arrived => 'a',
+        DeliveryOutcome::Rejected(_) => 'r',
+        DeliveryOutcome::Withheld => 'w',
+    };
+    delivery.outcomes.iter().map(letter).collect()
+}
+
+#[test]
+fn a_large_batch_is_sent_in_halves() {
+    let whole = batch(5);
+    let mut delivery = Delivery::new(&whole);
+    delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![1] }));
+    assert_eq!(letters(&delivery), "?a???");
+
+    let first = delivery.next().unwrap();
+    delivery.record(&first, Ok(Receipt { mark: Some(vec![1]) }));
+    assert_eq!(letters(&delivery), "aaa??");
+
+    let second = delivery.next().unwrap();
+    let poison = Failure::Poison { rejected: vec![(1, "no".into())], rest_delivered: false };
+    delivery.record(&second, Err(poison));
+    assert_eq!(letters(&delivery), "aaa?r");
+
+    let last = delivery.next().unwrap();
+    delivery.record(&last, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
+    assert_eq!((letters(&delivery).as_str(), delivery.mark.as_deref()), ("aaarr", Some(&[1][..])));
+    assert!(delivery.next().is_none() && delivery.stopped.is_none());
+}
+
+/// A batch with one record per pair of the first digit of a tenant and a target.
+fn routed(records: &[(u8, &str)]) -> Batch {
+    let mut batch = Batch::default();
+    for (tenant, target) in records {
+        let id = format!("{tenant:02}000000-0000-4000-8000-000000000000");
+        batch.push_encoded_to(TenantId::parse(&id).unwrap(), target, b"x");
+    }
+    batch
+}
+
+fn refusal(arrived: &[usize], rest: Option<Failure>) -> Failure {
+    let name = TargetName::new("bad");
+    let refused = RefusedTarget { name, reason: "no `bad`".into(), hint: None };
+    let (arrived, rest) = (arrived.to_vec(), rest.map(Box::new));
+    Failure::Refused(Refusal { targets: vec![refused], arrived, rest })
+}
+
+/// Regression: the refusal of one tenant's index parked the sink for all tenants.
+#[test]
+fn a_refused_target_withholds_only_its_tenants() {
+    let records = [(1, "good"), (2, "good"), (2, "bad"), (1, "good"), (2, "good"), (3, "good")];
+    for (arrived, rest, letters_after, sent_later) in [
+        (&[][..], None, "?ww?w?", 3),
+        (&[0, 1, 3, 5], None, "aawawa", 0),
+        (&[0], Some(Failure::retry("busy")), "aww?w?", 0),
+    ] {
+        let whole = routed(&records);
+        let mut delivery = Delivery::new(&whole);
+        let is_stopped = rest.is_some();
+        delivery.record(&whole, Err(refusal(arrived, rest)));
+
+        assert_eq!(letters(&delivery), letters_after);
+        assert_eq!(delivery.refused.len(), 1);
+        assert_eq!(delivery.stopped.is_some(), is_stopped);
+        assert_eq!(delivery.next().map_or(0, |part| part.len()), sent_later);
+    }
+}
+
+#[test]
+fn parts_that_wait_omit_withheld_tenants() {
+    let whole = routed(&[(1, "bad"), (2, "good"), (1, "good"), (1, "bad")]);
+    let mut delivery = Delivery::new(&whole);
+    delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
+    let first = delivery.next().unwrap();
+    delivery.record(&first, Err(refusal(&[], None)));
+
+    let second = delivery.next().unwrap();
+    delivery.record(&second, Ok(Receipt::default()));
+    assert!(delivery.next().is_none() && delivery.stopped.is_none());
+    assert_eq!(letters(&delivery), "waww");
+}
+
+#[test]
+fn a_refusal_of_nothing_that_was_sent_stops() {
+    let whole = routed(&[(1, "good")]);
+    let mut delivery = Delivery::new(&whole);
+    delivery.record(&whole, Err(refusal(&[], None)));
+    assert!(delivery.next().is_none());
+    assert!(delivery.stopped.is_some_and(|stopped| stopped.is_misconfigured()));
+}
+
+#[test]
+fn a_failure_keeps_known_outcomes() {
+    let whole = batch(4);
+    let mut delivery = Delivery::new(&whole);
+    delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
+    let first = delivery.next().unwrap();
+    delivery.record(&first, Ok(Receipt::default()));
+
+    let second = delivery.next().unwrap();
+    let arrived = vec![1];
+    let failure = Failure::Partial { arrived, failure: Box::new(Failure::retry("gone")) };
+    delivery.record(&second, Err(failure));
+    assert_eq!(letters(&delivery), "aa?a");
+    assert!(delivery.next().is_none() && delivery.stopped.is_some());
+}
+
+/// Regression: one index, or one tenant, with too many rejected records stopped the delivery to
+/// all others.
+#[test]
+fn rejections_stop_only_their_tenant() {
+    for target in ["bad", "good"] {
+        let mut records = vec![(1, target); 30];
+        records.extend([(2, "good"), (2, "good")]);
+        let whole = routed(&records);
+        let mut delivery = Delivery::new(&whole);
+        let mut part = whole.part(0..whole.len());
+        for _ in 0..21 {
+            let rejected = vec![(0, "no".into())];
+            delivery.record(&part, Err(Failure::Poison { rejected, rest_delivered: false }));
+            part = delivery.next().unwrap();
+        }
+
+        assert_eq!(part.len(), 2, "only the records of the other tenant are sent");
+        assert_eq!(letters(&delivery), format!("{}{}??", "r".repeat(21), "w".repeat(9)));
+        assert!(delivery.stopped.is_none());
+        let ExcessiveRejections { target: rejecting, source, problem } = &delivery.rejecting[0];
+        assert_eq!(rejecting.as_ref(), Some(&TargetName::new(target)));
+        assert_eq!(*source, RejectionSource::Tenant(whole.items()[0].tenant));
+        assert_eq!(problem.message, "the receiver rejects too many records: no");
+    }
+}
+
+/// The numbers of the tenants of a batch, one record each, that rejects all of them.
+#[test]
+fn at_most_two_tenants_are_withheld() {
+    let rejects_all =
+        || Failure::RejectsAll { reason: "no".into(), hint: Some("check the URL".into()) };
+
+    for (tenants, outcomes, rejecting, is_stopped) in [
+        (&[1, 1, 1][..], "www", 1, false),
+        (&[1, 2, 1], "www", 2, false),
+        (&[1, 2, 3], "ww?", 2, true),
+    ] {
+        let records: Vec<(u8, &str)> = tenants.iter().map(|n| (*n, "x")).collect();
+        let whole = routed(&records);
+        let mut delivery = Delivery::new(&whole);
+        delivery.record(&whole, Err(rejects_all()));
+        while let Some(part) = delivery.next() {
+            delivery.record(&part, Err(rejects_all()));
+        }
+        assert_eq!(letters(&delivery), outcomes, "{tenants:?}");
+        assert_eq!(delivery.rejecting.len(), rejecting, "{tenants:?}");
+        let hints = delivery.rejecting.iter().map(|rejecting| &rejecting.problem.hint);
+        assert!(hints.flatten().all(|hint| hint == "check the URL"), "{tenants:?}");
+        assert_eq!(delivery.stopped.is_some(), is_stopped, "{tenants:?}");
+    }
+}
+
+/// Regression: the text of one tenant, because of which a filter rejects a whole request,
+/// stopped the delivery to all tenants.
+#[test]
+fn a_rejected_batch_is_sent_by_tenant() {
+    let rejects_all = || Failure::RejectsAll { reason: "forbidden".into(), hint: None };
+    let partial = || Failure::Partial { arrived: vec![0], failure: Box::new(rejects_all()) };
+
+    for (failure, expected) in [(rejects_all(), "awaawa"), (partial(), "awaawa")] {
+        let whole = routed(&[(1, "x"), (2, "x"), (3, "x"), (1, "x"), (2, "x"), (4, "x")]);
+        let hostile = whole.items()[1].tenant;
+        let mut delivery = Delivery::new(&whole);
+        delivery.record(&whole, Err(failure));
+        while let Some(part) = delivery.next() {
+            let is_rejected = part.items().iter().any(|item| item.tenant == hostile);
+            let result = if is_rejected { Err(rejects_all()) } else { Ok(Receipt::default()) };
+            delivery.record(&part, result);
+        }
+
+        assert_eq!(letters(&delivery), expected);
+        assert!(delivery.stopped.is_none());
+        let sources: Vec<RejectionSource> =
+            delivery.rejecting.iter().map(|rejecting| rejecting.source).collect();
+        assert_eq!(sources, [RejectionSource::Tenant(hostile)]);
+    }
+}
+
+#[test]
+fn a_batch_is_sent_without_withheld_tenants() {
+    let whole = routed(&[(1, "x"), (2, "x"), (1, "x")]);
+    let tenant = whole.items()[0].tenant;
+    let source = RejectionSource::Tenant(tenant);
+    let rejecting = vec![ExcessiveRejections { target: None, source, problem: too_many("no") }];
+    let mut delivery = Delivery::without_tenants(&whole, rejecting);
+
+    let part = delivery.next().unwrap();
+    delivery.record(&part, Ok(Receipt::default()));
+    assert_eq!(letters(&delivery), "waw");
+    assert!(delivery.next().is_none() && delivery.stopped.is_none());
+}
