@@ -1,12 +1,15 @@
 //! Writes metrics in Prometheus' text format 0.0.4:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 //!
+//! Values of labels are foreign text, so hidden characters in them are escapes, as in the log.
 //! A thousand tenants have more than ten thousand series. The labels of a tenant are therefore
 //! escaped once for all of its series, and every series is written to the text directly instead of
 //! being built as a message first. This module must not know what the metrics mean. Start reading
 //! at [`Exposition::family`].
 
 use std::fmt::Write as _;
+
+use crate::foreign_text::ForeignText;
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +91,14 @@ impl Exposition {
     }
 }
 
-/// Appends the value of a label with its backslashes, quotation marks and line breaks escaped.
+/// Appends the value of a label: hidden characters become escapes such as `\u{1b}`, also line
+/// breaks, and backslashes and quotation marks are escaped as the text format requires. Values that
+/// differ only in hidden characters stay different, because a repeated series is invalid.
 fn push_escaped(text: &mut String, value: &str) {
-    for character in value.chars() {
+    for character in ForeignText::new(value).escaped().chars() {
         match character {
             '\\' => text.push_str("\\\\"),
             '"' => text.push_str("\\\""),
-            '\n' => text.push_str("\\n"),
             other => text.push(other),
         }
     }
@@ -152,13 +156,31 @@ mod tests {
         TextEncoder::new().encode_to_string(&[family]).unwrap()
     }
 
+    /// Regression: names with characters that control a terminal, or that hide or reorder text,
+    /// were labels.
+    #[test]
+    fn labels_contain_no_hidden_characters() {
+        for (value, expected) in [
+            ("Contoso Ltd.", "Contoso Ltd."),
+            ("a\u{1b}[2J", "a\\\\u{1b}[2J"),
+            ("a\u{202e}b\u{2066}", "a\\\\u{202e}b\\\\u{2066}"),
+            ("a\u{200b}\u{e0041}", "a\\\\u{200b}\\\\u{e0041}"),
+            ("a\r\nb\t\u{85}", "a\\\\r\\\\nb\\\\t\\\\u{85}"),
+            ("\"\\", "\\\"\\\\"),
+        ] {
+            let Labels(text) = Labels::new(&[("target", value)]);
+            assert_eq!(text, format!("{{target=\"{expected}\"}}"), "{value:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_text_is_that_of_the_crate(name in any::<String>(), value in -1.0e12..1.0e12_f64) {
             let mut exposition = Exposition::default();
             let labels = Labels::new(&[("tenant", &name)]);
             exposition.family(FAMILY, [(&labels, value)]);
-            prop_assert_eq!(exposition.into_text(), encoded(&name, value));
+            let visible = ForeignText::new(&name).escaped();
+            prop_assert_eq!(exposition.into_text(), encoded(&visible, value));
         }
     }
 }
