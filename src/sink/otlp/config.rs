@@ -43,6 +43,15 @@ pub(in crate::sink) const EXAMPLES: &[ExampleSection] = &[ExampleSection {
     ..ExampleSection::NOT_SET
 }];
 
+/// The default path of the endpoints for OpenTelemetry data, and those of the other signals.
+const LOGS_PATH: &str = "/v1/logs";
+const OTHER_SIGNALS: &[(&str, &str)] = &[
+    ("/v1/traces", "traces"),
+    ("/v1/metrics", "metrics"),
+    ("/v1/profiles", "profiles"),
+    ("/v1development/profiles", "profiles"),
+];
+
 /// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct OtlpPlan {
@@ -70,7 +79,13 @@ pub(super) fn read(section: &Section<'_>) -> Option<OtlpPlan> {
 
     let mut url = url?;
     if matches!(url.path(), "" | "/") {
-        url.set_path("/v1/logs");
+        url.set_path(LOGS_PATH);
+    }
+    if let Some(signal) = other_signal(&url) {
+        let message = format!("`url` has the path for {signal}, but this sink sends logs");
+        let hint = format!("end the path with `{LOGS_PATH}`, or remove it");
+        section.fault_with(&URL, message, Some(hint));
+        return None;
     }
 
     Some(OtlpPlan {
@@ -79,4 +94,43 @@ pub(super) fn read(section: &Section<'_>) -> Option<OtlpPlan> {
         headers,
         web: HttpReceiverOptions::read(section),
     })
+}
+
+/// The signal that the path of a URL is for, unless it is for logs or has another form. A proxy can
+/// have its own path before that of the signal.
+fn other_signal(url: &url::Url) -> Option<&'static str> {
+    let path = url.path().trim_end_matches('/').to_ascii_lowercase();
+    let found = OTHER_SIGNALS.iter().find(|(end, _)| path.ends_with(end));
+    found.map(|(_, signal)| *signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::with_section;
+
+    /// Regression: a path for traces or metrics was accepted, and every batch was rejected.
+    #[test]
+    fn paths_of_other_signals_are_rejected() {
+        for (path, expected) in [
+            ("", Ok("/v1/logs")),
+            ("/", Ok("/v1/logs")),
+            ("/v1/logs", Ok("/v1/logs")),
+            ("/otlp/v1/logs/", Ok("/otlp/v1/logs/")),
+            ("/traces", Ok("/traces")),
+            ("/v1/traces", Err("traces")),
+            ("/v1/metrics/", Err("metrics")),
+            ("/otlp/V1/Metrics", Err("metrics")),
+            ("/v1development/profiles", Err("profiles")),
+        ] {
+            let text = format!("url = \"https://otel.example.com:4318{path}\"");
+            let (plan, faults) = with_section(&text, KEYS, read);
+            let found = plan.as_ref().map(|plan| plan.url.path());
+            assert_eq!(found, expected.ok(), "{path}");
+
+            let signals = expected.err().map(|signal| format!("has the path for {signal}, "));
+            assert_eq!(faults.len(), usize::from(signals.is_some()), "{path}: {faults:?}");
+            assert!(signals.is_none_or(|signal| faults[0].contains(&signal)), "{faults:?}");
+        }
+    }
 }
