@@ -253,9 +253,9 @@ impl Checkpoint {
         transaction
             .prepare_cached(
                 "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6, mark = coalesce(?4, mark),
-                    last_acknowledgement = ?5, last_error = CASE WHEN failure = ?7 THEN last_error END,
-                    last_hint = CASE WHEN failure = ?7 THEN last_hint END, failure = CASE WHEN failure = ?7 THEN failure END,
-                    failing_since = CASE WHEN failure = ?7 THEN failing_since END WHERE name = ?1",
+                    last_acknowledgement = ?5, last_error = CASE WHEN failure IN (?7, ?8) THEN last_error END,
+                    last_hint = CASE WHEN failure IN (?7, ?8) THEN last_hint END, failure = CASE WHEN failure IN (?7, ?8) THEN failure END,
+                    failing_since = CASE WHEN failure IN (?7, ?8) THEN failing_since END WHERE name = ?1",
             )?
             .execute(params![
                 advance.sink,
@@ -264,7 +264,8 @@ impl Checkpoint {
                 advance.mark,
                 advance.now,
                 advance.truncated.cast_signed(),
-                SinkFailure::TargetsParked.as_str()
+                SinkFailure::TargetsParked.as_str(),
+                SinkFailure::TenantsWithheld.as_str()
             ])?;
 
         let mut growth = LogGrowth::Unchanged;

@@ -34,6 +34,9 @@ pub enum SinkFailure {
     /// Some targets of the sink are parked, such as one of many indices, and need an operator. The
     /// records for all others are delivered.
     TargetsParked,
+    /// The records of some tenants are withheld, and need an operator. The records of all others
+    /// are delivered.
+    TenantsWithheld,
 }
 
 impl SinkFailure {
@@ -43,19 +46,20 @@ impl SinkFailure {
             Self::Retrying => "retrying",
             Self::Parked => "parked",
             Self::TargetsParked => "targets_parked",
+            Self::TenantsWithheld => "tenants_withheld",
         }
     }
 
     /// The failure that a column contains; `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Retrying, Self::Parked, Self::TargetsParked];
+        let all = [Self::Retrying, Self::Parked, Self::TargetsParked, Self::TenantsWithheld];
         all.into_iter().find(|failure| failure.as_str() == text)
     }
 }
 
 impl Checkpoint {
     /// Stores that a sink makes no progress, and why. An acknowledgement clears it, except for
-    /// parked targets, because the records for all others continue to be acknowledged.
+    /// parked targets and withheld tenants, because all other records continue to be acknowledged.
     ///
     /// # Errors
     ///

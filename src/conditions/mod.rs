@@ -147,7 +147,8 @@ pub enum ConditionKind {
     DaemonStopped,
     /// A sink needs an operator.
     SinkParked,
-    /// A target of a sink, such as one of many indices, needs an operator.
+    /// A target of a sink, such as one of many indices, needs an operator, or records of a tenant
+    /// that are withheld do.
     TargetParked,
     /// The last attempt of a sink to deliver failed, and is retried.
     SinkRetrying,

@@ -44,6 +44,8 @@ pub enum Parked {
     /// Some targets of the sink, such as one of many indices. The records for all others are
     /// delivered.
     Targets,
+    /// The records of some tenants, which are withheld. Those of all others are delivered.
+    Tenants,
     /// The whole sink.
     Sink,
 }
@@ -94,6 +96,9 @@ fn failing(
         (ConditionSeverity::Error, ConditionKind::SinkParked, "parked")
     } else if sink.parked == Parked::Targets {
         (ConditionSeverity::Error, ConditionKind::TargetParked, "a target is parked")
+    } else if sink.parked == Parked::Tenants {
+        let what = "records of a tenant are withheld";
+        (ConditionSeverity::Error, ConditionKind::TargetParked, what)
     } else if let Some(what) = awaited(daemon) {
         (ConditionSeverity::Warning, ConditionKind::SinkWaiting, what)
     } else if silence > MAX_RETRY {

@@ -185,6 +185,15 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
         Kind::TargetParked,
     ),
     (
+        "withheld records",
+        |f| {
+            f.sinks[0].failure = Some("tenant `a`: too large".into());
+            f.sinks[0].parked = Parked::Tenants;
+        },
+        ConditionSeverity::Error,
+        Kind::TargetParked,
+    ),
+    (
         "a sink that retries",
         |f| {
             f.sinks[0].failure = Some("connection refused".into());

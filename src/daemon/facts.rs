@@ -312,6 +312,7 @@ fn sink_facts(sink: &SinkStatus, now: UnixMillis) -> SinkFacts {
         parked: match sink.failure {
             Some(SinkFailure::Parked) => Parked::Sink,
             Some(SinkFailure::TargetsParked) => Parked::Targets,
+            Some(SinkFailure::TenantsWithheld) => Parked::Tenants,
             Some(SinkFailure::Retrying) | None => Parked::Nothing,
         },
         failing_since: known(sink.failing_since),

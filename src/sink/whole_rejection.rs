@@ -2,10 +2,10 @@
 //! has accepted nothing yet, the cause is the configuration, such as an unknown stream or a mapping
 //! of an index, or the data of one tenant, and no record should become a dead letter.
 //!
-//! Some receivers do not name the invalid records, such as a webhook with HTTP 400: up to three
-//! records of the first rejected batch are sent alone ([`deliver_batch`]). Others have a result for
-//! each record ([`judge_results`]). This module never judges a single record or a tenant; the
-//! deliverer does that. See decisions 0070 and 0087.
+//! Some receivers do not name the invalid records, such as a webhook with HTTP 400, or only one of
+//! them, such as a collector of Splunk: up to three records of the first rejected batch are sent
+//! alone ([`deliver_batch`]). Others have a result for each record ([`judge_results`]). This module
+//! never judges a single record or a tenant; the deliverer does that. See decisions 0070 and 0087.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -145,7 +145,7 @@ pub(super) fn judge_results(
 
 /// The indexes of the records that are sent alone, at most [`MAX_SAMPLES`]: of different tenants as
 /// far as possible, and then the last record and one between it and the first one.
-fn samples(batch: &Batch) -> Vec<usize> {
+pub(super) fn samples(batch: &Batch) -> Vec<usize> {
     let mut tenants = HashSet::new();
     let firsts = (0..).zip(batch.items()).filter(|(_, item)| tenants.insert(item.tenant));
     let mut samples: Vec<usize> = firsts.map(|(index, _)| index).take(MAX_SAMPLES).collect();

@@ -9,7 +9,7 @@ use crate::{
 
 /// The rows of each group.
 const ROWS: &[(char, RangeInclusive<usize>)] =
-    &[('A', 1..=13), ('B', 1..=10), ('C', 1..=4), ('D', 1..=16), ('E', 1..=12), ('F', 1..=5)];
+    &[('A', 1..=13), ('B', 1..=10), ('C', 1..=4), ('D', 1..=16), ('E', 1..=13), ('F', 1..=5)];
 
 /// The number of columns of a row.
 const COLUMNS: usize = 5;

@@ -94,19 +94,28 @@ fn an_invalid_event_becomes_a_dead_letter() {
     assert_eq!(hec.ids().len(), expected.len() - 10);
 }
 
+/// Regression: if a collector rejected every event of a small batch, each one became a dead letter.
 #[test]
-fn too_many_rejections_park_the_sink() {
-    let hec = Hec::new();
-    let workspace = workspace(&hec, "");
-    hec.poison("secure-score-forwarder/1");
-    let run = workspace.run(&["once"]);
-    assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("the receiver rejects too many records"), "{}", run.stderr);
-    let status = workspace.status();
-    assert_eq!(
-        (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_entries"]),
-        (&0.into(), &10.into())
-    );
+fn rejections_of_all_events_park_the_sink() {
+    for extra in ["", "records = [\"summary\"]"] {
+        let hec = Hec::new();
+        let workspace = workspace(&hec, extra);
+        hec.poison("secure-score-forwarder/1");
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1);
+        for text in ["sink parked", "code 6: Invalid data format", "rejects every event"] {
+            assert!(run.stderr.contains(text), "{extra}: {text}: {}", run.stderr);
+        }
+        // The whole batch, and three of its events.
+        assert_eq!(hec.received().requests, 4, "{extra}");
+
+        let status = workspace.status();
+        assert_eq!(
+            (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_entries"]),
+            (&0.into(), &10.into()),
+            "{extra}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Receivers that refuse the index of one tenant or reject all of its records, and brokers that do
-//! not support transactions: faults of the receiver that `check`, `test-sink` and `once` must name.
+//! Receivers that refuse the index of one tenant, or reject or fail for all of its records, and
+//! brokers that do not support transactions: faults of the receiver that `check`, `test-sink` and
+//! `once` must name.
 
 use std::{
     sync::{Arc, Mutex},
@@ -310,6 +311,58 @@ fn rejected_records_withhold_only_their_tenant() {
         workspace.run_ok(&["once"]);
         assert_eq!(store.sorted(), expected(&workspace, None), "{section}");
     }
+}
+
+/// Regression: a receiver, or a firewall before it, that failed for each request with the text of
+/// one tenant stopped the delivery to all tenants.
+#[test]
+fn failed_requests_withhold_only_their_tenant() {
+    let (contoso, fabrikam) = (("contoso", TENANT), ("fabrikam", OTHER));
+    for (status, (name, failing), (_, others)) in
+        [(500, contoso, fabrikam), (502, fabrikam, contoso), (503, contoso, fabrikam)]
+    {
+        let store = Store::default();
+        let receiver = rejecting_receiver(&store, status);
+        let mut workspace = workspace();
+        workspace.file_sink("local");
+        // The records of both tenants fit into one request.
+        workspace.sink("siem", &webhook(&receiver, 100_000));
+
+        store.refuse(failing);
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{status}: {}", run.stderr);
+        let message = format!(
+            "tenant `{name}`: each request with its records fails: the endpoint returned HTTP {status}"
+        );
+        assert!(run.stderr.contains(&message), "{status}: {}", run.stderr);
+        // All records of the other tenant have arrived, and none of them twice.
+        assert_eq!(store.sorted(), expected(&workspace, Some(others)), "{status}");
+        assert_eq!(state(&workspace), ("target_parked".to_owned(), 0), "{status}");
+        let conditions = workspace.status()["conditions"].to_string();
+        assert!(conditions.contains("records of a tenant are withheld, "), "{conditions}");
+
+        store.refuse("");
+        workspace.run_ok(&["once"]);
+        assert_eq!(store.sorted(), expected(&workspace, None), "{status}");
+    }
+}
+
+/// A receiver that fails for every request is the cause, and no tenant is withheld.
+#[test]
+fn an_outage_withholds_no_tenant() {
+    let receiver = Endpoint::new("");
+    receiver.rule(move |_| Some((502, "bad gateway".to_owned())));
+    let mut workspace = workspace();
+    workspace.sink("siem", &webhook(&receiver, 100_000));
+
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(!run.stderr.contains("tenant withheld"), "{}", run.stderr);
+    assert_eq!(state(&workspace).0, "waiting");
+
+    receiver.rule(|_| None);
+    workspace.run_ok(&["once"]);
+    assert!(workspace.is_delivered());
 }
 
 /// If the records of all tenants are rejected, the cause is the configuration.

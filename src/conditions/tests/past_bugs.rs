@@ -141,3 +141,20 @@ fn incomplete_polls_do_not_prevent_readiness() {
         assert_eq!(reasons.is_empty(), is_ready, "{class:?}: {reasons:?}");
     }
 }
+
+/// Regression: withheld records of a tenant were reported as a parked target.
+#[test]
+fn withheld_tenants_have_their_own_wording() {
+    for (parked, what) in [
+        (Parked::Targets, "a target is parked"),
+        (Parked::Tenants, "records of a tenant are withheld"),
+    ] {
+        let mut facts = facts();
+        facts.sinks[0].failure = Some("tenant `contoso`: too large".into());
+        facts.sinks[0].parked = parked;
+
+        let found = conditions(&facts);
+        let expected = format!("{what}, 0 log entries unsent: tenant `contoso`: too large");
+        assert_eq!(found[0].sentence, expected);
+    }
+}

@@ -1,7 +1,10 @@
 //! The delivery of one batch: its parts that are still to be sent, and the outcome of each record.
 //!
 //! A receiver may accept a batch as a whole, reject single records, or require smaller batches.
-//! This module decides what to send next; it sends nothing itself.
+//! This module decides what to send next; it sends nothing itself. `by_tenant` sends the records of
+//! each tenant separately.
+
+mod by_tenant;
 
 use std::{
     borrow::Cow,
@@ -10,6 +13,7 @@ use std::{
 
 use super::{
     DeliveryError,
+    failing_tenants::{PartFailures, TenantDivision},
     rejection_limits::{MAX_SUSPECTED_TENANTS, RejectionSource, are_too_many, source_of},
     rejections::{DeliveryOutcome, ExcessiveRejections, sink_at_fault, too_many},
 };
@@ -32,6 +36,10 @@ pub(super) struct Delivery {
     pub refused: Vec<RefusedTarget>,
     /// The tenants and the targets with too many rejected records in the batch.
     pub rejecting: Vec<ExcessiveRejections>,
+    /// The tenants whose requests fail while those of others succeed, each with the problem.
+    pub failing: Vec<(TenantId, Explanation)>,
+    /// What happened to the parts that failed without a rejection.
+    pub failures: PartFailures,
     /// These tenants, and those with records for these targets. Nothing of them is sent anymore.
     withheld: HashSet<TenantId>,
     /// The parts that are still to be sent; the next one is the last element.
@@ -40,6 +48,14 @@ pub(super) struct Delivery {
     routes: Vec<(TenantId, Option<TargetName>)>,
     /// The number of rejected records of each tenant, by target.
     rejected: HashMap<Option<TargetName>, HashMap<TenantId, usize>>,
+    /// How the records are sent again if their delivery fails without a rejection.
+    division: TenantDivision,
+    /// Whether the records were divided in this way.
+    is_divided: bool,
+    /// The suspected tenants whose records failed alone, until it is known whether others arrive.
+    suspects: Vec<(TenantId, Failure)>,
+    /// The number of parts with the records of one tenant that have failed since a record arrived.
+    failed_in_a_row: usize,
 }
 
 impl Delivery {
@@ -179,8 +195,16 @@ impl Delivery {
                 let hint = hint.map(Cow::into_owned);
                 self.reject_all(part, Explanation { message: reason, hint });
             }
-            failure => self.stopped = Some(DeliveryError::Sink(failure)),
+            failure @ (Failure::Retry { .. } | Failure::Broken { .. }) => {
+                self.fail_without_reason(part, failure);
+            }
+            failure => self.stop(failure),
         }
+    }
+
+    /// Ends the delivery with a failure.
+    fn stop(&mut self, failure: Failure) {
+        self.stopped = Some(DeliveryError::Sink(failure));
     }
 
     /// Handles a part all of whose records are rejected. The text of a single tenant may be the
@@ -193,7 +217,7 @@ impl Delivery {
             return;
         }
         if tenants.len() > 1 {
-            self.send_by_tenant(part, &tenants);
+            self.send_by_tenant(part, tenants.iter().copied());
             return;
         }
 
@@ -216,15 +240,6 @@ impl Delivery {
         self.withheld.extend(tenants);
         for index in 0..part.len() {
             self.settle(part, index, DeliveryOutcome::Withheld);
-        }
-    }
-
-    /// Sends the records of each of these tenants in a separate part, in their order.
-    fn send_by_tenant(&mut self, part: &Batch, tenants: &BTreeSet<TenantId>) {
-        // The next part to send is the last one.
-        for tenant in tenants.iter().rev() {
-            let others = tenants.iter().copied().filter(|other| other != tenant).collect();
-            self.send_later(part.without_tenants(&others));
         }
     }
 
@@ -257,10 +272,7 @@ impl Delivery {
             Some(failure) => self.fail(&rest, *failure),
             None if rest.len() < part.len() => self.send_later(rest),
             // The same batch would be refused indefinitely.
-            None => {
-                let failure = Failure::misconfigured(refusal.to_string());
-                self.stopped = Some(DeliveryError::Sink(failure));
-            }
+            None => self.stop(Failure::misconfigured(refusal.to_string())),
         }
     }
 
@@ -297,6 +309,9 @@ impl Delivery {
                 let of_target = self.rejected.entry(item.target.clone()).or_default();
                 let rejected = of_target.entry(item.tenant).or_default();
                 *rejected = rejected.saturating_add(1);
+            }
+            if outcome == DeliveryOutcome::Arrived {
+                self.failed_in_a_row = 0;
             }
             self.outcomes[item.index] = outcome;
         }

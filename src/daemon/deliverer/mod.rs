@@ -9,6 +9,8 @@ mod catalogs;
 mod dead_letters;
 mod delivery;
 mod digest;
+mod failing_tenants;
+mod failure_report;
 mod fill;
 mod outgoing_batch;
 mod parking;
@@ -41,6 +43,7 @@ pub(super) use self::{
     supervision::supervise,
 };
 use self::{
+    failing_tenants::FailingTenants,
     outgoing_batch::OutgoingBatch,
     rate_limit::RateLimit,
     reconcile::ForeignProgress,
@@ -52,10 +55,10 @@ use self::{
 };
 use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject, sink_context};
 use crate::{
-    checkpoint::{CheckpointError, Lane, Position, SinkFailure},
+    checkpoint::{CheckpointError, Lane, Position},
     clock,
     config::SinkPlan,
-    error::{Explanation, Hint, chain},
+    error::{Hint, chain},
     model::{TenantId, short_duration},
     sink::{Batch, Context, Failure, Limits, Sink},
 };
@@ -104,17 +107,6 @@ impl DeliveryError {
         matches!(self, Self::Sink(Failure::Misconfigured { .. }))
     }
 
-    /// How the sink fails, as the checkpoint stores it.
-    fn sink_failure(&self) -> SinkFailure {
-        if self.is_misconfigured() {
-            SinkFailure::Parked
-        } else if self.is_about_targets() {
-            SinkFailure::TargetsParked
-        } else {
-            SinkFailure::Retrying
-        }
-    }
-
     /// Whether everything was delivered except the records for parked targets and withheld tenants.
     fn is_about_targets(&self) -> bool {
         matches!(self, Self::Sink(Failure::Refused(_)))
@@ -150,6 +142,8 @@ pub struct Deliverer {
     rate_limit: RateLimit,
     catalogs: Catalogs,
     rejections: RejectionCounter,
+    /// The tenants whose requests fail without a reason; see [`failing_tenants`].
+    failing: FailingTenants,
     retries: RetryBudget,
     /// The tenants that are read last; see [`supervision`].
     suspects: Suspects,
@@ -206,6 +200,7 @@ impl Deliverer {
             rate_limit: RateLimit::new(plan.max_rate),
             catalogs: Catalogs::default(),
             rejections: RejectionCounter::default(),
+            failing: FailingTenants::default(),
             retries: RetryBudget::new(RetryLimit::Limited),
             suspects: Suspects::default(),
             targets: ParkedTargets::default(),
@@ -437,55 +432,5 @@ impl Deliverer {
             block_in_place(|| self.engine.checkpoint.set_mark(&self.plan.name, &mark))?;
         }
         self.reconcile(sink.progress())
-    }
-
-    /// Logs a failure, counts it, and records it in the checkpoint.
-    fn record_failure(&self, error: &DeliveryError) {
-        self.meter.retries.fetch_add(1, Relaxed);
-        self.engine.meters.outages.begin(self.outage_subject(), Instant::now());
-        let reason = Explanation::of(error);
-        let failure = error.sink_failure();
-        match failure {
-            SinkFailure::Parked => tracing::error!(
-                sink = self.plan.name,
-                error = reason.message,
-                hint = reason.hint,
-                "sink parked; its backlog is kept"
-            ),
-            SinkFailure::Retrying => tracing::warn!(
-                sink = self.plan.name,
-                error = reason.message,
-                hint = reason.hint,
-                "delivery failed; retrying"
-            ),
-            // Each target was logged when it was parked.
-            SinkFailure::TargetsParked => {}
-        }
-
-        let now = clock::now().into();
-        let checkpoint = &self.engine.checkpoint;
-        let recorded = block_in_place(|| {
-            checkpoint.record_sink_failure(&self.plan.name, failure, &reason, now)
-        });
-        self.log_unrecorded(recorded);
-    }
-
-    /// Clears the stored failure of the sink, because nothing is left to deliver.
-    fn clear_failure(&self) {
-        let checkpoint = &self.engine.checkpoint;
-        let cleared = block_in_place(|| checkpoint.clear_sink_failure(&self.plan.name));
-        self.log_unrecorded(cleared);
-    }
-
-    fn log_unrecorded(&self, recorded: Result<(), CheckpointError>) {
-        if let Err(error) = recorded {
-            let error = Explanation::of(&error);
-            tracing::warn!(
-                sink = self.plan.name,
-                error = error.message,
-                hint = error.hint,
-                "cannot record the failure in the checkpoint"
-            );
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Connects the parked targets and the withheld tenants of a sink with its deliverer: which tenants
 //! wait, what the log and the metrics report, and what ends an attempt. `targets` and `rejections`
-//! make the decisions. Start reading at [`Deliverer::update_targets`]. See decisions 0081 and 0087.
+//! make the decisions. Start reading at [`Deliverer::update_targets`]. See decisions 0081, 0087 and
+//! 0093.
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -80,8 +81,8 @@ impl Deliverer {
         tenants
     }
 
-    /// Withholds the tenants with too many rejected records, and releases all others that are
-    /// `accepted`.
+    /// Withholds the tenants with too many rejected records, or with requests that fail, and
+    /// releases all others that are `accepted`.
     pub(super) fn update_tenants(
         &mut self,
         lane: Lane,

@@ -1,10 +1,11 @@
 //! The targets of one sink that its receiver refuses, such as one of many indices, and the tenants
-//! that are withheld because the receiver rejects too many of their records.
+//! that are withheld because the receiver rejects too many of their records, or fails for each
+//! request with them.
 //!
 //! Only these tenants, and those whose records are sent to a refused target, wait: their cursors
 //! stay where they are, so nothing is lost and nothing else is stored. Every five minutes, they are
 //! tried again. The module decides which records wait; it reads no log and sends nothing. Start
-//! reading at [`ParkedTargets::park`]. See decisions 0081 and 0087.
+//! reading at [`ParkedTargets::park`]. See decisions 0081, 0087 and 0093.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -25,7 +26,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct ParkedTargets {
     parked: BTreeMap<TargetName, ParkedTarget>,
-    /// The tenants that are withheld because of their rejected records.
+    /// The tenants that are withheld because of their own records.
     withheld: BTreeMap<TenantId, ParkedTarget>,
     /// The tenants whose cursors are behind the positions up to which their logs were read, because
     /// records were withheld. No batch moves these cursors until they are read again.
@@ -90,7 +91,7 @@ impl ParkedTargets {
         self.withheld.insert(tenant, ParkedTarget { refused, retry_at, trial }).is_none()
     }
 
-    /// The tenants that are withheld because of their rejected records.
+    /// The tenants that are withheld because of their own records.
     pub(super) fn withheld_tenants(&self) -> BTreeSet<TenantId> {
         self.withheld.keys().copied().collect()
     }
@@ -125,6 +126,11 @@ impl ParkedTargets {
     /// Whether no target is parked and no tenant is withheld.
     pub(super) fn is_empty(&self) -> bool {
         self.parked.is_empty() && self.withheld.is_empty()
+    }
+
+    /// Whether a target is parked, and not only tenants are withheld.
+    pub(super) fn has_parked_targets(&self) -> bool {
+        !self.parked.is_empty()
     }
 
     /// The names of the parked targets, in their order, and of the withheld tenants.
@@ -257,6 +263,7 @@ mod tests {
         let one = TargetTrial::OneRecord;
         assert_eq!(parked.park(vec![refused("a"), refused("b")], one, start).len(), 2);
         assert!(parked.park(vec![refused("a")], one, start).is_empty(), "it was parked already");
+        assert!(parked.has_parked_targets());
 
         for (names, blocked) in
             [(&["a"][..], true), (&["c"], false), (&["c", "b"], true), (&[], false)]
@@ -274,6 +281,7 @@ mod tests {
         let mut parked = ParkedTargets::default();
         assert!(parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start));
         assert!(!parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start));
+        assert!(!parked.has_parked_targets() && !parked.is_empty());
         assert!(parked.holds(Lane::Live, tenant(1)) && !parked.holds(Lane::Live, tenant(2)));
         assert!(parked.block(tenant(1), &[], start) && !parked.block(tenant(2), &[], start));
         assert_eq!(parked.failure().unwrap().to_string(), "no index `tenant one`");

@@ -11,6 +11,7 @@ use tokio::{task::block_in_place, time::Instant};
 use super::{
     Deliverer, DeliveryError, RetryCause,
     delivery::Delivery,
+    failing_tenants::{DivisionTime, TenantDivision},
     outgoing_batch::OutgoingBatch,
     parking::served_tenants,
     rejection_limits::{MAX_SUSPECTED_TENANTS, RejectionSource, are_too_many, source_of},
@@ -21,7 +22,7 @@ use crate::{
     clock,
     error::Explanation,
     model::EventId,
-    sink::{Acknowledgement, Batch, Failure, TargetName},
+    sink::{Acknowledgement, Batch, Failure, FailurePlace, TargetName},
     text::{count, with_separators},
 };
 
@@ -56,6 +57,12 @@ impl Deliverer {
         if !rejecting.is_empty() {
             self.settle_all().await?;
             let delivery = Delivery::without_tenants(&outgoing.batch, rejecting);
+            return self.finish(outgoing, delivery).await;
+        }
+        let division = self.division_of(&outgoing.batch, DivisionTime::Now);
+        if self.failing.begins_divided(&division) {
+            self.settle_all().await?;
+            let delivery = Delivery::by_tenant(&outgoing.batch, division);
             return self.finish(outgoing, delivery).await;
         }
 
@@ -142,7 +149,7 @@ impl Deliverer {
     }
 
     async fn settle_oldest(&mut self) -> Result<(), DeliveryError> {
-        let Some(InFlight { outgoing, acknowledgement }) = self.in_flight.front_mut() else {
+        let Some(InFlight { acknowledgement, .. }) = self.in_flight.front_mut() else {
             return Ok(());
         };
         // Awaited by reference: if this future is dropped, the batch stays in the window.
@@ -151,14 +158,31 @@ impl Deliverer {
             Acknowledgement::Pending(receipt) => receipt.await,
         };
 
-        let mut delivery = Delivery::new(&outgoing.batch);
-        delivery.record(&outgoing.batch, result);
         let Some(InFlight { outgoing, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-        if let Some(DeliveryError::Sink(failure)) = &delivery.stopped {
+        let time =
+            if self.in_flight.is_empty() { DivisionTime::Now } else { DivisionTime::NextAttempt };
+        let division = self.division_of(&outgoing.batch, time);
+        let mut delivery = Delivery::new(&outgoing.batch).divided_by(division);
+        if let Err(failure) = &result {
             let failure = failure.clone();
             self.close_if_broken(&failure).await;
         }
+        delivery.record(&outgoing.batch, result);
         self.finish(outgoing, delivery).await
+    }
+
+    /// How a batch is divided if its delivery fails without a reason. A sink that stores its
+    /// progress is never divided, because opening it again within a batch would move its cursors,
+    /// and neither is one that fails because of this host.
+    fn division_of(&self, batch: &Batch, time: DivisionTime) -> TenantDivision {
+        let plan = &self.plan.plan;
+        if plan.stores_progress() || plan.failure_place() == FailurePlace::Host {
+            return TenantDivision::default();
+        }
+        let mut division = self.failing.division_of(batch, time);
+        // Records of others have arrived before these tenants were withheld.
+        division.witnessed.append(&mut self.targets.withheld_tenants());
+        division
     }
 
     /// Delivers a batch in parts after the receiver has rejected it as a whole.
@@ -167,7 +191,8 @@ impl Deliverer {
         outgoing: OutgoingBatch,
         failure: Failure,
     ) -> Result<(), DeliveryError> {
-        let mut delivery = Delivery::new(&outgoing.batch);
+        let division = self.division_of(&outgoing.batch, DivisionTime::Now);
+        let mut delivery = Delivery::new(&outgoing.batch).divided_by(division);
         delivery.record(&outgoing.batch, Err(failure));
         self.finish(outgoing, delivery).await
     }
@@ -179,6 +204,12 @@ impl Deliverer {
         mut delivery: Delivery,
     ) -> Result<(), DeliveryError> {
         while let Some(part) = delivery.next() {
+            if delivery.needs_open_sink()
+                && let Err(error) = self.ensure_open().await
+            {
+                delivery.stopped = Some(error);
+                break;
+            }
             let Some(sink) = self.sink.as_mut() else { break };
             let result = match sink.deliver(&part).await {
                 Ok(acknowledgement) => acknowledgement.wait().await,
@@ -190,6 +221,14 @@ impl Deliverer {
                 self.close_if_broken(&failure).await;
             }
             delivery.record(&part, result);
+        }
+
+        delivery.conclude();
+        // Without an open sink, the next records would not be encoded.
+        if delivery.needs_open_sink()
+            && let Err(error) = self.ensure_open().await
+        {
+            delivery.stopped = Some(error);
         }
         self.settle(outgoing, delivery).await
     }
@@ -206,6 +245,7 @@ impl Deliverer {
         let outcomes = outgoing.outcomes(std::mem::take(&mut delivery.outcomes));
         let arrived = outcomes.iter().filter(|outcome| outcome.has_arrived());
         let arrived: Vec<EventId> = arrived.map(|outcome| outcome.event_id).collect();
+        self.failing.count(&outcomes, &delivery.failures);
         let (outcomes, stopped) = self.judge(outgoing.lane, outcomes, delivery);
 
         let dead_letters: Vec<DeadLetter> =
@@ -256,7 +296,7 @@ impl Deliverer {
         outcomes: Vec<RecordOutcome>,
         delivery: Delivery,
     ) -> (Vec<RecordOutcome>, Option<DeliveryError>) {
-        let Delivery { stopped, refused, rejecting, .. } = delivery;
+        let Delivery { stopped, refused, rejecting, failing, .. } = delivery;
         let accepting = self.accepting_targets(&outcomes);
         let accepted = self.accepted_tenants(lane, &outcomes);
         let outcomes = self.targets.hold_back(lane, outcomes);
@@ -272,7 +312,8 @@ impl Deliverer {
             _ => self.rejections.judge(outcomes, rejecting, stopped, &served),
         };
 
-        let BatchVerdict { outcomes, rejecting, rejected, stopped } = verdict;
+        let BatchVerdict { outcomes, rejecting, mut rejected, stopped } = verdict;
+        rejected.extend(failing);
         self.targets.hold(lane, &outcomes);
         self.targets.note_busy(&outcomes);
         self.update_targets(&accepting, refused, rejecting);

@@ -26,6 +26,9 @@ const API: &str = "the ingestion API";
 /// The hint for an API that rejects every record.
 const REJECTS_ALL: &str = "check `stream` and `rule_id`, and the columns and the transformation of the rule, because the API rejects every record";
 
+/// The hint for a request that is not permitted.
+const ASSIGN_ROLE: &str = "assign the role Monitoring Metrics Publisher on the data collection rule to this application; the assignment can take up to half an hour to take effect";
+
 /// The maximum number of characters of an error code that are read.
 const MAX_CODE_CHARS: usize = 100;
 
@@ -171,9 +174,10 @@ impl Sentinel {
     }
 }
 
-/// Interprets a response. A fault of the configuration applies to every record, so it parks the
-/// sink; another rejected body is halved until one record remains, unless the API rejects every
-/// record.
+/// Interprets a response. A fault of the configuration that the API names applies to every record,
+/// so it parks the sink; another rejected body is halved until one record remains, unless the API
+/// rejects every record. A rejection that the API does not explain can be that of a firewall, so
+/// the records of each tenant are sent again alone, as for the other HTTP sinks.
 fn interpret(response: &HttpResponse) -> Result<(), Failure> {
     let (reason, hint) = match response.status {
         204 => return Ok(()),
@@ -184,11 +188,12 @@ fn interpret(response: &HttpResponse) -> Result<(), Failure> {
             let reason = response.outcome();
             return Err(Failure::TooLarge { reason, arrived: Vec::new() });
         }
-        403 => (
-            response.outcome(),
-            "assign the role Monitoring Metrics Publisher on the data collection rule to this \
-             application; the assignment can take up to half an hour to take effect",
-        ),
+        403 if error_code(response).is_some() => (response.outcome(), ASSIGN_ROLE),
+        // A firewall before the API can reject the text of one tenant.
+        403 => {
+            let (reason, hint) = (response.outcome(), Some(ASSIGN_ROLE.into()));
+            return Err(Failure::RejectsAll { reason, hint });
+        }
         404 => (response.outcome(), "check `url`, `rule_id` and `stream`"),
         _ => return Err(response.failure()),
     };
@@ -197,16 +202,21 @@ fn interpret(response: &HttpResponse) -> Result<(), Failure> {
 
 /// Whether the error code of a response is about the configuration instead of the records.
 fn has_configuration_code(response: &HttpResponse) -> bool {
-    let reply: Option<IngestionError> = response.json();
-    reply.is_some_and(|reply| {
-        let code = reply.error.0.code.as_str().to_ascii_lowercase();
-        CONFIGURATION_CODES.iter().any(|part| code.contains(part))
-    })
+    error_code(response)
+        .is_some_and(|code| CONFIGURATION_CODES.iter().any(|part| code.contains(part)))
+}
+
+/// The error code of a response in lower case; `None` if the API has not sent it.
+fn error_code(response: &HttpResponse) -> Option<String> {
+    let reply: IngestionError = response.json()?;
+    let code = reply.error.0.code.as_str().to_ascii_lowercase();
+    (!code.is_empty()).then_some(code)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Hint;
 
     fn outcome(status: u16, body: &str) -> &'static str {
         match interpret(&HttpResponse::of(API, status, body.as_bytes())) {
@@ -214,6 +224,7 @@ mod tests {
             Err(Failure::Retry { .. }) => "retry",
             Err(Failure::Misconfigured { .. }) => "config",
             Err(Failure::TooLarge { .. }) => "halve",
+            Err(Failure::RejectsAll { .. }) => "by tenant",
             Err(_) => "other",
         }
     }
@@ -240,6 +251,27 @@ mod tests {
         }
     }
 
+    /// Regression: a firewall that rejected the text of one tenant parked the sink for all.
+    #[test]
+    fn only_the_api_can_deny_access() {
+        let denied = r#"{"error":{"code":"OperationFailed","message":"no access"}}"#;
+        for (status, body, expected) in [
+            (403, denied, "config"),
+            (403, "<html>Request blocked</html>", "by tenant"),
+            (403, r#"{"error":{"code":""}}"#, "by tenant"),
+            (406, "", "by tenant"),
+            (422, "", "by tenant"),
+            (451, "", "by tenant"),
+        ] {
+            assert_eq!(outcome(status, body), expected, "{status} {body}");
+        }
+
+        let failure = interpret(&HttpResponse::of(API, 403, b"Request blocked")).unwrap_err();
+        assert_eq!(failure.hint().as_deref(), Some(ASSIGN_ROLE));
+        let expected = "the ingestion API returned HTTP 403: Request blocked";
+        assert_eq!(failure.to_string(), expected);
+    }
+
     /// Regression: HTTP 200, for example of a proxy, was an acknowledgement.
     #[test]
     fn only_204_is_an_acknowledgement() {
@@ -250,7 +282,7 @@ mod tests {
             (200, "{}", "retry"),
             (202, "", "retry"),
             (302, "", "config"),
-            (403, "", "config"),
+            (403, "", "by tenant"),
             (404, "", "config"),
             (413, "", "halve"),
             (429, "", "retry"),

@@ -39,7 +39,7 @@ pub(super) async fn wait_for_all(
 /// Waits until a request is acknowledged, and sends it again on a new channel if its channel is
 /// lost. `limit` is the time to wait for each attempt. Fails with `Retry` after three attempts
 /// without an acknowledgement, and with the failure of a request.
-async fn wait_for_acknowledgement(
+pub(super) async fn wait_for_acknowledgement(
     collectors: &Collectors,
     request: &EventRequest,
     mut accepted: Accepted,

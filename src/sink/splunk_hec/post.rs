@@ -46,12 +46,36 @@ struct CollectorTarget {
     channel: Mutex<Arc<Channel>>,
 }
 
+/// Why a request with events was not accepted.
+#[derive(Debug)]
+pub(super) enum EventFailure {
+    /// The collector rejects at least one of the events, with this message. The failure isolates
+    /// it.
+    Rejected { message: String, failure: Failure },
+    /// Any other failure.
+    Other(Failure),
+}
+
 /// An accepted request: its channel and, if the collector will acknowledge it, its ackId.
 pub(super) struct Accepted {
     /// The channel that the request was sent on.
     pub channel: Arc<Channel>,
     /// `None` means that the response is the acknowledgement.
     pub ack_id: Option<u64>,
+}
+
+impl From<Failure> for EventFailure {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<EventFailure> for Failure {
+    fn from(failure: EventFailure) -> Self {
+        match failure {
+            EventFailure::Rejected { failure, .. } | EventFailure::Other(failure) => failure,
+        }
+    }
 }
 
 impl Collectors {
@@ -74,7 +98,7 @@ impl Collectors {
 
     /// Sends events. If a collector cannot accept them, the next one is used, until each has been
     /// tried once. Fails with the failure of the last collector.
-    pub(super) async fn send(&self, request: &EventRequest) -> Result<Accepted, Failure> {
+    pub(super) async fn send(&self, request: &EventRequest) -> Result<Accepted, EventFailure> {
         let mut attempts: usize = 0;
         loop {
             let at = self.index_in_use();
@@ -83,12 +107,12 @@ impl Collectors {
 
             match sent {
                 // The certificate, the token or the index can be invalid for a single collector.
-                Err(
+                Err(EventFailure::Other(
                     Failure::Retry { .. }
                     | Failure::Misconfigured { .. }
                     | Failure::RejectsAll { .. }
                     | Failure::Refused(_),
-                ) if attempts < self.targets.len() => {
+                )) if attempts < self.targets.len() => {
                     self.current.store(at.wrapping_add(1), Ordering::Relaxed);
                 }
                 sent => return sent,
@@ -158,19 +182,24 @@ impl Collectors {
         &self,
         target: &CollectorTarget,
         events: &EventRequest,
-    ) -> Result<Accepted, Failure> {
+    ) -> Result<Accepted, EventFailure> {
         let channel = target.channel();
         let mut request = self.request(&target.url, "event", &channel)?.body(events.body.clone());
         if self.web.gzip {
             request = request.header("Content-Encoding", "gzip");
         }
         let response = self.web.exchange(request, COLLECTOR, MAX_RESPONSE_BYTES).await?;
-        let read = response::read(&response, events.len());
-        let ack_id = match read {
+        let ack_id = match response::read(&response, events.len()) {
+            Ok(ack_id) => ack_id,
             Err(failure) if response::refuses_index(&response) => {
-                return Err(events.refused(failure));
+                return Err(events.refused(failure).into());
             }
-            read => read?,
+            Err(failure) => {
+                return Err(match response::rejection(&response) {
+                    Some(message) => EventFailure::Rejected { message, failure },
+                    None => failure.into(),
+                });
+            }
         };
         channel.store_cookies(&response.headers);
 
@@ -179,7 +208,8 @@ impl Collectors {
                 Ok(Accepted { channel, ack_id: None })
             }
             (None, AcknowledgementMode::Required) => {
-                Err(Failure::retry("the collector accepted the events but returned no ackId"))
+                let reason = "the collector accepted the events but returned no ackId";
+                Err(Failure::retry(reason).into())
             }
             (Some(ack_id), _) => {
                 channel.add_pending(ack_id);

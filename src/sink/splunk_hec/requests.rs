@@ -80,7 +80,26 @@ pub(super) fn requests<'b>(
     })
 }
 
+/// A request with the event at one position of a batch; `None` if there is none. `index` is that of
+/// a record without its own.
+pub(super) fn request_of(
+    batch: &Batch,
+    position: usize,
+    encoding: BodyEncoding,
+    index: &EventIndex,
+) -> Option<EventRequest> {
+    let events = position..position.saturating_add(1);
+    let event = batch.part(events.clone());
+    let request = requests(&event, encoding, index).next()?;
+    Some(EventRequest { events, ..request })
+}
+
 impl EventRequest {
+    /// The positions of the events in the batch.
+    pub(super) fn events(&self) -> Range<usize> {
+        self.events.clone()
+    }
+
     /// The number of events.
     pub(super) fn len(&self) -> usize {
         self.events.len()
@@ -205,6 +224,10 @@ mod tests {
         let bodies: Vec<Bytes> = split(&batch).into_iter().map(|request| request.body).collect();
         assert_eq!(bodies, ["a\na\n", "b\n", "a\n"]);
         assert_eq!(split(&batch)[1].events, 2..3);
+
+        let alone = request_of(&batch, 2, BodyEncoding::Plain, &EventIndex::OfToken).unwrap();
+        assert_eq!((alone.body.as_ref(), alone.events()), (&b"b\n"[..], 2..3));
+        assert!(request_of(&batch, 4, BodyEncoding::Plain, &EventIndex::OfToken).is_none());
         assert!(split(&Batch::default()).is_empty());
     }
 

@@ -58,7 +58,7 @@ struct AckReply<'a> {
 /// | 8, 9, 18 to 20, 23, 26, 27; 408, 429, 5xx | retried, not before `Retry-After` |
 /// | 2xx without a text and a code, such as the page of a proxy | retried: the outcome is unknown |
 /// | 1 to 4, 7, 10, 11, 14, 16, 21, 22; 401, 403, 404, 415 | parked: needs an operator |
-/// | 5, 6, 12, 13, 15 with `invalid-event-number` | that event becomes a dead letter |
+/// | 5, 6, 12, 13, 15 with `invalid-event-number` | that event becomes a dead letter, unless the collector rejects every event |
 /// | 5, 6, 12, 13, 15 without | the batch is halved until one event remains |
 /// | 413 | the batch is halved |
 pub(super) fn read(response: &HttpResponse, events: usize) -> Result<Option<u64>, Failure> {
@@ -86,6 +86,15 @@ pub(super) fn read(response: &HttpResponse, events: usize) -> Result<Option<u64>
 /// Whether the collector refuses the index of a request.
 pub(super) fn refuses_index(response: &HttpResponse) -> bool {
     response.json::<HecReply>().is_some_and(|reply| reply.code == INCORRECT_INDEX)
+}
+
+/// The message of a collector that rejects events of a request because of their content; `None` for
+/// any other response.
+pub(super) fn rejection(response: &HttpResponse) -> Option<String> {
+    let reply = response.json::<HecReply>()?;
+    let is_of_status = matches!(response.status, 408 | 413 | 429 | 500..=599);
+    let is_rejection = !is_of_status && matches!(reply.code, 5 | 6 | 12 | 13 | 15);
+    is_rejection.then(|| describe(response, &reply))
 }
 
 /// Reads the response to a poll for the states of `requested` ackIds. Returns those that are
@@ -254,6 +263,20 @@ mod tests {
 
         assert_eq!(rejected[0].0, 3);
         assert_eq!(class(&outcome(400, body, 2)), "halve");
+    }
+
+    #[test]
+    fn rejections_of_events_have_a_message() {
+        let message = |status, code: u32| {
+            let body = serde_json::json!({ "text": "Invalid data format", "code": code });
+            rejection(&response(status, &body.to_string()))
+        };
+        let expected = "the collector returned code 6: Invalid data format".to_owned();
+        assert_eq!(message(400, 6), Some(expected));
+        for (status, code) in [(400, 7), (400, 14), (413, 6), (503, 6), (200, 0), (403, 1)] {
+            assert_eq!(message(status, code), None, "{status} {code}");
+        }
+        assert_eq!(rejection(&response(400, "Invalid data format")), None);
     }
 
     /// Regression: a response that was cut off parked the sink, and an array, or an object without

@@ -1,7 +1,9 @@
 //! The outcomes of the records of a batch after each kind of failure.
 
+use std::time::Duration;
+
 use super::*;
-use crate::model::EventId;
+use crate::{daemon::deliverer::failing_tenants::DivisionTime, model::EventId};
 
 fn batch(records: u8) -> Batch {
     let mut batch = Batch::default();
@@ -211,4 +213,132 @@ fn a_batch_is_sent_without_withheld_tenants() {
     delivery.record(&part, Ok(Receipt::default()));
     assert_eq!(letters(&delivery), "waw");
     assert!(delivery.next().is_none() && delivery.stopped.is_none());
+}
+
+/// The tenant with this number, as in [`routed`].
+fn tenant(n: u8) -> TenantId {
+    routed(&[(n, "x")]).items()[0].tenant
+}
+
+/// A batch with one record of each of these tenants, which is divided by `suspected`.
+fn suspicious(tenants: &[u8], suspected: &[u8]) -> (Batch, TenantDivision) {
+    let records: Vec<(u8, &str)> = tenants.iter().map(|n| (*n, "x")).collect();
+    let suspected = suspected.iter().copied().map(tenant).collect();
+    (routed(&records), TenantDivision { suspected, ..TenantDivision::default() })
+}
+
+/// Sends all parts to a receiver that fails for each request with a record of these tenants.
+/// Returns the number of requests.
+fn send_parts(delivery: &mut Delivery, hostile: &[u8], failure: &Failure) -> usize {
+    let hostile: Vec<TenantId> = hostile.iter().copied().map(tenant).collect();
+    let mut requests = 0;
+    while let Some(part) = delivery.next() {
+        let fails = part.items().iter().any(|item| hostile.contains(&item.tenant));
+        delivery.record(&part, if fails { Err(failure.clone()) } else { Ok(Receipt::default()) });
+        requests += 1;
+    }
+    delivery.conclude();
+    requests
+}
+
+/// The tenants that must be withheld because their requests fail.
+fn failing(delivery: &Delivery) -> Vec<TenantId> {
+    delivery.failing.iter().map(|(tenant, _)| *tenant).collect()
+}
+
+/// Regression: a receiver that failed for each request with the text of one tenant stopped the
+/// delivery to all others.
+#[test]
+fn failed_requests_withhold_only_their_tenant() {
+    for (tenants, suspected, hostile, expected, withheld, requests) in [
+        (&[1, 2, 3, 1][..], &[1, 2, 3][..], &[2][..], "awaa", &[2][..], 3),
+        // Those that are not suspected are sent together.
+        (&[1, 2, 3, 1], &[2], &[2], "awaa", &[2], 2),
+        (&[1, 2, 3, 4], &[1, 3, 2, 4], &[2, 3], "awwa", &[3, 2], 4),
+        // A tenant that is not suspected yet fails.
+        (&[1, 2, 3], &[2], &[1], "???", &[], 1),
+        // Nothing arrives, so the receiver is the cause.
+        (&[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 2, 3, 4], "????", &[], 3),
+        (&[1, 2], &[1, 2], &[1, 2], "??", &[], 2),
+        // The third failure in a row has another cause, so the rest is retried.
+        (&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], &[2, 3, 4], "aww??", &[2, 3], 4),
+        (&[1, 2, 3], &[], &[2], "???", &[], 0),
+    ] {
+        for failure in [Failure::retry("HTTP 502"), Failure::Broken { reason: "HTTP 502".into() }] {
+            let (whole, division) = suspicious(tenants, suspected);
+            let mut delivery = Delivery::new(&whole).divided_by(division);
+            delivery.record(&whole, Err(failure.clone()));
+
+            assert_eq!(send_parts(&mut delivery, hostile, &failure), requests, "{tenants:?}");
+            assert_eq!(letters(&delivery), expected, "{tenants:?} {hostile:?}");
+            let withheld: Vec<TenantId> = withheld.iter().copied().map(tenant).collect();
+            assert_eq!(failing(&delivery), withheld, "{tenants:?} {hostile:?}");
+            assert_eq!(delivery.stopped.is_some(), expected.contains('?'), "{tenants:?}");
+            assert!(delivery.rejecting.is_empty() && delivery.failures.has_failed);
+        }
+    }
+}
+
+/// A tenant whose records are alone in a batch is withheld only if those of others have arrived.
+#[test]
+fn a_single_tenant_fails_only_with_a_witness() {
+    for (is_witnessed, expected) in [(true, "www"), (false, "???")] {
+        let (whole, mut division) = suspicious(&[1, 1, 1], &[1]);
+        if is_witnessed {
+            division.witnessed.insert(tenant(1));
+        }
+        let mut delivery = Delivery::new(&whole).divided_by(division);
+        delivery.record(&whole, Err(Failure::retry("HTTP 502")));
+        assert_eq!(send_parts(&mut delivery, &[1], &Failure::retry("HTTP 502")), 0);
+        assert_eq!(letters(&delivery), expected);
+        assert_eq!(delivery.stopped.is_none(), is_witnessed);
+    }
+
+    // The records that have arrived are those of others.
+    let (whole, division) = suspicious(&[1, 2, 1], &[1, 2]);
+    let mut delivery = Delivery::new(&whole).divided_by(division);
+    let failure = Box::new(Failure::retry("HTTP 502"));
+    delivery.record(&whole, Err(Failure::Partial { arrived: vec![0, 1], failure }));
+    delivery.conclude();
+    assert_eq!((letters(&delivery).as_str(), failing(&delivery)), ("aaw", vec![tenant(1)]));
+    let problem = &delivery.failing[0].1;
+    assert_eq!(problem.message, "each request with its records fails: HTTP 502");
+    assert!(problem.hint.is_some());
+}
+
+/// No request is sent earlier than the receiver has requested, or before later batches are settled.
+#[test]
+fn a_division_can_wait_for_an_attempt() {
+    let after = Some(Duration::from_secs(7));
+    let busy = Failure::Retry { reason: "HTTP 503".into(), after, hint: None };
+    for (failure, time) in
+        [(&busy, DivisionTime::Now), (&Failure::retry("HTTP 503"), DivisionTime::NextAttempt)]
+    {
+        let (whole, division) = suspicious(&[1, 2], &[1, 2]);
+        let mut delivery = Delivery::new(&whole).divided_by(TenantDivision { time, ..division });
+        delivery.record(&whole, Err(failure.clone()));
+        assert_eq!(send_parts(&mut delivery, &[1], failure), 0);
+        assert!(delivery.stopped.is_some() && delivery.failures.is_division_due);
+    }
+
+    for (suspected, expected, is_due) in [(&[1, 2][..], "??", true), (&[2, 1], "wa", false)] {
+        let (whole, division) = suspicious(&[1, 2], suspected);
+        let mut delivery = Delivery::by_tenant(&whole, division);
+        send_parts(&mut delivery, &[1], &busy);
+        assert_eq!(letters(&delivery), expected, "{suspected:?}");
+        assert_eq!(delivery.failures.is_division_due, is_due, "{suspected:?}");
+        assert_eq!(delivery.failures.alone, HashSet::from([tenant(1)]), "{suspected:?}");
+    }
+}
+
+#[test]
+fn a_sink_with_a_mark_is_not_reopened() {
+    let (whole, division) = suspicious(&[1, 2, 3], &[2, 3]);
+    let mut delivery = Delivery::by_tenant(&whole, division);
+    let first = delivery.next().unwrap();
+    delivery.record(&first, Ok(Receipt { mark: Some(vec![1]) }));
+    let second = delivery.next().unwrap();
+    delivery.record(&second, Err(Failure::Broken { reason: "reset".into() }));
+    assert!(delivery.next().is_none() && delivery.stopped.is_some());
+    assert_eq!(letters(&delivery), "a??");
 }

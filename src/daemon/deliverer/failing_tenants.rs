@@ -1,0 +1,229 @@
+//! Counts the failed requests of each tenant whose cause the receiver does not state: it, or a
+//! firewall before it, responds with HTTP 5xx, or closes the connection.
+//!
+//! The usual cause is the receiver, so such a failure is retried. If it repeats, the cause can also
+//! be a text of one tenant, and the records of several tenants are sent by tenant. This module
+//! sends nothing and withholds no tenant. Start reading at [`FailingTenants::division_of`]. See
+//! decision 0093.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::rejections::{DeliveryOutcome, RecordOutcome};
+use crate::{model::TenantId, sink::Batch};
+
+/// With this failure in a row, the records of a tenant are sent separately from those of others.
+const MAX_SHARED_FAILURES: u32 = 3;
+
+/// The failures of each tenant since the last batch in which all of its records arrived. It can be
+/// lost: the failures are then counted again.
+#[derive(Debug, Default)]
+pub(super) struct FailingTenants {
+    failures: HashMap<TenantId, TenantFailures>,
+    /// Whether the next batch with a suspected tenant is sent by tenant at once, instead of only
+    /// after it has failed again.
+    is_due: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct TenantFailures {
+    /// The failed batches with its records. A part of a divided batch counts twice.
+    number: u32,
+    /// Whether records of another tenant have arrived since the last one of these failures.
+    others_arrived: bool,
+}
+
+/// How the records of a batch are divided if its delivery fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct TenantDivision {
+    /// The suspected tenants of the batch, those with the fewest failures first. The records of
+    /// each of them are sent alone, in this order, after those of all other tenants.
+    pub suspected: Vec<TenantId>,
+    /// The suspected tenants since whose last failure records of others have arrived.
+    pub witnessed: BTreeSet<TenantId>,
+    /// When the batch may be divided.
+    pub time: DivisionTime,
+}
+
+/// When a batch that has failed may be divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum DivisionTime {
+    /// At once.
+    #[default]
+    Now,
+    /// With the next attempt: later batches have been sent, so the records of a tenant would
+    /// arrive in another order.
+    NextAttempt,
+}
+
+/// What happened to the parts of a batch that failed without a rejection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PartFailures {
+    /// Whether a part has failed.
+    pub has_failed: bool,
+    /// The tenants whose records failed alone after the batch had been divided.
+    pub alone: HashSet<TenantId>,
+    /// Whether the batch must be divided, but not before the next attempt.
+    pub is_division_due: bool,
+}
+
+impl FailingTenants {
+    /// How a batch is divided if its delivery fails now.
+    pub(super) fn division_of(&self, batch: &Batch, time: DivisionTime) -> TenantDivision {
+        let mut division = TenantDivision { time, ..TenantDivision::default() };
+        if self.failures.is_empty() {
+            return division;
+        }
+
+        let tenants: BTreeSet<TenantId> = batch.items().iter().map(|item| item.tenant).collect();
+        let mut suspected = Vec::new();
+        for tenant in tenants {
+            let Some(failures) = self.failures.get(&tenant) else { continue };
+            if failures.number.saturating_add(1) < MAX_SHARED_FAILURES {
+                continue;
+            }
+            suspected.push((failures.number, tenant));
+            if failures.others_arrived {
+                division.witnessed.insert(tenant);
+            }
+        }
+
+        suspected.sort_unstable();
+        division.suspected = suspected.into_iter().map(|(_, tenant)| tenant).collect();
+        division
+    }
+
+    /// Whether a batch is sent by tenant at once. The next call for another batch returns `false`.
+    pub(super) fn begins_divided(&mut self, division: &TenantDivision) -> bool {
+        !division.suspected.is_empty() && std::mem::take(&mut self.is_due)
+    }
+
+    /// Counts what happened to a batch. `outcomes` are those of the receiver.
+    pub(super) fn count(&mut self, outcomes: &[RecordOutcome], failures: &PartFailures) {
+        let PartFailures { has_failed, alone, is_division_due } = failures;
+        if !has_failed && self.failures.is_empty() {
+            return;
+        }
+        self.is_due |= *is_division_due;
+
+        let (mut arrived, mut failed) = (HashSet::new(), alone.clone());
+        for RecordOutcome { tenant, outcome, .. } in outcomes {
+            match outcome {
+                DeliveryOutcome::Arrived => {
+                    arrived.insert(*tenant);
+                }
+                DeliveryOutcome::Unknown if *has_failed => {
+                    failed.insert(*tenant);
+                }
+                _ => {}
+            }
+        }
+
+        self.failures.retain(|tenant, _| !arrived.contains(tenant) || failed.contains(tenant));
+        for (tenant, failures) in &mut self.failures {
+            failures.others_arrived |= arrived.iter().any(|other| other != tenant);
+        }
+        for tenant in failed {
+            let failures = self.failures.entry(tenant).or_default();
+            let added = if alone.contains(&tenant) { 2 } else { 1 };
+            failures.number = failures.number.saturating_add(added);
+            failures.others_arrived = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{checkpoint::Position, model::EventId};
+
+    fn tenant(n: u8) -> TenantId {
+        TenantId::parse(&format!("{n:02}000000-0000-4000-8000-000000000000")).unwrap()
+    }
+
+    fn batch(tenants: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        for n in tenants {
+            batch.push_encoded_to(tenant(*n), "x", b"x");
+        }
+        batch
+    }
+
+    /// Counts a batch: one digit for each tenant, and after it `a` for an arrived record, `r` for a
+    /// rejected and `w` for a withheld one, `?` for an unknown outcome, and `!` for one that is
+    /// unknown after the batch was divided.
+    fn count(failing: &mut FailingTenants, records: &str) {
+        let (mut outcomes, mut failures) = (Vec::new(), PartFailures::default());
+        for record in records.split(' ') {
+            let tenant = tenant(record[..1].parse().unwrap());
+            let outcome = match &record[1..] {
+                "a" => DeliveryOutcome::Arrived,
+                "r" => DeliveryOutcome::Rejected("no".to_owned()),
+                "w" => DeliveryOutcome::Withheld,
+                _ => DeliveryOutcome::Unknown,
+            };
+            failures.has_failed |= record.ends_with(['?', '!']);
+            if record.ends_with('!') {
+                failures.alone.insert(tenant);
+            }
+            outcomes.push(RecordOutcome {
+                tenant,
+                at: Position { seq: 1, record_index: 0 },
+                event_id: EventId::from_bytes([0; 20]),
+                target: None,
+                outcome,
+            });
+        }
+        failing.count(&outcomes, &failures);
+    }
+
+    /// After these batches, the suspected tenants of a batch with those from 1 to 4, and the
+    /// witnessed ones of them.
+    #[test]
+    fn the_third_failure_in_a_row_is_divided() {
+        for (batches, suspected, witnessed) in [
+            (&["1? 2?"][..], &[][..], &[][..]),
+            (&["1? 2?", "1? 2?"], &[1, 2], &[]),
+            // A record that arrives ends the row, unless others of the tenant fail.
+            (&["1? 2?", "1? 2a", "2?"], &[1], &[]),
+            (&["1? 1a", "1a 1?"], &[1], &[]),
+            (&["1? 2?", "1? 2?", "1a 2?"], &[2], &[]),
+            (&["1? 2?", "1? 2?", "1a 2a"], &[], &[]),
+            // The order of the batches changes, but the failing tenant is in each that fails.
+            (&["1? 2?", "3a", "1? 4?", "3a"], &[1], &[1]),
+            (&["2?", "2?", "2a 2?", "2a"], &[], &[]),
+            // Those that fail alone are sent last.
+            (&["1? 2? 3?", "1! 2! 3?"], &[3, 1, 2], &[]),
+            (&["1! 2?"], &[1], &[]),
+            // Neither a rejection nor a record that waits is a failure of a request.
+            (&["1r 2w", "1r 2w", "1r 2w"], &[], &[]),
+            (&["1? 2?", "1? 2?", "1r 2w"], &[1, 2], &[]),
+        ] {
+            let mut failing = FailingTenants::default();
+            for records in batches {
+                count(&mut failing, records);
+            }
+
+            let division = failing.division_of(&batch(&[1, 2, 3, 4]), DivisionTime::Now);
+            let expected: Vec<TenantId> = suspected.iter().copied().map(tenant).collect();
+            assert_eq!(division.suspected, expected, "{batches:?}");
+            let expected: BTreeSet<TenantId> = witnessed.iter().copied().map(tenant).collect();
+            assert_eq!(division.witnessed, expected, "{batches:?}");
+        }
+    }
+
+    #[test]
+    fn a_division_that_is_due_waits_for_suspects() {
+        let mut failing = FailingTenants::default();
+        count(&mut failing, "1? 2?");
+        let due =
+            PartFailures { has_failed: true, is_division_due: true, ..PartFailures::default() };
+        failing.count(&[], &due);
+        count(&mut failing, "1? 2?");
+
+        let harmless = failing.division_of(&batch(&[3]), DivisionTime::Now);
+        assert!(!failing.begins_divided(&harmless));
+        let suspected = failing.division_of(&batch(&[1, 3]), DivisionTime::Now);
+        assert!(failing.begins_divided(&suspected));
+        assert!(!failing.begins_divided(&suspected), "the next batch is sent as a whole first");
+    }
+}
