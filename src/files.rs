@@ -10,6 +10,7 @@
 mod directory;
 mod encoding;
 mod error;
+mod exchange;
 mod handed_down;
 mod host_fault;
 mod replacement;
@@ -35,6 +36,7 @@ use rustix::{
 pub use directory::{FileAccess, NewFileMode, OwnedDirectory};
 pub use encoding::{BinaryFormat, EncodingError, WideEncoding, decode_text};
 pub use error::FileError;
+pub use exchange::{replaceable_part, require_fixed_for_root};
 pub use handed_down::{
     HandedDown, VARIABLE, acts_for_root, list_directory, opened_by_root, receive_files,
 };

@@ -25,12 +25,12 @@ use super::{
     service_user::{ServiceUser, is_of_package},
 };
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, exchange_warning},
     config::{Configuration, DEFAULT_PATH, DIRECTORIES, ListenAddress},
     error::Explanation,
     files::{
         FileError, OwnedDirectory, PathOwner, acts_for_root, owner_of, read_limited,
-        require_protected, require_protected_name,
+        require_fixed_for_root, require_protected, require_protected_name,
     },
     settings::{Fault, Origin, SecretRef},
 };
@@ -147,11 +147,16 @@ impl<'a> HostChecks<'a> {
         findings.add_warnings(self.configuration.doubtful_secrets());
     }
 
-    /// Adds an error if the service cannot use or create its state directory.
+    /// Adds an error if the service cannot use or create its state directory, or a warning if other
+    /// users can exchange it.
     pub(super) fn check_state_directory(&self, findings: &mut Findings) {
-        let explanation = self.state_directory_problem();
         let origin = &self.configuration.inspection.state_directory;
-        findings.add_errors(explanation.map(|explanation| origin.fault(explanation)));
+        if let Some(problem) = self.state_directory_problem() {
+            findings.add_errors([origin.fault(problem)]);
+        } else {
+            let warning = exchange_warning(&self.configuration.state_directory);
+            findings.add_warnings(warning.map(|warning| origin.fault(warning)));
+        }
     }
 
     /// Adds an error for each sink that could not write to its file. A directory that does not
@@ -304,8 +309,7 @@ impl<'a> HostChecks<'a> {
         if is_of_package(directory) && acts_for_root() {
             return None;
         }
-        // As in an existing directory, no other user may be able to exchange it.
-        if let Some(error) = unprotected(require_protected_name(directory)) {
+        if let Err(error) = require_fixed_for_root(directory) {
             return Some(Explanation::of(&CheckpointError::from(error)));
         }
         let error = std::io::Error::from(try_creation(nearest).err()?);

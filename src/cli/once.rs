@@ -14,6 +14,7 @@ use super::{
     print_explanation, print_message, print_possible_renames, render,
 };
 use crate::{
+    checkpoint::exchange_warning,
     conditions::outdated_cursor_file,
     daemon::{Engine, OnceReport, SinkReport, once as run_once},
     error::Explanation,
@@ -29,6 +30,9 @@ pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandF
         let configuration = load_with_secrets(config)?;
         document.check_stdout(&configuration.sinks)?;
         let engine = Engine::build(configuration)?;
+        if let Some(warning) = exchange_warning(engine.checkpoint.directory()) {
+            print_message(&format!("warning: {}", render(&warning)));
+        }
         print_possible_renames(engine.possible_renames());
 
         let report = block_on(run_once(&engine))?;
@@ -59,7 +63,7 @@ pub(super) fn print_report(report: &OnceReport) {
 /// Writes the second cursor file after a delivery. A failure is only a warning: everything that was
 /// delivered is recorded in the database.
 pub(super) fn update_cursor_file(engine: &Engine) {
-    if let Err(error) = engine.update_cursor_file() {
+    if let Err(error) = engine.cursor_file().update() {
         warn_about_cursor_file(&Explanation::of(&error));
     }
 }

@@ -10,6 +10,7 @@ use tokio::{runtime::Runtime, sync::watch};
 use super::{CommandFailure, ExitCode, identity::require_trusted, load_with_secrets, runtime};
 use crate::{
     admin::Admin,
+    checkpoint::exchange_warning,
     config::AdminPlan,
     daemon::{self, Engine},
 };
@@ -19,6 +20,13 @@ use crate::{
 pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     let engine = Engine::build(configuration)?;
+    if let Some(warning) = exchange_warning(engine.checkpoint.directory()) {
+        tracing::warn!(
+            error = warning.message,
+            hint = warning.hint,
+            "the state directory is not protected from other users"
+        );
+    }
 
     // `block_on` of the command line is not used, because the daemon handles the signals itself.
     let runtime = runtime()?;

@@ -22,7 +22,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
-    task::{JoinSet, block_in_place},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -152,10 +152,15 @@ pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
 }
 
 /// Binds the socket. Removes a socket that a killed process has left: the caller holds the lock of
-/// the checkpoint, so no other process uses it. Fails if the old socket cannot be removed, if the
-/// directory does not permit a new one, or if all users could replace it.
-pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    let (directory, name) = OwnedDirectory::open_for_socket(path)?;
+/// the checkpoint, so no other process uses it. Fails if the old socket cannot be removed, or if
+/// the directory does not permit a new one. A socket in the state directory is protected like the
+/// other files there; any other one must not be replaceable by all users.
+pub(super) fn bind(path: &Path, state_directory: &Path) -> std::io::Result<UnixListener> {
+    let (directory, name) = if path.parent() == Some(state_directory) {
+        (OwnedDirectory::open(state_directory)?, SOCKET_NAME)
+    } else {
+        OwnedDirectory::open_for_socket(path)?
+    };
     directory.remove_if_exists(name)?;
     UnixListener::from_std(directory.bind_socket(name, SOCKET_MODE)?)
 }
@@ -305,7 +310,7 @@ impl Engine {
 
         let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
         let now = clock::now().into();
-        block_in_place(|| self.checkpoint.set_baseline(resolved.id, &baseline, now))?;
+        self.store.run(|checkpoint| checkpoint.set_baseline(resolved.id, &baseline, now))?;
         Ok(())
     }
 }
@@ -361,7 +366,7 @@ fn changed_dead_letters(
 }
 
 fn prune_now(engine: &Engine, caller: &SocketUser) -> Event {
-    match block_in_place(|| prune(&engine.configuration, &engine.checkpoint)) {
+    match engine.store.run(|checkpoint| prune(&engine.configuration, checkpoint)) {
         Ok(pruned) => {
             let SocketUser { uid, name: user } = caller;
             let Pruned { days, used_bytes } = pruned;
@@ -380,8 +385,10 @@ fn forget(engine: &Engine, tenant: TenantId, caller: &SocketUser) -> Event {
     }
 
     let now = clock::now().into();
-    let forget = || engine.meters.run_maintenance(|| engine.checkpoint.forget(tenant, now));
-    match block_in_place(forget) {
+    let forgotten = engine
+        .store
+        .run(|checkpoint| engine.meters.run_maintenance(|| checkpoint.forget(tenant, now)));
+    match forgotten {
         Ok(forgotten) => {
             if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
                 let SocketUser { uid, name: user } = caller;

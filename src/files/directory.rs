@@ -27,7 +27,7 @@ use rustix::{
 };
 
 use super::{
-    FileError, metadata, read_all, require_protected_name, require_regular,
+    FileError, STICKY, metadata, read_all, require_fixed_for_root, require_regular,
     walk::{MissingDirectories, is_root, open_as_root},
 };
 
@@ -40,6 +40,7 @@ const FILE_FLAGS: OFlags =
 const ALL_BITS: u32 = 0o7777;
 const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// How a file is opened, and what happens if it does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +92,13 @@ struct Trust {
 /// What the group of a file shows about its owner, if that is the group that shares its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GroupEvidence {
-    /// The owner is a member of the group, because no other user can put a file into the directory.
+    /// The owner is a member of the group. No other user can put a file into the directory; or all
+    /// users can, but can also replace every file in it, so nothing would be gained by distrusting
+    /// the group, which they cannot give to a file there.
     Membership,
-    /// Nothing, because all users can put files into the directory. Its set-group-ID bit gives the
-    /// group to their files, and without the bit, they can move a file from a directory that has
-    /// it.
+    /// Nothing, because all users can put files into the directory, and its set-group-ID bit gives
+    /// the group to them; or its sticky bit keeps users from replacing the files of others, which
+    /// must not be possible with a file that was moved there from a directory with the first bit.
     Nothing,
 }
 
@@ -115,11 +118,11 @@ impl OwnedDirectory {
     ///
     /// Fails with [`FileError::ForeignOwner`] if the directory belongs to another user, and is not
     /// one that a group of this process shares; with [`FileError::WritableByOthers`] if all users
-    /// can write to it, or can replace it or what leads to it by renaming; and with
-    /// [`FileError::Io`] if it does not exist. For root, every directory and link on the path must
-    /// belong to root.
+    /// can write to it; and with [`FileError::Io`] if it does not exist. For root, every directory
+    /// and link on the path must belong to root, and no other user may be able to replace it by
+    /// renaming; for any other user, see [`super::replaceable_part`].
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        require_fixed(path)?;
+        require_fixed_for_root(path)?;
         Self::locate(path, DirectoryContent::State)?.checked()
     }
 
@@ -131,7 +134,7 @@ impl OwnedDirectory {
     ///
     /// Fails in the same cases as [`Self::open`], and if the directory cannot be created.
     pub fn prepare(path: &Path) -> Result<Self, FileError> {
-        require_fixed(path)?;
+        require_fixed_for_root(path)?;
         let directory = match Self::locate(path, DirectoryContent::State) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::create(path)?,
             located => located?,
@@ -140,8 +143,8 @@ impl OwnedDirectory {
     }
 
     /// Opens a directory with files that other programs read, such as the file of a sink. Other
-    /// users may own it or write to it; if all users can, its group does not show which files are
-    /// trusted.
+    /// users may own it or write to it; if all users can, its other permissions decide whether its
+    /// group shows which files are trusted.
     ///
     /// # Errors
     ///
@@ -398,7 +401,11 @@ impl Trust {
 
         // A directory with state to which all users can write is rejected itself.
         let is_open = content == DirectoryContent::Output && mode & OTHERS_WRITE != 0;
-        let evidence = if is_open { GroupEvidence::Nothing } else { GroupEvidence::Membership };
+        let evidence = if is_open && mode & (SET_GROUP_ID | STICKY) != 0 {
+            GroupEvidence::Nothing
+        } else {
+            GroupEvidence::Membership
+        };
         Self { user, group: is_shared.then_some(group), evidence, content }
     }
 
@@ -425,22 +432,6 @@ impl Trust {
             GroupEvidence::Nothing => Err(FileError::UncertainMember(path.to_owned(), owner)),
             GroupEvidence::Membership => Ok(()),
         }
-    }
-}
-
-/// Fails if all users can replace a directory, whether it exists or not: if they can write to a
-/// directory above it that is not sticky, or to one through which a link leads. A replacement
-/// between two steps would redirect a library that opens its files by path. Any other error is
-/// reported when the directory is opened.
-fn require_fixed(path: &Path) -> Result<(), FileError> {
-    // A path that ends with `..` has no name that could be examined in the directory above.
-    let resolved = match path.file_name() {
-        Some(_) => None,
-        None => path.canonicalize().ok(),
-    };
-    match require_protected_name(resolved.as_deref().unwrap_or(path)) {
-        Err(error @ FileError::WritableByOthers(_)) => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Planted links, FIFOs and foreign files. Root also tests what needs several users, by acting as
-//! another one in a thread. `groups` tests whose files a group shares.
+//! another one in a thread. `groups` tests whose files a group shares, and `exchange` which state
+//! directories other users can replace.
 
+mod exchange;
 mod groups;
 mod trusted_paths;
 
@@ -227,49 +229,6 @@ fn only_new_directories_are_made_private() {
     assert_eq!(mode(&deep.join("c")), 0o750);
 }
 
-/// Regression: all users could replace a state directory by renaming it, if they could write to
-/// the directory above it, or to one through which a link leads. In a sticky directory, only its
-/// owner can.
-#[test]
-fn state_that_all_users_can_exchange_is_rejected() {
-    let parent = tempfile::tempdir().unwrap();
-    let at = |name: &str| parent.path().join(name);
-    std::fs::create_dir_all(at("shared/above/state")).unwrap();
-    std::fs::create_dir(at("closed")).unwrap();
-    symlink("shared/above/state", at("link")).unwrap();
-    symlink("../closed", at("shared/link")).unwrap();
-    let names =
-        ["shared/above/state", "shared/above/state/..", "shared/new", "link", "shared/link"];
-
-    for (mode, is_used) in [
-        (0o777, false),
-        (0o2777, false),
-        (0o703, false),
-        (0o700, true),
-        (0o775, true),
-        (0o1777, true),
-        (0o3777, true),
-    ] {
-        set_mode(&at("shared"), mode);
-        for name in names {
-            let prepared = OwnedDirectory::prepare(&at(name));
-            assert_eq!(prepared.is_ok(), is_used, "{name} {mode:o}: {prepared:?}");
-            let opened = OwnedDirectory::open(&at(name));
-            assert_eq!(opened.is_ok(), is_used, "{name} {mode:o}: {opened:?}");
-            if let Err(error) = prepared {
-                let is_named = matches!(&error, FileError::WritableByOthers(path)
-                    if path.file_name() == at("shared").file_name());
-                assert!(is_named, "{name} {mode:o}: {error}");
-                let hint = error.hint().unwrap();
-                assert!(hint.starts_with("run `chmod o-w "), "{name}: {hint}");
-            }
-        }
-        assert_eq!(at("shared/new").exists(), is_used, "{mode:o}: nothing is created");
-        let _ = std::fs::remove_dir(at("shared/new"));
-        OwnedDirectory::prepare(&at("closed")).unwrap();
-    }
-}
-
 #[test]
 fn state_that_all_users_can_change_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
@@ -349,7 +308,8 @@ fn files_of_other_users_are_rejected() {
 }
 
 /// Regression: a state directory that was created in the volume of a group had the mode 0700, and
-/// the file of a sink the mode 0600, so that the next user of the group could use neither.
+/// the file of a sink the mode 0600, so that the next user of the group could use neither; and none
+/// was created in a volume to which all users can write.
 #[test]
 fn new_names_in_a_shared_directory_are_shared() {
     if !is_root() {
@@ -357,9 +317,13 @@ fn new_names_in_a_shared_directory_are_shared() {
     }
     let parent = tempfile::tempdir().unwrap();
     set_mode(parent.path(), 0o755);
-    for (volume, directory, file) in
-        [(0o2775, 0o2770, 0o660), (0o775, 0o770, 0o660), (0o1777, 0o700, 0o600)]
-    {
+    for (volume, directory, file) in [
+        (0o2775, 0o2770, 0o660),
+        (0o775, 0o770, 0o660),
+        (0o777, 0o770, 0o660),
+        (0o2777, 0o2770, 0o660),
+        (0o1777, 0o700, 0o600),
+    ] {
         let path = parent.path().join(format!("{volume:o}"));
         std::fs::create_dir(&path).unwrap();
         give(&path, 0, OTHER);

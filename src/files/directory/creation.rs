@@ -15,7 +15,8 @@ use rustix::{
 };
 
 use super::{
-    DirectoryContent, FILE_FLAGS, FileError, NewFileMode, OwnedDirectory, Trust, permit_fixed_mode,
+    DirectoryContent, FILE_FLAGS, FileError, NewFileMode, OwnedDirectory, SET_GROUP_ID, Trust,
+    permit_fixed_mode,
 };
 use crate::files::{
     STICKY, metadata,
@@ -26,7 +27,6 @@ const PRIVATE_FILE: u32 = 0o600;
 const READABLE_FILE: u32 = 0o640;
 const SHARED_FILE: u32 = 0o660;
 const SHARED_DIRECTORY: u32 = 0o770;
-const SET_GROUP_ID: u32 = 0o2000;
 
 impl OwnedDirectory {
     /// Creates a directory in this one with exactly this mode.

@@ -25,7 +25,8 @@ const NEW_SOCKET: &str = "s";
 const PRIVATE_DIRECTORY: u32 = 0o700;
 
 impl OwnedDirectory {
-    /// Opens the directory of a socket, and returns it with the name of the socket in it.
+    /// Opens the directory of a socket, and returns it with the name of the socket in it. A socket
+    /// in a directory with state needs only [`Self::open`].
     ///
     /// # Errors
     ///

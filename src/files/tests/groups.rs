@@ -14,8 +14,8 @@ enum Decision {
 }
 
 /// The owner and the group of a file, and what a member of the group `OTHER` decides about it: in a
-/// directory to which only this group can write, and in one to which all users can write. Another
-/// user of the group is `THIRD`, who also has a group with the same number.
+/// directory where this group is evidence, and in one where it is not. Another user of the group is
+/// `THIRD`, who also has a group with the same number.
 const DECISIONS: [(u32, u32, Decision, Decision); 6] = [
     (OTHER, OTHER, Decision::Used, Decision::Used),
     (OTHER, THIRD, Decision::Used, Decision::Used),
@@ -25,8 +25,19 @@ const DECISIONS: [(u32, u32, Decision, Decision); 6] = [
     (THIRD, THIRD, Decision::Foreign, Decision::Foreign),
 ];
 
-/// Modes of a directory whose group can write to it; the last four also let all users write.
-const MODES: [u32; 9] = [0o770, 0o775, 0o2770, 0o2775, 0o3775, 0o777, 0o1777, 0o2777, 0o3777];
+/// Modes of a directory whose group can write to it, and whether the group is evidence there. The
+/// last four also let all users write.
+const MODES: [(u32, bool); 9] = [
+    (0o770, true),
+    (0o775, true),
+    (0o2770, true),
+    (0o2775, true),
+    (0o3775, true),
+    (0o777, true),
+    (0o1777, false),
+    (0o2777, false),
+    (0o3777, false),
+];
 
 /// The decision about the file of a sink with this name.
 fn decide(directory: &Path, name: &str) -> Decision {
@@ -43,15 +54,17 @@ fn decide(directory: &Path, name: &str) -> Decision {
 /// Regression: in a directory of all users whose set-group-ID bit gives its group to new files, the
 /// file of any user was used, because of that group. A directory of a group, such as the volume of
 /// a container with an arbitrary user ID, remains shared.
+///
+/// Regression: a volume with the mode 0777, which gives its group to no file, was not shared.
 #[test]
-fn groups_are_evidence_in_closed_directories_only() {
+fn groups_are_evidence_unless_directories_give_them() {
     if !is_root() {
         return;
     }
     let parent = tempfile::tempdir().unwrap();
     set_mode(parent.path(), 0o755);
     let cases = MODES.into_iter().flat_map(|mode| [0, OTHER, THIRD].map(|owner| (mode, owner)));
-    for (mode, owner) in cases {
+    for ((mode, is_evidence), owner) in cases {
         let directory = parent.path().join(format!("{mode:o}-{owner}"));
         std::fs::create_dir(&directory).unwrap();
         for (index, (user, group, ..)) in DECISIONS.iter().enumerate() {
@@ -63,11 +76,10 @@ fn groups_are_evidence_in_closed_directories_only() {
         give(&directory, owner, OTHER);
         set_mode(&directory, mode);
 
-        let is_open = mode & 0o002 != 0;
-        for (index, (user, group, closed, open)) in DECISIONS.into_iter().enumerate() {
+        for (index, (user, group, evident, unclear)) in DECISIONS.into_iter().enumerate() {
             let case = format!("{mode:o}, directory of {owner}, file of {user}:{group}");
             let name = index.to_string();
-            let expected = if is_open { open } else { closed };
+            let expected = if is_evidence { evident } else { unclear };
             let decided = as_user(OTHER, OTHER, || decide(&directory, &name));
             assert_eq!(decided, expected, "{case}, a member of the group");
 

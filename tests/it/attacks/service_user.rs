@@ -5,6 +5,7 @@
 mod foreign_configuration;
 mod handed_down;
 pub(super) mod trap;
+mod volumes;
 
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
@@ -14,7 +15,7 @@ use std::{
 use clap::CommandFactory;
 use secure_score_forwarder::cli::Args;
 
-use self::trap::{KINDS, OTHER, Trap, run_as, run_within_limit, set_mode};
+use self::trap::{KINDS, OTHER, Trap, run_within_limit, set_mode};
 use crate::{
     init::{CLIENT, init},
     state::{query, with_days},
@@ -372,48 +373,6 @@ fn root_rejects_a_sink_in_a_foreign_directory() {
     assert!(run.stderr.contains(&message), "{run:?}");
     assert!(run.stderr.contains("hint: run the command as the user with the ID"), "{run:?}");
     assert_eq!(std::fs::read_dir(out).unwrap().count(), 0);
-}
-
-/// Regression: another user of the group to which a volume belongs, as on OpenShift, could not use
-/// the checkpoint or the file of a sink, and the mode of the directory was changed.
-#[test]
-fn a_volume_of_a_group_remains_shared() {
-    let (first, second) = (61_001, 61_002);
-    let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 2".to_owned();
-    // The volume of a container, whose mode the user cannot change.
-    set_mode(workspace.path(""), 0o1777);
-    set_mode(workspace.path("secret"), 0o644);
-    for directory in ["state", "out"] {
-        std::fs::create_dir(workspace.path(directory)).unwrap();
-        chown(workspace.path(directory), Some(first), Some(0)).unwrap();
-        set_mode(workspace.path(directory), 0o2775);
-    }
-    let file = workspace.path("out/local.jsonl");
-    workspace.sink("local", &format!("type = \"file\"\npath = \"{}\"", file.display()));
-
-    let run = run_as(&workspace, first, &["once"]);
-    assert_eq!(run.code, 0, "{run:?}");
-    assert_eq!(std::fs::metadata(workspace.state()).unwrap().mode() & 0o7777, 0o2775);
-    assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o660);
-    let run = run_as(&workspace, second, &["once"]);
-    assert_eq!(run.code, 0, "{run:?}");
-
-    // An earlier version created the file with the second mode.
-    for (mode, is_reported) in [(0o660, false), (0o600, true)] {
-        set_mode(&file, mode);
-        let run = run_as(&workspace, second, &["check"]);
-        let reported = run.stderr.contains("error: sink `local`: cannot write");
-        assert_eq!(reported, is_reported, "{run:?}");
-    }
-    set_mode(&file, 0o660);
-
-    chown(workspace.state(), Some(0), Some(0)).unwrap();
-    set_mode(workspace.state(), 0o777);
-    let run = run_as(&workspace, second, &["once"]);
-    assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.stderr.contains("every user of this host can change"), "{run:?}");
-    assert!(run.stderr.contains("set `state.directory` to a new directory in it"), "{run:?}");
 }
 
 /// Asserts that everything in a directory belongs to a user.

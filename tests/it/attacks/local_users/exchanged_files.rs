@@ -67,11 +67,12 @@ fn backups_reach_no_planted_file() {
     }
 }
 
-/// Another user can rename the state directory in a directory to which all users can write.
+/// Another user can rename the state directory in a directory to which all users can write. Root
+/// does not use it; any other user is warned.
 ///
 /// Regression: only the permissions of the state directory itself were examined.
 #[test]
-fn exchangeable_state_directories_are_refused() {
+fn root_refuses_exchangeable_state_directories() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     let (shared, state) = (workspace.path("shared"), workspace.path("shared/state"));

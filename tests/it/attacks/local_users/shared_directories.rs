@@ -1,6 +1,6 @@
-//! Files that another user plants in the directory of a file sink to which all users can write:
-//! with the group of the service, because of the set-group-ID bit of the directory, or with the
-//! names of rotated files. Every test requires root.
+//! What another user plants in a directory to which all users can write: the file of a sink, with
+//! the group of the service because of the set-group-ID bit of the directory, names of rotated
+//! files, and a state directory. Every test requires root.
 
 use std::{
     os::unix::{
@@ -20,6 +20,8 @@ use crate::{
 
 /// The user of the service, whose only group is that of the directory, as in a container.
 const SERVICE: u32 = 61_001;
+/// Another user with this group.
+const MEMBER: u32 = 61_002;
 /// A user of the host who is not a member of this group.
 const ATTACKER: u32 = 61_003;
 
@@ -41,13 +43,16 @@ fn workspace(mode: u32) -> (Workspace, PathBuf) {
     (workspace, file)
 }
 
+/// Runs a script with this path as the attacker.
+fn attack(script: &str, path: &Path) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(path).uid(ATTACKER).gid(ATTACKER);
+    assert!(shell.status().unwrap().success(), "{script}");
+}
+
 /// Creates a file as the attacker that all users can read and write.
 fn plant(file: &Path) {
-    let script = "umask 0; echo planted > \"$0\"";
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script]).arg(file).uid(ATTACKER).gid(ATTACKER);
-    assert!(shell.status().unwrap().success());
-
+    attack("umask 0; echo planted > \"$0\"", file);
     let planted = std::fs::metadata(file).unwrap();
     let found = (planted.uid(), planted.gid(), planted.mode() & 0o777);
     assert_eq!(found, (ATTACKER, 0, 0o666), "the directory gives its group to the file");
@@ -88,11 +93,89 @@ fn planted_files_with_the_group_are_refused() {
     }
 }
 
+/// In a directory of all users that gives its group to no file, the group of a file is evidence.
+/// What the attacker can create there is refused.
+#[test]
+fn only_groups_are_evidence_in_open_directories() {
+    let (workspace, file) = workspace(0o777);
+    let owner = format!("belongs to another user (ID {ATTACKER})");
+    for (script, message) in [
+        ("umask 0; echo planted > \"$0\"", owner.as_str()),
+        (
+            "umask 0; echo planted > \"$0.x\"; ln \"$0.x\" \"$0\"",
+            "is one of 2 names (hard links) of the same file",
+        ),
+        ("ln -s ../secret \"$0\"", "is a symbolic link"),
+        ("mkfifo -m 666 \"$0\"", "is not a regular file"),
+    ] {
+        attack(script, &file);
+        for (command, code) in [("check", 2), ("once", 1)] {
+            let run = run_as(&workspace, SERVICE, &[command]);
+            assert_eq!(run.code, code, "{script} {command}: {run:?}");
+            assert!(run.stderr.contains(message), "{script} {command}: {run:?}");
+        }
+        attack("rm -f \"$0\" \"$0.x\"", &file);
+    }
+
+    // The file of another user of the group.
+    std::fs::write(&file, "").unwrap();
+    chown(&file, Some(MEMBER), Some(0)).unwrap();
+    set_mode(&file, 0o660);
+    let run = run_as(&workspace, SERVICE, &["once"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(summaries(&file), 3);
+}
+
+/// The attacker can exchange a state directory in such a directory. What replaces it belongs to the
+/// attacker, and nothing is stored there.
+#[test]
+fn planted_state_directories_are_refused() {
+    let (mut workspace, file) = workspace(0o777);
+    let (previous, state) = (workspace.state(), workspace.path("out/state"));
+    std::fs::rename(&previous, &state).unwrap();
+    let configuration = workspace.configuration();
+    let (from, to) = (previous.display().to_string(), state.display().to_string());
+    workspace.literal = Some(configuration.replace(&from, &to));
+    let run = run_as(&workspace, SERVICE, &["once"]);
+    assert_eq!(run.code, 0, "{run:?}");
+
+    let message = format!("`{to}` belongs to another user (ID {ATTACKER})");
+    for planted in [
+        "mkdir -m 755 \"$0\"",
+        "mkdir -m 777 \"$0\"",
+        "mkdir -m 755 \"$0.own\" && ln -s \"$0.own\" \"$0\"",
+    ] {
+        attack(&format!("mv \"$0\" \"$0.old\" && {planted}"), &state);
+        for command in ["once", "run"] {
+            let run = run_as(&workspace, SERVICE, &[command]);
+            assert_eq!(run.code, 3, "{planted} {command}: {run:?}");
+            assert!(run.stderr.contains(&message), "{planted} {command}: {run:?}");
+        }
+        assert_eq!(std::fs::read_dir(&state).unwrap().count(), 0, "{planted}");
+        attack("rm -rf \"$0\" \"$0.own\" && mv \"$0.old\" \"$0\"", &state);
+    }
+
+    for (mode, code) in [(0o777, 3), (0o1777, 3), (0o700, 0)] {
+        set_mode(&state, mode);
+        let run = run_as(&workspace, SERVICE, &["once"]);
+        assert_eq!(run.code, code, "{mode:o}: {run:?}");
+        let refused = run.stderr.contains(&format!("every user of this host can change `{to}`"));
+        assert_eq!(refused, code == 3, "{mode:o}: {run:?}");
+    }
+    assert_eq!(summaries(&file), 3);
+}
+
 /// Regression: the attacker planted names of later rotated files, and the service deleted its own
 /// acknowledged files to keep `rotate_keep`; and a directory with an early name parked the sink.
 #[test]
 fn planted_names_of_rotated_files_are_ignored() {
-    let (mut workspace, file) = workspace(0o1777);
+    for mode in [0o777, 0o1777] {
+        assert_only_own_files_are_rotated(mode);
+    }
+}
+
+fn assert_only_own_files_are_rotated(mode: u32) {
+    let (mut workspace, file) = workspace(mode);
     workspace.clear_sinks();
     workspace.sink(
         "local",

@@ -197,6 +197,11 @@ pub fn run_within_limit(mut command: Command) -> Run {
 
 /// Runs a command as a user whose only group is that of root, as in a container.
 pub fn run_as(workspace: &Workspace, user: u32, args: &[&str]) -> Run {
+    run_within_limit(command_as(workspace, user, args))
+}
+
+/// A command of a user whose only group is that of root, as in a container.
+pub fn command_as(workspace: &Workspace, user: u32, args: &[&str]) -> Command {
     // The user may not be able to enter the directory in which the program was built.
     let program = workspace.path("program");
     if !program.exists() {
@@ -208,7 +213,7 @@ pub fn run_as(workspace: &Workspace, user: u32, args: &[&str]) -> Run {
     let mut command = Command::new(program);
     command.args(prepared.get_args()).env_clear().env("NO_COLOR", "1").uid(user).gid(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    run_within_limit(command)
+    command
 }
 
 pub fn set_mode(path: impl AsRef<Path>, mode: u32) {
