@@ -30,7 +30,10 @@ pub(super) use self::state::{
     StateVerify,
 };
 pub(super) use self::touched::Touched;
-use crate::{model::Day, settings::parse_duration};
+use crate::{
+    model::{DAYS_AT_SOURCE, Day},
+    settings::parse_duration,
+};
 
 /// The heading of the options that every command accepts.
 const GLOBAL_OPTIONS: &str = "Global options";
@@ -210,7 +213,7 @@ pub(super) struct Reload {
 #[command(after_help = FETCH_EXAMPLES)]
 pub(super) struct Fetch {
     /// The number of days to print, counting back from today: 1 to 90
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=90))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=i64::from(DAYS_AT_SOURCE)))]
     pub days: i32,
     /// The output format
     #[arg(long, value_enum, default_value_t = Output::Table)]
@@ -274,7 +277,7 @@ pub(super) enum StatusSort {
 #[command(after_help = BACKFILL_EXAMPLES)]
 pub(super) struct Backfill {
     /// The number of days to read, including today: 1 to 90; at least the newest 3 are read
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=90))]
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=i64::from(DAYS_AT_SOURCE)))]
     pub days: i32,
     /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
     /// [default: all tenants]

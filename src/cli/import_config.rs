@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Explanation,
     files,
-    model::{REREAD_DAYS, TenantId},
+    model::{DAYS_AT_SOURCE, REREAD_DAYS, TenantId},
     settings::toml_string,
 };
 
@@ -138,12 +138,12 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
 /// The number of days that the first poll requests, from the URL of the script. Fails if the script
 /// requests a period that does not exist.
 fn initial_days(url: Option<&str>, warnings: &mut Vec<String>) -> Result<i64, String> {
-    let days = url.and_then(period).unwrap_or(90);
-    let shortest = i64::from(REREAD_DAYS);
+    let (shortest, longest) = (i64::from(REREAD_DAYS), i64::from(DAYS_AT_SOURCE));
+    let days = url.and_then(period).unwrap_or(longest);
 
-    if !(1..=90).contains(&days) {
+    if !(1..=longest).contains(&days) {
         return Err(format!(
-            "`SecureScoreAPI` has `period={days}`; the period must be from 1 to 90 days"
+            "`SecureScoreAPI` has `period={days}`; the period must be from 1 to {longest} days"
         ));
     }
     if days < shortest {

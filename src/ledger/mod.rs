@@ -3,21 +3,29 @@
 //!
 //! This module is pure. It compares the days that were just read with the stored ones and returns a
 //! [`PollPlan`] of what to append to the log, in the order of release; the collector executes it.
-//! Start reading at [`accept`] and [`plan`].
+//! It also has the rules for what the checkpoint stores: which missing days are requested again,
+//! which observations begin or end, and which bodies may be pruned. Start reading at [`accept`] and
+//! [`plan`].
 
 mod accept;
 mod observations;
+mod phases;
 mod plan;
 mod plausibility;
 mod rejections;
+mod requests;
+mod retention;
 
 use std::{collections::BTreeMap, time::Duration};
 
 pub use accept::{Rejected, accept, unreadable};
 pub use observations::{faulty_catalog, observations};
-pub use plan::{DAYS_AT_SOURCE, plan};
+pub use phases::{OpenCondition, OpenConditions};
+pub use plan::plan;
 pub use plausibility::CatalogMaxima;
 pub use rejections::Rejections;
+pub use requests::{Completeness, DayPresence, MissingDay, RequestedDays, after_poll, due_days};
+pub use retention::{BodyUse, prunable_before};
 
 pub use crate::model::REREAD_DAYS;
 use crate::{

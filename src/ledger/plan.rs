@@ -8,9 +8,6 @@ use std::collections::BTreeMap;
 use super::{AcceptedSnapshot, Holding, PollPlan, PollScope, REREAD_DAYS, Release, SnapshotOrigin};
 use crate::model::{Day, FactsComparison, KeptDay, compare, day_hash};
 
-/// The number of days that Microsoft keeps, including today.
-pub const DAYS_AT_SOURCE: i32 = 90;
-
 /// Compares the snapshots that were read with the stored days. `kept` must contain the newest
 /// stored day and all stored days since [`PollScope::from`].
 pub fn plan(
@@ -173,7 +170,7 @@ fn missing(
     let last = [scope.newest_kept, last_seen].into_iter().flatten().max();
     let (Some(earliest), Some(last)) = (earliest, last) else { return Vec::new() };
 
-    let from = from.max(earliest).max(scope.today.plus(1 - DAYS_AT_SOURCE));
+    let from = from.max(earliest).max(scope.today.oldest_at_source());
     let days = (from.number()..last.number()).filter_map(Day::from_number);
     days.filter(|day| !by_day.contains_key(day) && !kept.contains_key(day)).collect()
 }

@@ -15,6 +15,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 use super::UnixMillis;
 
+/// The number of days that Microsoft keeps, including today.
+pub const DAYS_AT_SOURCE: i32 = 90;
+
 /// A UTC calendar date of the years 1 to 9999; `YYYY-MM-DD` in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -77,6 +80,19 @@ impl Day {
         Self::from_number(self.number().saturating_add(days)).unwrap_or(self)
     }
 
+    /// The oldest day that Microsoft keeps while this is today: the first one to request.
+    #[must_use]
+    pub fn oldest_at_source(self) -> Self {
+        self.plus(OLDEST_AT_SOURCE)
+    }
+
+    /// The oldest day that Microsoft may still keep while this is today on this host. It is one day
+    /// before [`Self::oldest_at_source`], because the day may not have ended at Microsoft.
+    #[must_use]
+    pub fn oldest_possible_at_source(self) -> Self {
+        self.plus(-DAYS_AT_SOURCE)
+    }
+
     /// The instant at which this hour of the day begins, in UTC.
     pub fn at(self, hour: i8) -> jiff::Timestamp {
         self.0
@@ -90,6 +106,8 @@ impl Day {
     }
 }
 
+/// The oldest day that Microsoft keeps, relative to today, which is one of the days.
+const OLDEST_AT_SOURCE: i32 = 1 - DAYS_AT_SOURCE;
 const EPOCH: Date = Date::constant(1970, 1, 1);
 /// The first day. The text of an earlier one does not have ten characters.
 const FIRST: Date = Date::constant(1, 1, 1);
@@ -150,6 +168,24 @@ mod tests {
         }
         assert_eq!(Day::parse("1970-01-02").unwrap().start(), UnixMillis::new(86_400_000));
         assert_eq!(Day::parse("2026-03-01").unwrap().plus(-1).to_string(), "2026-02-28");
+    }
+
+    #[test]
+    fn microsoft_keeps_ninety_days_with_today() {
+        for (today, oldest, oldest_possible) in [
+            ("2026-11-22", "2026-08-25", "2026-08-24"),
+            ("2028-03-01", "2027-12-03", "2027-12-02"),
+            // There is no earlier day.
+            ("0001-01-01", "0001-01-01", "0001-01-01"),
+        ] {
+            let today = Day::parse(today).unwrap();
+            assert_eq!(today.oldest_at_source().to_string(), oldest);
+            assert_eq!(today.oldest_possible_at_source().to_string(), oldest_possible);
+        }
+
+        let today = Day::parse("2026-11-22").unwrap();
+        let listed = today.number() - today.oldest_at_source().number() + 1;
+        assert_eq!(listed, DAYS_AT_SOURCE);
     }
 
     /// Regression: a number outside the range of a time span caused a panic.

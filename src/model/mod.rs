@@ -31,7 +31,7 @@ pub use change::{
 };
 pub use clock_offset::{CLOCK_HINT, ClockAccuracy, ClockDifference, ClockOffset};
 pub use data_faults::DataFaults;
-pub use day::Day;
+pub use day::{DAYS_AT_SOURCE, Day};
 pub use decision_state::DecisionState;
 pub use facts::{AverageFacts, ControlFacts, DayFacts, FactsComparison, KeptDay, compare};
 pub use hexadecimal::{hex, parse_hex};

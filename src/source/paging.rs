@@ -10,6 +10,7 @@ use std::{collections::VecDeque, fmt};
 use url::Url;
 
 use super::SourceError;
+use crate::model::DAYS_AT_SOURCE;
 
 /// A collection of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub(super) struct PagingMethods(VecDeque<PagingMethod>);
 
 /// The sizes of a single page of snapshots. Snapshots are large: 90 days in one response are about
 /// 10 MB.
-const SINGLE_PAGES_OF_DAYS: [u32; 3] = [90, 50, 30];
+const SINGLE_PAGES_OF_DAYS: [u32; 3] = [DAYS_AT_SOURCE.unsigned_abs(), 50, 30];
 /// The sizes of a single page of profiles.
 const SINGLE_PAGES_OF_PROFILES: [u32; 5] = [999, 500, 250, 100, 50];
 /// The sizes of a page of profiles that is requested by offset. With the smallest one, the maximum

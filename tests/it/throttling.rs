@@ -8,10 +8,13 @@ use secure_score_forwarder::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{
-    TENANT, Workspace,
-    faults::{Fault, FaultyApi},
-    free_port, records, runtime, simulation,
+use crate::{
+    state::sql,
+    support::{
+        TENANT, Workspace,
+        faults::{Fault, FaultyApi},
+        free_port, records, runtime, simulation,
+    },
 };
 
 const SCORES: &str = "/secureScores";
@@ -397,4 +400,26 @@ fn queues_a_waiting_tenant_only_once() {
     let requests = api.requests();
     assert_eq!(requests.iter().filter(|path| path.contains(SCORES)).count(), 21);
     assert_eq!(requests.iter().filter(|path| path.ends_with(PROFILES)).count(), 21);
+}
+
+/// Only the stored state shows when the last poll was, so a poll without it could be one too many.
+#[test]
+fn polls_wait_until_their_state_is_readable() {
+    let api = FaultyApi::new();
+    let workspace = against(&api, 3);
+    let configuration = Configuration::parse("c.toml", &workspace.configuration()).unwrap();
+    let polls = || api.requests().iter().filter(|path| path.contains(SCORES)).count();
+
+    runtime().block_on(async {
+        let mut poller = Poller::new(Engine::build(configuration).unwrap());
+        sql(&workspace, "ALTER TABLE tenant RENAME COLUMN failures TO unreadable");
+        poller.start_due();
+        poller.idle().await;
+        assert_eq!(polls(), 0);
+
+        sql(&workspace, "ALTER TABLE tenant RENAME COLUMN unreadable TO failures");
+        poller.start_due();
+        poller.idle().await;
+        assert_eq!(polls(), 1);
+    });
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{day, duration};
-use crate::model::Day;
+use crate::model::{DAYS_AT_SOURCE, Day};
 
 const DEMO_EXAMPLES: &str = "Examples:
   secure-score-forwarder demo
@@ -51,7 +51,7 @@ pub(in crate::cli) struct Demo {
     )]
     pub report: PathBuf,
     /// The number of days to read: 1 to 90; at least the newest 3 are read
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
+    #[arg(long, default_value_t = DAYS_AT_SOURCE, value_parser = clap::value_parser!(i32).range(1..=i64::from(DAYS_AT_SOURCE)), conflicts_with = "serve")]
     pub days: i32,
 }
 

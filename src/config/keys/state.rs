@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
-use crate::settings::{
-    ExampleSection, Integer, Key, KeyDefinition, KeyWithDefault, Size, TEXT, Text, Timespan,
-    defaulted, duration, integer, keys, optional, required, size,
+use crate::{
+    model::DAYS_AT_SOURCE,
+    settings::{
+        ExampleSection, Integer, Key, KeyDefinition, KeyWithDefault, Size, TEXT, Text, Timespan,
+        defaulted, duration, integer, keys, optional, required, size,
+    },
 };
 
 keys! {
@@ -20,7 +23,8 @@ keys! {
     .example("/var/lib/secure-score-forwarder");
     RETENTION_DAYS: KeyWithDefault<Integer<i32>> = defaulted(
         "retention_days",
-        integer::<i32>(90, 36_500).or(400),
+        // Bodies of days that Microsoft keeps are never pruned.
+        integer::<i32>(DAYS_AT_SOURCE as i64, 36_500).or(400),
         "The age in days above which the body of a snapshot is pruned if every sink has received it. Facts are never pruned.",
     );
     MAX_SIZE: Key<Size> = optional(

@@ -4,6 +4,7 @@
 
 use super::credential::{self, CLIENT_SECRET, KIND};
 use crate::{
+    model::DAYS_AT_SOURCE,
     settings::{
         Choice, Choices, ExampleSection, Integer, Key, KeyDefinition, KeyWithDefault, MAP, Map,
         NameOrSection, OneOf, Shape, TEXT, Text, defaulted, integer, keys, name_or_section, one_of,
@@ -35,7 +36,7 @@ keys! {
     );
     INITIAL_BACKFILL_DAYS: KeyWithDefault<Integer<i32>> = defaulted(
         "initial_backfill_days",
-        integer::<i32>(1, 90).or(90),
+        integer::<i32>(1, DAYS_AT_SOURCE as i64).or(DAYS_AT_SOURCE),
         "The number of days that the first poll requests. A number below 3 has the effect of 3, because every poll requests the newest 3 days.",
     );
     LABELS: Key<Map> = optional(

@@ -11,7 +11,7 @@ use crate::{
         keys::{self, rules, schedule::CRON},
     },
     derive::Glob,
-    model::Kind,
+    model::{DAYS_AT_SOURCE, Kind},
     schedule::Schedule,
     settings::{Key, Named, Section, Texts},
     sink::{
@@ -25,9 +25,6 @@ use crate::{
 /// The shortest time between two daily polls that is not reported. Microsoft publishes one snapshot
 /// per day.
 const MIN_POLL_INTERVAL: Duration = Duration::from_mins(10);
-
-/// The number of days after which Microsoft deletes snapshots.
-const HISTORY_DAYS: u64 = 90;
 
 const HALF_A_DAY: u64 = 12 * 3_600;
 
@@ -77,9 +74,9 @@ fn check_gaps(section: &Section<'_>, schedule: &Schedule, cron: &str, hint: Opti
 
     let days = ((gap.as_secs() + HALF_A_DAY) / (2 * HALF_A_DAY)).max(2);
     let message = format!("`schedule.cron`: `{cron}` leaves up to {days} days between two polls");
-    if days > HISTORY_DAYS {
+    if days > u64::from(DAYS_AT_SOURCE.unsigned_abs()) {
         let message = format!(
-            "{message}, but Microsoft deletes snapshots after {HISTORY_DAYS} days, so days would be lost"
+            "{message}, but Microsoft deletes snapshots after {DAYS_AT_SOURCE} days, so days would be lost"
         );
         section.fault_with(&CRON, message, hint);
     } else {

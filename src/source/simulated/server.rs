@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use super::{
     Control, Richness, controls, day::snapshot, profiles::profiles, simulated_load::SimulatedLoad,
 };
-use crate::model::Day;
+use crate::model::{DAYS_AT_SOURCE, Day};
 
 /// The tenants and credentials of a simulation.
 #[derive(Clone, Debug)]
@@ -40,8 +40,8 @@ pub struct Simulation {
     pub latency: Duration,
 }
 
-/// The number of days that Microsoft lists.
-const RETENTION_DAYS: usize = 90;
+/// The number of days that the server lists, as Microsoft does.
+const RETENTION_DAYS: usize = DAYS_AT_SOURCE.unsigned_abs() as usize;
 const PROFILES_PER_PAGE: usize = 200;
 
 impl Simulation {

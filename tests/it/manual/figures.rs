@@ -28,13 +28,14 @@ const CLI: &str = "src/cli/mod.rs";
 const ALERTS: &str = "deploy/monitoring/alerts.yml";
 const CHAT: &str = "src/sink/chat/config.rs";
 const COLLECTOR: &str = "src/daemon/collector/mod.rs";
-const DAYS: &str = "src/checkpoint/days.rs";
+const DAY: &str = "src/model/day.rs";
 const ENGINE: &str = "src/daemon/mod.rs";
 
 const EMAIL: &str = "src/sink/email/config.rs";
 const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
 const ONCE_SERVICE: &str = "systemd/secure-score-forwarder-once.service";
 const REJECTIONS: &str = "src/daemon/deliverer/rejection_limits.rs";
+const REQUESTS: &str = "src/ledger/requests.rs";
 const RETRY: &str = "src/daemon/deliverer/retry.rs";
 const STATUS: &str = "src/checkpoint/status.rs";
 const SINK_CONDITIONS: &str = "src/conditions/sinks.rs";
@@ -57,6 +58,7 @@ const RESERVED_BYTES: &str = "const RESERVED_BYTES: u64 = 16 << 20;";
 const STALE_DAYS: &str = "const STALE_DAYS: i32 = 3;";
 const MAX_DAYS_BEHIND: &str = "const MAX_DAYS_BEHIND: u32 = 3;";
 const DAILY_REQUESTS: &str = "const DAILY_REQUESTS: u32 = 7;";
+const DAYS_AT_SOURCE: &str = "const DAYS_AT_SOURCE: i32 = 90;";
 const DEAD_LETTERS: &str = "const MAX_DEAD_LETTERS: u32 = 50;";
 
 pub(super) const FIGURES: &[Figure] = &[
@@ -79,7 +81,7 @@ pub(super) const FIGURES: &[Figure] = &[
     (
         DELIVERY,
         "one second old",
-        "src/daemon/deliverer/fill.rs",
+        "src/daemon/deliverer/reading.rs",
         "const MAX_BATCH_AGE: Duration = Duration::from_secs(1);",
     ),
     (
@@ -107,7 +109,7 @@ pub(super) const FIGURES: &[Figure] = &[
     (DELIVERY, "more than 50 of the last", REJECTIONS, REJECTED_IN_WINDOW),
     (DELIVERY, "of the last 1,000", REJECTIONS, WINDOW_RECORDS),
     (DELIVERY, "less than 16 MiB free", ENGINE, RESERVED_BYTES),
-    (DELIVERY, "receives the last 90 days", ENGINE, "today.plus(-90)"),
+    (DELIVERY, "receives the last 90 days", DAY, DAYS_AT_SOURCE),
     (
         DELIVERY,
         "up to three seconds for pending acknowledgements when it stops",
@@ -123,7 +125,7 @@ pub(super) const FIGURES: &[Figure] = &[
     (
         DATA_MODEL,
         "twice within 14 days",
-        "src/checkpoint/read.rs",
+        "src/checkpoint/entry_reader.rs",
         "const LOOKBACK_DAYS: i32 = 14;",
     ),
     (
@@ -138,12 +140,7 @@ pub(super) const FIGURES: &[Figure] = &[
         "src/source/graph.rs",
         "const NOTICE: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);",
     ),
-    (
-        DATA_MODEL,
-        "the newest 90 days, and bodies that a sink",
-        "src/checkpoint/retention.rs",
-        "const NEVER_PRUNED_DAYS: i32 = 90;",
-    ),
+    (DATA_MODEL, "the newest 90 days, and bodies that a sink", DAY, DAYS_AT_SOURCE),
     (MANAGE_SINKS, "more than 20 rejected records in a row", REJECTIONS, REJECTED_IN_A_ROW),
     (MANAGE_SINKS, "more than 50 among the last", REJECTIONS, REJECTED_IN_WINDOW),
     (MANAGE_SINKS, "among the last 1,000", REJECTIONS, WINDOW_RECORDS),
@@ -236,8 +233,8 @@ pub(super) const FIGURES: &[Figure] = &[
     (
         "docs/how-to/check-the-configuration.md",
         "leaves more than 90 days between two polls",
-        "src/config/read/warnings.rs",
-        "const HISTORY_DAYS: u64 = 90;",
+        DAY,
+        DAYS_AT_SOURCE,
     ),
     (ALERTS, "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
     ("docs/how-to/backup-and-recovery.md", "Below 16 MiB of free space", ENGINE, RESERVED_BYTES),
@@ -257,11 +254,11 @@ pub(super) const FIGURES: &[Figure] = &[
         MAX_DAYS_BEHIND,
     ),
     ("src/admin/metrics.rs", "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
-    (DATA_MODEL, "by the next seven polls", DAYS, DAILY_REQUESTS),
+    (DATA_MODEL, "by the next seven polls", REQUESTS, DAILY_REQUESTS),
     (
         "docs/contributing/decisions/0007-request-missing-days.md",
         "by seven polls",
-        DAYS,
+        REQUESTS,
         DAILY_REQUESTS,
     ),
     (ARCHITECTURE, "The schema has version 8", "src/checkpoint/mod.rs", "const VERSION: i32 = 8;"),
