@@ -1,5 +1,6 @@
 //! Benchmarks the binary with many tenants. The simulated API runs in a separate process and takes
-//! 50 ms for each response. Prints the cost of the forwarder and the load on the API.
+//! 50 ms for each response. Prints the cost of the forwarder and the load on the API. Also measures
+//! what the daemon reads regularly from a checkpoint with many tenants.
 //!
 //! Run it with `cargo bench --profile dist --features object_store --bench many`.
 
@@ -17,9 +18,20 @@ use std::{
 };
 
 use cost::measure;
-use secure_score_forwarder::{clock, model::Day};
+use secure_score_forwarder::{
+    checkpoint::{
+        Advance, Checkpoint, CursorMove, EntryFlags, Lane, NewEntry, OtherTenants, PollCommit,
+        PollEnd, Position,
+    },
+    clock,
+    compressed::CompressedText,
+    model::{Day, DayFacts, TenantId, UnixMillis},
+    wire,
+};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
+/// How often each response and each read is measured.
+const RUNS: usize = 21;
 
 fn main() {
     // `cargo test --benches` passes this argument. A benchmark has no tests, so nothing is run.
@@ -31,6 +43,7 @@ fn main() {
     one_new_day(1_000, today);
     backfill(100, today);
     status_page(1_000, 30, today);
+    regular_reads(10_000, 30, today);
 }
 
 /// Polls and delivers one new day of each tenant.
@@ -95,7 +108,7 @@ fn status_page(tenants: usize, days: u32, today: Day) {
     // The page is complete only after the daemon has read the state of every tenant.
     while get(&address, "/").1 < 10_000 {}
     for page in ["/", "/metrics"] {
-        let mut times: Vec<(f64, usize)> = (0..21).map(|_| get(&address, page)).collect();
+        let mut times: Vec<(f64, usize)> = (0..RUNS).map(|_| get(&address, page)).collect();
         times.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (median, bytes) = times[times.len() / 2];
         println!(
@@ -109,6 +122,107 @@ fn status_page(tenants: usize, days: u32, today: Day) {
     let status = fs_err::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     println!("  resident memory of the daemon: {}", resident.trim());
+}
+
+/// Measures how long the checkpoint takes to find what a sink has not received, and the states of
+/// the polls of all tenants. One of a hundred tenants has new entries.
+fn regular_reads(tenants: usize, days: i32, today: Day) {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let ids: Vec<TenantId> = (0..tenants)
+        .map(|number| TenantId::parse(&format!("{number:08x}-0000-4000-8000-00000000c0de")))
+        .map(Result::unwrap)
+        .collect();
+    fill(&checkpoint, &ids, today.plus(1 - days), today);
+
+    let start = Position { seq: 1, record_index: 0 };
+    let end = Position { seq: u64::try_from(days).unwrap() + 1, record_index: 0 };
+    let is_current = |(number, _): &(usize, &TenantId)| !number.is_multiple_of(100);
+    let moves: Vec<CursorMove> = ids
+        .iter()
+        .enumerate()
+        .filter(is_current)
+        .map(|(_, tenant)| CursorMove { tenant: *tenant, from: start, to: end })
+        .collect();
+    let others = OtherTenants::Deactivate;
+    checkpoint.register_sink("siem", &ids, others, today.plus(1 - days)).unwrap();
+    let advance = Advance {
+        sink: "siem",
+        lane: Lane::Live,
+        moves: &moves,
+        mark: None,
+        sent: 0,
+        truncated: 0,
+        dead_letters: &[],
+        delivered_dead_letters: &[],
+        now: UnixMillis::default(),
+    };
+    let _ = checkpoint.advance(&advance).unwrap();
+
+    let pending = || checkpoint.pending("siem").unwrap().len();
+    let poll_states = || checkpoint.poll_states().unwrap().len();
+    assert_eq!((pending(), poll_states()), (tenants - moves.len(), tenants));
+    let reads: [(&str, &dyn Fn() -> usize); 2] =
+        [("pending", &pending), ("poll_states", &poll_states)];
+    for (name, read) in reads {
+        let mut times: Vec<f64> = (0..RUNS).map(|_| milliseconds(read)).collect();
+        times.sort_by(f64::total_cmp);
+        println!(
+            "{tenants} tenants, {days} days each: {name} {:.1} ms ({:.1} to {:.1})",
+            times[RUNS / 2],
+            times[0],
+            times[RUNS - 1]
+        );
+    }
+}
+
+/// Commits one poll of each tenant with these days, which are nearly empty.
+fn fill(checkpoint: &Checkpoint, tenants: &[TenantId], first: Day, last: Day) {
+    let facts: Vec<DayFacts> = std::iter::successors(Some(first), |day| Some(day.plus(1)))
+        .take_while(|day| *day <= last)
+        .map(|day| {
+            let json = format!(
+                r#"{{"id":"x","createdDateTime":"{day}T00:00:00Z","currentScore":1,"controlScores":[{{"controlName":"c","score":1}}]}}"#
+            );
+            DayFacts::of(&wire::snapshot(&json).unwrap()).unwrap()
+        })
+        .collect();
+    let body = CompressedText::compress("{}").unwrap();
+
+    for tenant in tenants {
+        let entries = facts.iter().map(|facts| NewEntry {
+            snapshot_id: "x",
+            revision: 1,
+            facts,
+            body: &body,
+            observed_at: facts.day.start(),
+            base: None,
+            flags: EntryFlags::default(),
+        });
+        let commit = PollCommit {
+            observed_at: last.start(),
+            entries: entries.collect(),
+            enriched: vec![],
+            held: vec![],
+            catalog: vec![],
+            observations: vec![],
+            credential_expiry: None,
+            requested_from: None,
+            missing: vec![],
+            no_longer_missing: vec![],
+            polled_back_to: None,
+            end: PollEnd::Complete,
+        };
+        let _ = checkpoint.commit_poll(*tenant, &commit).unwrap();
+    }
+}
+
+/// The duration of `read` in milliseconds.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
+fn milliseconds(read: &dyn Fn() -> usize) -> f64 {
+    let began = std::time::Instant::now();
+    std::hint::black_box(read());
+    began.elapsed().as_secs_f64() * 1_000.0
 }
 
 /// The time in milliseconds and the size in bytes of a response.

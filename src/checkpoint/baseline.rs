@@ -2,11 +2,12 @@
 //! baseline applies only to later entries, so a replay of an old entry compares it with the same
 //! targets again. See decision 0037.
 
-use rusqlite::{Connection, params};
+use std::ops::ControlFlow;
 
 use super::{
     Checkpoint, CheckpointError,
-    columns::{day, unsigned},
+    backend::{Statements, values},
+    fields::{day, unsigned},
     row_ids::TenantRow,
     tenant_row,
 };
@@ -25,27 +26,18 @@ impl Checkpoint {
         baseline: &Baseline,
         now: UnixMillis,
     ) -> Result<u64, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-        let row = tenant_row(&transaction, &tenant.to_string())?;
-        let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
-        let since: i64 = transaction.query_row(sql, [row], |row| row.get("next_seq"))?;
+        let targets = baseline.to_text();
+        self.claimed(|store| {
+            let row = tenant_row(store, &tenant.to_string())?;
+            let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
+            let since: i64 = store.query_one(sql, values![row], |row| row.get("next_seq"))?;
 
-        transaction.execute(
-            "INSERT INTO baseline (tenant, since, name, day, made, targets) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO UPDATE SET name = ?3, day = ?4, made = ?5, targets = ?6",
-            params![
-                row,
-                since,
-                baseline.name,
-                baseline.day.map(Day::number),
-                now,
-                baseline.to_text()
-            ],
-        )?;
-
-        transaction.commit()?;
-        Ok(since.cast_unsigned())
+            let sql = "INSERT INTO baseline (tenant, since, name, day, made, targets) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                       ON CONFLICT (tenant, since) DO UPDATE SET name = ?3, day = ?4, made = ?5, targets = ?6";
+            let (name, day) = (&baseline.name, baseline.day.map(Day::number));
+            store.execute(sql, values![row, since, name, day, now, targets])?;
+            Ok(since.cast_unsigned())
+        })
     }
 
     /// All baselines of a tenant in the order in which they were set; the last one is in force.
@@ -55,31 +47,31 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read; a baseline that cannot be parsed is not an error.
     pub fn baselines(&self, tenant: TenantId) -> Result<Vec<Baseline>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT b.since, b.name, b.day, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant
-             WHERE t.guid = ?1 ORDER BY b.since",
-        )?;
-
-        let mut rows = statement.query([tenant.to_string()])?;
+        let guid = tenant.to_string();
+        let sql = "SELECT b.since, b.name, b.day, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant
+                   WHERE t.guid = ?1 ORDER BY b.since";
         let mut baselines = Vec::new();
-        while let Some(row) = rows.next()? {
-            let text: String = row.get("targets")?;
-            let Ok(targets) = Baseline::parse_targets(&text) else {
-                tracing::error!(
-                    %tenant,
-                    hint = "run `state repair`, which removes it",
-                    "a stored baseline cannot be read and is ignored"
-                );
-                continue;
-            };
-            baselines.push(Baseline {
-                since: unsigned(row, "since")?,
-                name: row.get("name")?,
-                day: day(row, "day")?,
-                targets,
-            });
-        }
+
+        self.reading(|store| {
+            store.query(sql, values![guid], &mut |row| {
+                let text: String = row.get("targets")?;
+                let Ok(targets) = Baseline::parse_targets(&text) else {
+                    tracing::error!(
+                        %tenant,
+                        hint = "run `state repair`, which removes it",
+                        "a stored baseline cannot be read and is ignored"
+                    );
+                    return Ok(ControlFlow::Continue(()));
+                };
+                baselines.push(Baseline {
+                    since: unsigned(row, "since")?,
+                    name: row.get("name")?,
+                    day: day(row, "day")?,
+                    targets,
+                });
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
         Ok(baselines)
     }
 }
@@ -93,19 +85,16 @@ pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> 
 /// The baselines that are damaged: the row of the tenant, the first `seq` of the baseline, the
 /// GUID of the tenant, and the name of the baseline. Fails only if the database cannot be read.
 pub(super) fn damaged_baselines(
-    connection: &Connection,
+    store: &dyn Statements,
 ) -> Result<Vec<(TenantRow, i64, String, String)>, CheckpointError> {
-    let mut statement = connection.prepare(
-        "SELECT b.tenant, b.since, t.guid, b.name, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant",
-    )?;
-
-    let mut rows = statement.query([])?;
+    let sql = "SELECT b.tenant, b.since, t.guid, b.name, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant";
     let mut damaged = Vec::new();
-    while let Some(row) = rows.next()? {
-        if Baseline::parse_targets(&row.get::<_, String>("targets")?).is_err() {
+    store.query(sql, values![], &mut |row| {
+        if Baseline::parse_targets(&row.get::<String>("targets")?).is_err() {
             let (tenant, since) = (row.get("tenant")?, row.get("since")?);
             damaged.push((tenant, since, row.get("guid")?, row.get("name")?));
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(damaged)
 }

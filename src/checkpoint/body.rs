@@ -5,17 +5,18 @@
 //! frame, so a damaged body makes at most the 31 bodies that depend on it unreadable. See
 //! decision 0013.
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params, types::ToSqlOutput};
-
 use super::{
     CheckpointError,
-    row_ids::{BodyId, TenantRow, last_inserted},
+    backend::{SqlValue, Statements, ToValue, values},
+    key_frames::{BodyPlacement, may_depend, placement},
+    row_ids::{BodyId, TenantRow},
+    sql::{plain_codec, snapshot},
 };
 
 /// How a body is compressed, as stored in the column `body.codec`. Conditions in SQL contain the
 /// number itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Codec {
+pub(super) enum Codec {
     /// zstd without a dictionary; only such a body can be a key frame.
     Plain,
     /// zstd with the body of the key frame as dictionary.
@@ -23,8 +24,6 @@ enum Codec {
 }
 
 const COMPRESSION_LEVEL: i32 = 9;
-/// How many bodies may depend on one key frame.
-const MAX_DEPENDENTS: u32 = 31;
 /// The largest decompressed body in bytes; the source does not accept a larger one.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 
@@ -39,6 +38,14 @@ pub(super) struct KeyFrame {
 }
 
 impl Codec {
+    /// The number in the database.
+    pub(super) const fn number(self) -> i64 {
+        match self {
+            Self::Plain => 1,
+            Self::WithKeyFrame => 2,
+        }
+    }
+
     /// The codec with this number in the database. Fails with [`CheckpointError::Damaged`] if there
     /// is none.
     fn from_number(number: i64) -> Result<Self, CheckpointError> {
@@ -50,13 +57,9 @@ impl Codec {
     }
 }
 
-impl ToSql for Codec {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let number: i64 = match self {
-            Self::Plain => 1,
-            Self::WithKeyFrame => 2,
-        };
-        Ok(number.into())
+impl ToValue for Codec {
+    fn to_value(&self) -> SqlValue<'_> {
+        SqlValue::Int(self.number())
     }
 }
 
@@ -64,23 +67,23 @@ impl KeyFrame {
     /// The newest key frame of a tenant. `None` if the tenant has none. Fails with
     /// [`CheckpointError::Damaged`] if its body cannot be decompressed.
     pub(super) fn newest(
-        connection: &Connection,
+        store: &dyn Statements,
         tenant: TenantRow,
     ) -> Result<Option<Self>, CheckpointError> {
-        let row: Option<(BodyId, Vec<u8>)> = connection
-            .prepare_cached(
-                "SELECT b.id, b.bytes FROM entry e JOIN body b ON b.id = e.body
-                 WHERE e.tenant = ?1 AND e.kind = 1 AND b.codec = 1 ORDER BY e.seq DESC LIMIT 1",
-            )?
-            .query_row([tenant], |row| Ok((row.get("id")?, row.get("bytes")?)))
-            .optional()?;
-        let Some((id, bytes)) = row else { return Ok(None) };
+        let sql = concat!(
+            "SELECT b.id, b.bytes FROM entry e JOIN body b ON b.id = e.body WHERE e.tenant = ?1 AND e.kind = ",
+            snapshot!(),
+            " AND b.codec = ",
+            plain_codec!(),
+            " ORDER BY e.seq DESC LIMIT 1"
+        );
+        let newest = store.query_optional(sql, values![tenant], |row| {
+            Ok((row.get::<BodyId>("id")?, row.get::<Vec<u8>>("bytes")?))
+        })?;
+        let Some((id, bytes)) = newest else { return Ok(None) };
 
-        let dependents = connection.query_row(
-            "SELECT count(*) AS dependents FROM body WHERE key_frame = ?1",
-            [id],
-            |row| row.get("dependents"),
-        )?;
+        let sql = "SELECT count(*) AS dependents FROM body WHERE key_frame = ?1";
+        let dependents = store.query_one(sql, values![id], |row| row.get("dependents"))?;
         let body = decompress(Codec::Plain, &bytes, None)?;
         Ok(Some(Self { id, body, stored_bytes: bytes.len(), dependents }))
     }
@@ -90,21 +93,20 @@ impl KeyFrame {
 /// smaller; otherwise it is stored alone and replaces `key_frame`. Fails if the body cannot be
 /// compressed or the row cannot be inserted.
 pub(super) fn store(
-    connection: &Connection,
+    store: &dyn Statements,
     body: &str,
     key_frame: &mut Option<KeyFrame>,
 ) -> Result<BodyId, CheckpointError> {
-    if let Some(frame) = key_frame.as_mut().filter(|frame| frame.dependents < MAX_DEPENDENTS) {
+    if let Some(frame) = key_frame.as_mut().filter(|frame| may_depend(frame.dependents)) {
         let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &frame.body)?;
-        // A body that differs much from its key frame is a better key frame for later bodies.
-        if bytes.len() * 3 < frame.stored_bytes {
+        if placement(bytes.len(), frame.stored_bytes) == BodyPlacement::WithKeyFrame {
             frame.dependents += 1;
-            return insert(connection, Codec::WithKeyFrame, Some(frame.id), &bytes);
+            return insert(store, Codec::WithKeyFrame, Some(frame.id), &bytes);
         }
     }
 
     let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &[])?;
-    let id = insert(connection, Codec::Plain, None, &bytes)?;
+    let id = insert(store, Codec::Plain, None, &bytes)?;
     *key_frame = Some(KeyFrame {
         id,
         body: body.as_bytes().to_vec(),
@@ -126,46 +128,77 @@ impl BodyReader {
     /// checksum is wrong.
     pub(super) fn read(
         &mut self,
-        connection: &Connection,
+        store: &dyn Statements,
         id: BodyId,
     ) -> Result<String, CheckpointError> {
-        let (codec, key_frame, bytes): (i64, Option<BodyId>, Vec<u8>) = connection
-            .prepare_cached("SELECT codec, key_frame, bytes FROM body WHERE id = ?1")?
-            .query_row([id], |row| {
-                Ok((row.get("codec")?, row.get("key_frame")?, row.get("bytes")?))
-            })?;
-        let codec = Codec::from_number(codec)?;
+        let sql = "SELECT codec, key_frame, bytes FROM body WHERE id = ?1";
+        let (codec, key_frame, bytes) = store.query_one(sql, values![id], |row| {
+            let (codec, key_frame) = (row.get("codec")?, row.get::<Option<BodyId>>("key_frame")?);
+            Ok((Codec::from_number(codec)?, key_frame, row.get::<Vec<u8>>("bytes")?))
+        })?;
 
         let body = match key_frame {
             None => decompress(codec, &bytes, None)?,
-            Some(id) => decompress(codec, &bytes, Some(self.key_frame(connection, id)?))?,
+            Some(id) => decompress(codec, &bytes, Some(self.key_frame(store, id)?))?,
         };
         String::from_utf8(body)
             .map_err(|_| CheckpointError::Damaged(format!("body `{id}` is not UTF-8")))
     }
 
-    fn key_frame(&mut self, connection: &Connection, id: BodyId) -> Result<&[u8], CheckpointError> {
+    fn key_frame(&mut self, store: &dyn Statements, id: BodyId) -> Result<&[u8], CheckpointError> {
         if self.key_frame.as_ref().is_none_or(|(cached, _)| *cached != id) {
-            let (codec, bytes): (i64, Vec<u8>) = connection
-                .prepare_cached("SELECT codec, bytes FROM body WHERE id = ?1")?
-                .query_row([id], |row| Ok((row.get("codec")?, row.get("bytes")?)))?;
-            let body = decompress(Codec::from_number(codec)?, &bytes, None)?;
-            self.key_frame = Some((id, body));
+            let sql = "SELECT codec, bytes FROM body WHERE id = ?1";
+            let (codec, bytes) = store.query_one(sql, values![id], |row| {
+                Ok((Codec::from_number(row.get("codec")?)?, row.get::<Vec<u8>>("bytes")?))
+            })?;
+            self.key_frame = Some((id, decompress(codec, &bytes, None)?));
         }
         Ok(self.key_frame.as_ref().map(|(_, body)| body.as_slice()).unwrap_or_default())
     }
 }
 
 fn insert(
-    connection: &Connection,
+    store: &dyn Statements,
     codec: Codec,
     key_frame: Option<BodyId>,
     bytes: &[u8],
 ) -> Result<BodyId, CheckpointError> {
-    connection
-        .prepare_cached("INSERT INTO body (codec, key_frame, bytes) VALUES (?1, ?2, ?3)")?
-        .execute(params![codec, key_frame, bytes])?;
-    Ok(last_inserted(connection))
+    let sql = "INSERT INTO body (codec, key_frame, bytes) VALUES (?1, ?2, ?3) RETURNING id";
+    store.query_one(sql, values![codec, key_frame, bytes], |row| row.get("id"))
+}
+
+/// SQL: whether no entry refers to a body and no other body depends on it.
+macro_rules! is_unreferenced {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
+         AND NOT EXISTS (SELECT 1 FROM body b WHERE b.key_frame = body.id)"
+    };
+}
+
+/// Deletes each of these bodies unless an entry refers to it or another body depends on it; then
+/// their key frames, by the same rule. Fails if the database cannot be written.
+pub(super) fn delete_if_unreferenced(
+    store: &dyn Statements,
+    mut bodies: Vec<BodyId>,
+) -> Result<(), CheckpointError> {
+    let sql =
+        concat!("DELETE FROM body WHERE id = ?1 AND ", is_unreferenced!(), " RETURNING key_frame");
+    while let Some(body) = bodies.pop() {
+        let key_frame: Option<Option<BodyId>> =
+            store.query_optional(sql, values![body], |row| row.get("key_frame"))?;
+        bodies.extend(key_frame.flatten());
+    }
+    Ok(())
+}
+
+/// Deletes all bodies that no entry refers to and no other body depends on.
+pub(super) fn delete_unreferenced_bodies(store: &dyn Statements) -> Result<(), CheckpointError> {
+    // The first pass deletes bodies that depend on a key frame, and the second one the key frames
+    // that then have no dependents.
+    for _ in 0..2 {
+        store.execute(concat!("DELETE FROM body WHERE ", is_unreferenced!()), values![])?;
+    }
+    Ok(())
 }
 
 /// Compresses with zstd (RFC 8878), with a content checksum that is verified at decompression. An

@@ -2,15 +2,15 @@
 //! for all tenants. A version is never changed, and its ID is never assigned again, because the
 //! daemon caches catalogs and profiles by ID. Start reading at [`store`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
-use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     CatalogMember, Checkpoint, CheckpointError,
+    backend::{Statements, values},
     body::{MAX_BODY_BYTES, compress},
-    row_ids::{CatalogVersion, ProfileId, TenantRow, last_inserted},
+    row_ids::{CatalogVersion, ProfileId, TenantRow},
 };
 use crate::model::UnixMillis;
 
@@ -41,10 +41,10 @@ impl Checkpoint {
         &self,
         version: CatalogVersion,
     ) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
-        let packed: Vec<u8> = self
-            .connection()
-            .prepare_cached("SELECT members FROM catalog WHERE id = ?1")?
-            .query_row([version], |row| row.get("members"))?;
+        let sql = "SELECT members FROM catalog WHERE id = ?1";
+        let packed = self.reading(|store| {
+            store.query_one(sql, values![version], |row| row.get::<Vec<u8>>("members"))
+        })?;
         unpack(&packed)
             .map_err(|_| CheckpointError::Damaged(format!("catalog `{version}` cannot be read")))
     }
@@ -58,10 +58,10 @@ impl Checkpoint {
     /// profile does not exist.
     pub fn profile(&self, id: ProfileId) -> Result<String, CheckpointError> {
         let damaged = || CheckpointError::Damaged(format!("profile `{id}` cannot be read"));
-        let bytes: Vec<u8> = self
-            .connection()
-            .prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?
-            .query_row([id], |row| row.get("bytes"))?;
+        let sql = "SELECT bytes FROM profile WHERE id = ?1";
+        let bytes = self.reading(|store| {
+            store.query_one(sql, values![id], |row| row.get::<Vec<u8>>("bytes"))
+        })?;
         let shared = zstd::bulk::decompress(&bytes, MAX_CATALOG_BYTES).map_err(|_| damaged())?;
         String::from_utf8(shared).map_err(|_| damaged())
     }
@@ -72,15 +72,16 @@ impl Checkpoint {
 /// version is then kept. `None` only if the list is empty and the tenant has no version yet. Fails
 /// with [`CheckpointError::TooLarge`] if the packed list exceeds 64 MiB.
 pub(super) fn store(
-    connection: &Connection,
+    store: &dyn Statements,
     tenant: TenantRow,
     members: &[CatalogMember<'_>],
     observed_at: UnixMillis,
 ) -> Result<Option<CatalogVersion>, CheckpointError> {
-    let newest: Option<(CatalogVersion, Vec<u8>)> = connection
-        .prepare_cached("SELECT c.id, c.digest FROM tenant t JOIN catalog c ON c.id = t.catalog WHERE t.id = ?1")?
-        .query_row([tenant], |row| Ok((row.get("id")?, row.get("digest")?)))
-        .optional()?;
+    let sql =
+        "SELECT c.id, c.digest FROM tenant t JOIN catalog c ON c.id = t.catalog WHERE t.id = ?1";
+    let newest = store.query_optional(sql, values![tenant], |row| {
+        Ok((row.get::<CatalogVersion>("id")?, row.get::<Vec<u8>>("digest")?))
+    })?;
     if members.is_empty() {
         return Ok(newest.map(|(id, _)| id));
     }
@@ -101,7 +102,7 @@ pub(super) fn store(
 
     let mut packed = Vec::new();
     for (hash, member) in &ordered {
-        let profile = store_profile(connection, hash, member.shared)?;
+        let profile = store_profile(store, hash, member.shared)?;
         write_field(&profile.to_le_bytes(), &mut packed);
         write_field(member.decisions.as_bytes(), &mut packed);
     }
@@ -109,12 +110,12 @@ pub(super) fn store(
         return Err(CheckpointError::TooLarge("catalog"));
     }
 
-    connection.execute(
-        "INSERT INTO catalog (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
-        params![tenant, version, observed_at, compress(&packed, 3, &[])?],
-    )?;
-    let id: CatalogVersion = last_inserted(connection);
-    connection.execute("UPDATE tenant SET catalog = ?2 WHERE id = ?1", params![tenant, id])?;
+    let packed = compress(&packed, 3, &[])?;
+    let sql = "INSERT INTO catalog (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)
+               RETURNING id";
+    let id: CatalogVersion =
+        store.query_one(sql, values![tenant, version, observed_at, packed], |row| row.get("id"))?;
+    store.execute("UPDATE tenant SET catalog = ?2 WHERE id = ?1", values![tenant, id])?;
     Ok(Some(id))
 }
 
@@ -153,42 +154,40 @@ pub(super) type ProfileHashes = BTreeMap<ProfileId, Vec<u8>>;
 /// The hashes of the intact profiles, and the IDs of the damaged ones. Fails only if the database
 /// cannot be read.
 pub(super) fn check_profiles(
-    connection: &Connection,
+    store: &dyn Statements,
 ) -> Result<(ProfileHashes, Vec<ProfileId>), CheckpointError> {
-    let mut statement = connection.prepare("SELECT id, digest, bytes FROM profile ORDER BY id")?;
-
     let (mut intact, mut damaged) = (BTreeMap::new(), Vec::new());
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    let sql = "SELECT id, digest, bytes FROM profile ORDER BY id";
+    store.query(sql, values![], &mut |row| {
+        let id: ProfileId = row.get("id")?;
         let (hash, bytes): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("bytes")?);
-        let id = row.get("id")?;
         if is_intact_profile(&hash, &bytes) {
             intact.insert(id, hash);
         } else {
             damaged.push(id);
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok((intact, damaged))
 }
 
 /// The catalog versions that are damaged or contain a profile that is not among the intact ones:
 /// their IDs and the GUIDs of their tenants. Fails only if the database cannot be read.
 pub(super) fn damaged_catalogs(
-    connection: &Connection,
+    store: &dyn Statements,
     intact_profiles: &ProfileHashes,
 ) -> Result<Vec<(CatalogVersion, String)>, CheckpointError> {
-    let mut statement = connection.prepare(
-        "SELECT c.id, t.guid, c.digest, c.members FROM catalog c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
-    )?;
-
+    let sql =
+        "SELECT c.id, t.guid, c.digest, c.members FROM catalog c JOIN tenant t ON t.id = c.tenant
+         ORDER BY c.id";
     let mut damaged = Vec::new();
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    store.query(sql, values![], &mut |row| {
         let (hash, packed): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("members")?);
         if !is_intact_catalog(&hash, &packed, intact_profiles) {
             damaged.push((row.get("id")?, row.get("guid")?));
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(damaged)
 }
 
@@ -213,23 +212,23 @@ fn is_intact_catalog(stored_hash: &[u8], packed: &[u8], intact_profiles: &Profil
 
 /// The ID of a profile, which is inserted if it does not exist.
 fn store_profile(
-    connection: &Connection,
+    store: &dyn Statements,
     hash: &[u8],
     shared: &str,
 ) -> Result<ProfileId, CheckpointError> {
-    let existing = connection
-        .prepare_cached("SELECT id FROM profile WHERE digest = ?1")?
-        .query_row([hash], |row| row.get("id"))
-        .optional()?;
-    if let Some(id) = existing {
+    let stored = "SELECT id FROM profile WHERE digest = ?1";
+    if let Some(id) = store.query_optional(stored, values![hash], |row| row.get("id"))? {
         return Ok(id);
     }
 
     let bytes = compress(shared.as_bytes(), 9, &[])?;
-    connection
-        .prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?
-        .execute(params![hash, bytes])?;
-    Ok(last_inserted(connection))
+    let sql = "INSERT INTO profile (digest, bytes) VALUES (?1, ?2)
+               ON CONFLICT (digest) DO NOTHING RETURNING id";
+    match store.query_optional(sql, values![hash, bytes], |row| row.get("id"))? {
+        Some(id) => Ok(id),
+        // Another host has inserted it.
+        None => store.query_one(stored, values![hash], |row| row.get("id")),
+    }
 }
 
 /// Appends a field with its length: 4 bytes, little endian.

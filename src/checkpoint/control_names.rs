@@ -1,12 +1,17 @@
 //! The names of controls and their IDs in the table `control`. Packed facts contain only the IDs,
 //! so all names are cached. Only [`super::commit_poll`] adds names, within its transaction: after a
-//! rollback, the cache must be read again.
+//! rollback, the cache must be read again. Start reading at [`control_id`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
-use rusqlite::Connection;
-
-use super::CheckpointError;
+use super::{
+    CheckpointError,
+    backend::{Statements, values},
+};
 
 /// All names, in both directions. The size depends only on the number of names: the ID in a damaged
 /// row can be any number.
@@ -20,17 +25,12 @@ pub(super) struct ControlNames {
 
 impl ControlNames {
     /// Reads all names. Fails if the database cannot be read, or if an ID does not have 32 bits.
-    pub(super) fn load(connection: &Connection) -> Result<Self, CheckpointError> {
+    pub(super) fn load(store: &dyn Statements) -> Result<Self, CheckpointError> {
         let mut names = Self::default();
-
-        let mut statement = connection.prepare("SELECT id, name FROM control")?;
-        // Looked up once, because there may be many rows.
-        let (id, name) = (statement.column_index("id")?, statement.column_index("name")?);
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            names.add(row.get(id)?, &row.get::<_, String>(name)?);
-        }
-
+        store.query("SELECT id, name FROM control", values![], &mut |row| {
+            names.add(row.get("id")?, &row.get::<String>("name")?);
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(names)
     }
 
@@ -63,27 +63,92 @@ impl ControlNames {
     }
 }
 
+/// The ID of a control's name, which is inserted if it does not exist. Fails if the row cannot be
+/// inserted, or with [`CheckpointError::Damaged`] if its ID does not fit 32 bits.
+pub(super) fn control_id(
+    store: &dyn Statements,
+    names: &mut ControlNames,
+    name: &str,
+) -> Result<u32, CheckpointError> {
+    if let Some(id) = names.id_of(name) {
+        return Ok(id);
+    }
+
+    let sql = "INSERT INTO control (name) VALUES (?1) ON CONFLICT (name) DO NOTHING RETURNING id";
+    let inserted = store.query_optional(sql, values![name], |row| row.get::<i64>("id"))?;
+    let id = if let Some(id) = inserted {
+        id
+    } else {
+        // Another host has inserted it.
+        let sql = "SELECT id FROM control WHERE name = ?1";
+        store.query_one(sql, values![name], |row| row.get("id"))?
+    };
+    let id = u32::try_from(id)
+        .map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
+    names.add(id, name);
+    Ok(id)
+}
+
+/// Inserts the names that do not exist, in their order. Fails in the same cases as [`control_id`].
+pub(super) fn assign(
+    store: &dyn Statements,
+    names: &mut ControlNames,
+    new: &BTreeSet<&str>,
+) -> Result<(), CheckpointError> {
+    new.iter().try_for_each(|name| control_id(store, names, name).map(drop))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    fn in_memory() -> (tempfile::TempDir, Checkpoint) {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+        (directory, checkpoint)
+    }
 
     /// Regression: the cache had one element for each possible ID up to the highest one, so a
     /// damaged row took all memory.
     #[test]
     fn the_highest_id_is_one_name() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection
-            .execute_batch(
-                "CREATE TABLE control (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-                 INSERT INTO control VALUES (1, 'a'), (4294967295, 'b');",
-            )
+        let (_directory, checkpoint) = in_memory();
+        checkpoint
+            .administrative(|store| {
+                let sql = "INSERT INTO control (id, name) VALUES (1, 'a'), (4294967295, 'b')";
+                store.execute(sql, values![])?;
+                let mut names = ControlNames::load(store)?;
+                assert_eq!(names.get(u32::MAX).as_deref(), Some("b"));
+                assert_eq!((names.id_of("a"), names.id_of("c")), (Some(1), None));
+
+                // The next ID does not fit.
+                let error = control_id(store, &mut names, "c").unwrap_err().to_string();
+                assert!(error.contains("too many control names"), "{error}");
+                assert!(ControlNames::load(store).is_err());
+                Ok(())
+            })
             .unwrap();
+    }
 
-        let names = ControlNames::load(&connection).unwrap();
-        assert_eq!(names.get(u32::MAX).as_deref(), Some("b"));
-        assert_eq!((names.id_of("a"), names.id_of("c")), (Some(1), None));
+    #[test]
+    fn only_new_names_are_inserted() {
+        let (_directory, checkpoint) = in_memory();
+        checkpoint
+            .administrative(|store| {
+                let mut names = ControlNames::default();
+                assign(store, &mut names, &BTreeSet::from(["b", "a"]))?;
+                assert_eq!((names.id_of("a"), names.id_of("b")), (Some(1), Some(2)));
+                assert_eq!(control_id(store, &mut names, "a")?, 1);
 
-        connection.execute("INSERT INTO control VALUES (4294967296, 'c')", []).unwrap();
-        assert!(ControlNames::load(&connection).is_err());
+                // A cache without the names finds their rows.
+                let mut other = ControlNames::default();
+                assert_eq!(control_id(store, &mut other, "b")?, 2);
+                assert_eq!((other.id_of("a"), other.id_of("b")), (None, Some(2)));
+                let stored = ControlNames::load(store)?;
+                assert_eq!((stored.get(1), stored.get(2)), (names.get(1), names.get(2)));
+                Ok(())
+            })
+            .unwrap();
     }
 }

@@ -4,12 +4,38 @@
 //! A damaged cursor is never moved to the end of the log unless nothing else is known about it.
 //! Start reading at [`require_valid`] and [`repair`]. See decision 0074.
 
-use rusqlite::{Connection, params};
-
 use super::{
     CheckpointError, CursorFile,
+    backend::{Statements, values},
     row_ids::{SinkRow, TenantRow},
 };
+
+/// SQL: all cursors that are outside of their log, or have an unknown epoch.
+const INVALID: &str = "SELECT c.sink, c.tenant, c.epoch, s.name, t.guid
+     FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
+     WHERE c.epoch <> 0 OR c.seq NOT BETWEEN 1 AND t.next_seq
+        OR c.record_index NOT BETWEEN 0 AND 4294967295
+     ORDER BY c.sink, c.tenant";
+
+/// SQL: deletes the cursors with an unknown epoch that another cursor of the same sink and tenant
+/// has replaced: the one with the right epoch or, without that, the one with the smallest epoch.
+const DELETE_REPLACED: &str = "DELETE FROM cursor WHERE epoch <> 0 AND EXISTS
+        (SELECT 1 FROM cursor o WHERE o.sink = cursor.sink AND o.tenant = cursor.tenant
+           AND (o.epoch = 0 OR o.epoch < cursor.epoch))";
+
+/// SQL: moves the cursor of the sink `?1` for the tenant `?2` to the entry `?3` and its record
+/// `?4`, if that entry can be in the log.
+const MOVE_WITHIN_LOG: &str = "UPDATE cursor SET seq = ?3, record_index = ?4
+     WHERE sink = ?1 AND tenant = ?2
+       AND (SELECT next_seq FROM tenant WHERE id = ?2) >= ?3 AND ?3 >= 1";
+
+/// SQL: moves the cursor of the sink `?1` for the tenant `?2` to the first entry that was read
+/// after the last acknowledgement of the sink, or else to the end of the log.
+const MOVE_TO_UNACKNOWLEDGED: &str = "UPDATE cursor SET record_index = 0, seq = coalesce(
+        (SELECT min(e.seq) FROM entry e JOIN sink s ON s.id = ?1
+         WHERE e.tenant = ?2 AND (s.last_acknowledgement IS NULL OR e.observed > s.last_acknowledgement)),
+        (SELECT next_seq FROM tenant WHERE id = ?2))
+     WHERE sink = ?1 AND tenant = ?2";
 
 /// A cursor that cannot be used.
 pub(super) struct InvalidCursor {
@@ -35,8 +61,8 @@ impl InvalidCursor {
 
 /// Fails with [`CheckpointError::Damaged`] if a cursor cannot be used, and if the database cannot
 /// be read.
-pub(super) fn require_valid(connection: &Connection) -> Result<(), CheckpointError> {
-    match invalid_cursors(connection)?.first() {
+pub(super) fn require_valid(store: &dyn Statements) -> Result<(), CheckpointError> {
+    match invalid_cursors(store)?.first() {
         None => Ok(()),
         Some(cursor) => Err(CheckpointError::Damaged(format!(
             "tenant `{}`: {}",
@@ -48,16 +74,9 @@ pub(super) fn require_valid(connection: &Connection) -> Result<(), CheckpointErr
 
 /// All cursors that cannot be used. Fails if the database cannot be read.
 pub(super) fn invalid_cursors(
-    connection: &Connection,
+    store: &dyn Statements,
 ) -> Result<Vec<InvalidCursor>, CheckpointError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT c.sink, c.tenant, c.epoch, s.name, t.guid
-         FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-         WHERE c.epoch <> 0 OR c.seq NOT BETWEEN 1 AND t.next_seq
-            OR c.record_index NOT BETWEEN 0 AND 4294967295
-         ORDER BY c.sink, c.tenant",
-    )?;
-    let found = statement.query_map([], |row| {
+    store.query_all(INVALID, values![], |row| {
         Ok(InvalidCursor {
             sink_row: row.get("sink")?,
             tenant_row: row.get("tenant")?,
@@ -65,43 +84,37 @@ pub(super) fn invalid_cursors(
             sink: row.get("name")?,
             tenant: row.get("guid")?,
         })
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
+    })
 }
 
 /// Repairs all cursors that cannot be used. Returns the GUID of the tenant and the name of the sink
 /// of each of them. `saved` is the second cursor file, and `checkpoint_id` the ID of the database.
 /// Fails if the database cannot be read or written.
 pub(super) fn repair(
-    connection: &Connection,
+    store: &dyn Statements,
     saved: &CursorFile,
     checkpoint_id: &str,
 ) -> Result<Vec<(String, String)>, CheckpointError> {
-    let invalid = invalid_cursors(connection)?;
-    // A cursor that also exists with the right epoch has replaced the other one.
-    connection.execute_batch(
-        "UPDATE OR IGNORE cursor SET epoch = 0 WHERE epoch <> 0; DELETE FROM cursor WHERE epoch <> 0;",
-    )?;
-    for cursor in invalid_cursors(connection)? {
-        repair_position(connection, saved, checkpoint_id, &cursor)?;
+    let invalid = invalid_cursors(store)?;
+    store.execute(DELETE_REPLACED, values![])?;
+    store.execute("UPDATE cursor SET epoch = 0 WHERE epoch <> 0", values![])?;
+    for cursor in invalid_cursors(store)? {
+        repair_position(store, saved, checkpoint_id, &cursor)?;
     }
     Ok(invalid.into_iter().map(|cursor| (cursor.tenant, cursor.sink)).collect())
 }
 
 /// Gives a cursor the newest position that is known.
 fn repair_position(
-    connection: &Connection,
+    store: &dyn Statements,
     saved: &CursorFile,
     checkpoint_id: &str,
     cursor: &InvalidCursor,
 ) -> Result<(), CheckpointError> {
     let InvalidCursor { sink_row, tenant_row, sink, tenant, .. } = cursor;
     if let Some((seq, record_index)) = saved.position(checkpoint_id, sink, tenant) {
-        let moved = connection.execute(
-            "UPDATE cursor SET seq = ?3, record_index = ?4 WHERE sink = ?1 AND tenant = ?2
-               AND ?3 BETWEEN 1 AND (SELECT next_seq FROM tenant WHERE id = ?2)",
-            params![sink_row, tenant_row, seq, record_index],
-        )?;
+        let moved =
+            store.execute(MOVE_WITHIN_LOG, values![sink_row, tenant_row, seq, record_index])?;
         if moved > 0 {
             return Ok(());
         }
@@ -110,21 +123,12 @@ fn repair_position(
     // The registration of the sink creates the cursor again from the days in the file.
     let mut lost = saved.lost_cursors(checkpoint_id).into_iter();
     if lost.any(|lost| lost.sink == *sink && lost.tenant == *tenant) {
-        connection.execute(
-            "DELETE FROM cursor WHERE sink = ?1 AND tenant = ?2",
-            params![sink_row, tenant_row],
-        )?;
+        let delete = "DELETE FROM cursor WHERE sink = ?1 AND tenant = ?2";
+        store.execute(delete, values![sink_row, tenant_row])?;
         return Ok(());
     }
 
     // Nothing that was read after the last acknowledgement can have been sent.
-    connection.execute(
-        "UPDATE cursor SET record_index = 0, seq = coalesce(
-            (SELECT min(e.seq) FROM entry e JOIN sink s ON s.id = ?1
-             WHERE e.tenant = ?2 AND (s.last_acknowledgement IS NULL OR e.observed > s.last_acknowledgement)),
-            (SELECT next_seq FROM tenant WHERE id = ?2))
-         WHERE sink = ?1 AND tenant = ?2",
-        params![sink_row, tenant_row],
-    )?;
+    store.execute(MOVE_TO_UNACKNOWLEDGED, values![sink_row, tenant_row])?;
     Ok(())
 }

@@ -3,20 +3,14 @@
 //!
 //! The file is one line of JSON and one line with its SHA-256 hash in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory. Start reading at
-//! [`Checkpoint::write_cursor_file`]. See decision 0015.
+//! [`CursorFile`]; `saved_cursors` reads its content from the database. See decision 0015.
 
-use std::{collections::HashSet, io::ErrorKind, path::Path, sync::PoisonError};
+use std::{collections::HashSet, io::ErrorKind, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Checkpoint, CheckpointError,
-    daemon_report::{document, set_document},
-};
 use crate::{
-    error::Explanation,
     files::{FileError, NewFileMode, OwnedDirectory},
     model::{Day, TenantId, UnixMillis, hex},
 };
@@ -25,8 +19,6 @@ use crate::{
 pub(super) const FILE: &str = "cursors.json";
 /// The maximum size of the file: more than a million cursors.
 const MAX_FILE_BYTES: u64 = 512 << 20;
-/// The row of `meta` with the reason why the file is outdated, as JSON.
-const OUTDATED: &str = "cursor_file_outdated";
 
 /// The content of the second cursor file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,42 +60,6 @@ pub enum CursorFileError {
     /// The file is not text, its hash is wrong, or its JSON has another form.
     #[error("the cursor file is damaged")]
     Damaged,
-}
-
-impl Checkpoint {
-    /// Writes the second cursor file, and stores whether it is outdated, so that `status` can show
-    /// it.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the cursors cannot be read or the file cannot be replaced; the previous file is
-    /// then kept. Also fails if the result cannot be stored.
-    pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
-        let _guard = self.cursor_file_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.cursors()?.write(&self.directory).map_err(CheckpointError::from);
-        let stored = self.store_cursor_file_result(&written);
-        written.and(stored)
-    }
-
-    /// Stores why the file could not be written. Writes nothing if that is stored already.
-    fn store_cursor_file_result(
-        &self,
-        written: &Result<(), CheckpointError>,
-    ) -> Result<(), CheckpointError> {
-        let reason = written.as_ref().err().map(Explanation::of);
-        let connection = self.connection();
-        if outdated_cursor_file(&connection)? == reason {
-            return Ok(());
-        }
-        set_document(&connection, OUTDATED, reason.as_ref())
-    }
-}
-
-/// Why the second cursor file could not be written since the cursors moved; `None` if it could.
-pub(super) fn outdated_cursor_file(
-    connection: &Connection,
-) -> Result<Option<Explanation>, CheckpointError> {
-    document(connection, OUTDATED)
 }
 
 impl CursorFile {

@@ -1,11 +1,10 @@
 //! What the daemon reports about itself to other processes, such as `status`: its configuration,
-//! and the loops that make no progress. It is stored as one JSON document in the table `meta`,
-//! where the last rejected reload is stored too. Start reading at [`DaemonReport`].
+//! and the loops that make no progress. It is stored as one JSON document in the table `meta`, next
+//! to the last time at which the daemon could write. Start reading at [`DaemonReport`].
 
-use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, backend::Statements, meta};
 use crate::model::UnixMillis;
 
 /// What the daemon that polled last has reported. `once` removes it, because a checkpoint that
@@ -35,7 +34,7 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written.
     pub fn set_daemon_report(&self, report: Option<&DaemonReport>) -> Result<(), CheckpointError> {
-        set_document(&self.connection(), DAEMON_REPORT, report)
+        self.administrative(|store| meta::set_document(store, DAEMON_REPORT, report))
     }
 
     /// Stores that the daemon could write at this time. This is also its test of the storage.
@@ -44,48 +43,20 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written.
     pub fn record_alive(&self, now: UnixMillis) -> Result<(), CheckpointError> {
-        set_document(&self.connection(), ALIVE_AT, Some(&now))
+        self.administrative(|store| meta::set_document(store, ALIVE_AT, Some(&now)))
     }
 }
 
 /// When a daemon could write last; `None` if none has stored it.
-pub(super) fn alive_at(connection: &Connection) -> Result<Option<UnixMillis>, CheckpointError> {
-    document(connection, ALIVE_AT)
+pub(super) fn alive_at(store: &dyn Statements) -> Result<Option<UnixMillis>, CheckpointError> {
+    meta::document(store, ALIVE_AT)
 }
 
 /// The stored report; `None` also if it is from another version.
 pub(super) fn daemon_report(
-    connection: &Connection,
+    store: &dyn Statements,
 ) -> Result<Option<DaemonReport>, CheckpointError> {
-    document(connection, DAEMON_REPORT)
-}
-
-/// Stores a document under this key of `meta`; `None` deletes it.
-pub(super) fn set_document(
-    connection: &Connection,
-    key: &str,
-    document: Option<&impl Serialize>,
-) -> Result<(), CheckpointError> {
-    match document {
-        // Serializing a struct of strings and numbers cannot fail.
-        Some(document) => connection.execute(
-            "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-            params![key, serde_json::to_string(document).unwrap_or_default()],
-        )?,
-        None => connection.execute("DELETE FROM meta WHERE key = ?1", [key])?,
-    };
-    Ok(())
-}
-
-/// The document under this key of `meta`; `None` also if it is from another version.
-pub(super) fn document<T: DeserializeOwned>(
-    connection: &Connection,
-    key: &str,
-) -> Result<Option<T>, CheckpointError> {
-    let text: Option<String> = connection
-        .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get("value"))
-        .optional()?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    meta::document(store, DAEMON_REPORT)
 }
 
 #[cfg(test)]

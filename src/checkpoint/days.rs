@@ -1,26 +1,20 @@
-//! Which days of a tenant are stored, held or missing. Polls base their decisions on them. This
-//! module never writes: [`Checkpoint::commit_poll`] stores what a poll has found.
-//! See decision 0007.
+//! Which days of a tenant are stored. Polls base their decisions on them. This module never writes:
+//! [`Checkpoint::commit_poll`] stores what a poll has found. See decision 0007.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
-
-use rusqlite::{OptionalExtension, params};
+use std::{
+    collections::BTreeMap,
+    ops::{ControlFlow, RangeInclusive},
+};
 
 use super::{
     Checkpoint, CheckpointError, EntryFlags,
-    columns::{day, unsigned},
-    commit_poll::read_facts,
+    backend::values,
     entry_flags,
+    entry_reader::read_facts,
+    fields::{day, unsigned},
+    sql::snapshot,
 };
-use crate::model::{CLOCK_TOLERANCE, Day, KeptDay, TenantId, UnixMillis};
-
-/// A day that Microsoft was expected to list and did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MissingDay {
-    pub day: Day,
-    /// Microsoft no longer keeps the day, so it is not requested again.
-    pub absent: bool,
-}
+use crate::model::{Day, KeptDay, TenantId};
 
 /// A range of snapshots in the log of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +29,41 @@ pub struct SnapshotRange {
     pub last_seq: u64,
 }
 
-/// A missing day is requested by this many polls, and weekly after that.
-const DAILY_REQUESTS: u32 = 7;
-const WEEK: Duration = Duration::from_hours(7 * 24);
+const STORED_DAYS: &str = concat!(
+    "SELECT e.day, e.revision, e.facts, e.flags, e.body IS NULL AS without_body FROM entry e JOIN tenant t ON t.id = e.tenant
+     WHERE t.guid = ?1 AND e.kind = ",
+    snapshot!(),
+    " AND e.day >= ?2 ORDER BY e.day, e.revision"
+);
+/// SQLite finds a single `min` or `max` in the index, but scans the index for both in one query.
+const STORED_DAY_RANGE: &str = concat!(
+    "SELECT (SELECT min(day) FROM entry WHERE tenant = t.id AND kind = ",
+    snapshot!(),
+    ") AS earliest, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = ",
+    snapshot!(),
+    ") AS newest FROM tenant t WHERE t.guid = ?1"
+);
+const RESUME_DAYS: &str = concat!(
+    "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = ",
+    snapshot!(),
+    " AND flags & ?2 = 0 ORDER BY day DESC LIMIT 1) AS newest_polled,
+            (SELECT min(day) FROM held WHERE tenant = t.id) AS oldest_held
+     FROM tenant t WHERE t.guid = ?1"
+);
+const NEWEST_COMPLETE_DAY: &str = concat!(
+    "SELECT e.day, e.revision FROM entry e JOIN tenant t ON t.id = e.tenant
+     WHERE t.guid = ?1 AND e.kind = ",
+    snapshot!(),
+    " AND e.flags & ?2 = 0 ORDER BY e.day DESC, e.revision DESC LIMIT 1"
+);
+const SNAPSHOT_RANGE: &str = concat!(
+    "SELECT count(*) AS snapshots, count(DISTINCT e.day) AS days,
+        coalesce(min(e.seq), 0) AS first_seq, coalesce(max(e.seq), 0) AS last_seq
+     FROM entry e JOIN tenant t ON t.id = e.tenant
+     WHERE t.guid = ?1 AND e.kind = ",
+    snapshot!(),
+    " AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL"
+);
 
 impl Checkpoint {
     /// The stored days of a tenant, starting at `from`, each at its latest revision.
@@ -50,27 +76,24 @@ impl Checkpoint {
         tenant: TenantId,
         from: Day,
     ) -> Result<BTreeMap<Day, KeptDay>, CheckpointError> {
-        let connection = self.connection();
-        let names = self.control_names(&connection)?;
-        let mut statement = connection.prepare_cached(
-            "SELECT e.day, e.revision, e.facts, e.flags, e.body IS NULL AS without_body FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 ORDER BY e.day, e.revision",
-        )?;
-
-        let mut rows = statement.query(params![tenant.to_string(), from.number()])?;
-        let mut days = BTreeMap::new();
-        while let Some(row) = rows.next()? {
-            let facts = read_facts(row, &names)?;
-            let kept = KeptDay {
-                revision: row.get("revision")?,
-                partial: EntryFlags::from_bits(row.get("flags")?).partial,
-                without_body: row.get("without_body")?,
-                facts,
-            };
-            // A later revision of the same day replaces the earlier one in the map.
-            days.insert(kept.facts.day, kept);
-        }
-        Ok(days)
+        let guid = tenant.to_string();
+        self.reading(|store| {
+            let names = self.control_names(store)?;
+            let mut days = BTreeMap::new();
+            store.query(STORED_DAYS, values![guid, from.number()], &mut |row| {
+                let facts = read_facts(row, &names)?;
+                let kept = KeptDay {
+                    revision: row.get("revision")?,
+                    partial: EntryFlags::from_bits(row.get("flags")?).partial,
+                    without_body: row.get("without_body")?,
+                    facts,
+                };
+                // A later revision of the same day replaces the earlier one in the map.
+                days.insert(kept.facts.day, kept);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(days)
+        })
     }
 
     /// The newest stored day of a tenant; `None` if no day is stored.
@@ -91,17 +114,12 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
     ) -> Result<Option<RangeInclusive<Day>>, CheckpointError> {
-        // SQLite finds a single `min` or `max` in the index, but scans the index for both in one
-        // query.
-        let days = self
-            .connection()
-            .prepare_cached(
-                "SELECT (SELECT min(day) FROM entry WHERE tenant = t.id AND kind = 1) AS earliest,
-                        (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1) AS newest
-                 FROM tenant t WHERE t.guid = ?1",
-            )?
-            .query_row([tenant.to_string()], |row| Ok((day(row, "earliest")?, day(row, "newest")?)))
-            .optional()?;
+        let guid = tenant.to_string();
+        let days = self.reading(|store| {
+            store.query_optional(STORED_DAY_RANGE, values![guid], |row| {
+                Ok((day(row, "earliest")?, day(row, "newest")?))
+            })
+        })?;
 
         let (earliest, newest) = days.unwrap_or_default();
         Ok(earliest.zip(newest).map(|(earliest, newest)| earliest..=newest))
@@ -118,18 +136,12 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
     ) -> Result<(Option<Day>, Option<Day>), CheckpointError> {
-        let days = self
-            .connection()
-            .prepare_cached(
-                "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = 1 AND flags & ?2 = 0 ORDER BY day DESC LIMIT 1)
-                            AS newest_polled,
-                        (SELECT min(day) FROM held WHERE tenant = t.id) AS oldest_held
-                 FROM tenant t WHERE t.guid = ?1",
-            )?
-            .query_row(params![tenant.to_string(), entry_flags::IMPORTED], |row| {
+        let guid = tenant.to_string();
+        let days = self.reading(|store| {
+            store.query_optional(RESUME_DAYS, values![guid, entry_flags::IMPORTED], |row| {
                 Ok((day(row, "newest_polled")?, day(row, "oldest_held")?))
             })
-            .optional()?;
+        })?;
         Ok(days.unwrap_or_default())
     }
 
@@ -142,66 +154,14 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
     ) -> Result<Option<(Day, u32)>, CheckpointError> {
-        let complete = self
-            .connection()
-            .prepare_cached(
-                "SELECT e.day, e.revision FROM entry e JOIN tenant t ON t.id = e.tenant
-                 WHERE t.guid = ?1 AND e.kind = 1 AND e.flags & ?2 = 0 ORDER BY e.day DESC, e.revision DESC LIMIT 1",
-            )?
-            .query_row(params![tenant.to_string(), entry_flags::PARTIAL], |row| {
-                Ok(day(row, "day")?.zip(row.get("revision")?))
+        let guid = tenant.to_string();
+        let complete = self.reading(|store| {
+            store.query_optional(NEWEST_COMPLETE_DAY, values![guid, entry_flags::PARTIAL], |row| {
+                let revision: Option<u32> = row.get("revision")?;
+                Ok(day(row, "day")?.zip(revision))
             })
-            .optional()?;
+        })?;
         Ok(complete.flatten())
-    }
-
-    /// The missing days that the next poll requests, oldest first: those that fewer than seven
-    /// polls have requested, and those that were last requested at least a week ago, or in the
-    /// future, which means that it is unknown when.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database cannot be read.
-    pub fn due_missing_days(
-        &self,
-        tenant: TenantId,
-        now: UnixMillis,
-    ) -> Result<Vec<Day>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT m.day FROM missing m JOIN tenant t ON t.id = m.tenant
-             WHERE t.guid = ?1 AND m.absent = 0 AND (m.requests < ?2 OR m.last_requested <= ?3 OR m.last_requested > ?4)
-             ORDER BY m.day",
-        )?;
-
-        let (week_ago, latest) = (now.saturating_sub(WEEK), now.saturating_add(CLOCK_TOLERANCE));
-        let rows = statement
-            .query_map(params![tenant.to_string(), DAILY_REQUESTS, week_ago, latest], |row| {
-                day(row, "day")
-            })?;
-        let days = rows.collect::<Result<Vec<_>, _>>()?;
-        Ok(days.into_iter().flatten().collect())
-    }
-
-    /// All missing days of a tenant, including those that are no longer requested; oldest first.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database cannot be read.
-    pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<MissingDay>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT m.day, m.absent FROM missing m JOIN tenant t ON t.id = m.tenant WHERE t.guid = ?1 ORDER BY m.day",
-        )?;
-
-        let mut rows = statement.query([tenant.to_string()])?;
-        let mut days = Vec::new();
-        while let Some(row) = rows.next()? {
-            if let Some(day) = day(row, "day")? {
-                days.push(MissingDay { day, absent: row.get("absent")? });
-            }
-        }
-        Ok(days)
     }
 
     /// The stored snapshots that have a body, starting at this entry and this day; `None` if there
@@ -216,21 +176,15 @@ impl Checkpoint {
         first_seq: u64,
         first_day: Day,
     ) -> Result<Option<SnapshotRange>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT count(*) AS snapshots, count(DISTINCT e.day) AS days,
-                coalesce(min(e.seq), 0) AS first_seq, coalesce(max(e.seq), 0) AS last_seq
-             FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.kind = 1 AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL",
-        )?;
-
-        let params = params![tenant.to_string(), first_seq.cast_signed(), first_day.number()];
-        let range = statement.query_row(params, |row| {
-            Ok(SnapshotRange {
-                snapshots: unsigned(row, "snapshots")?,
-                days: unsigned(row, "days")?,
-                first_seq: unsigned(row, "first_seq")?,
-                last_seq: unsigned(row, "last_seq")?,
+        let (guid, first_seq) = (tenant.to_string(), first_seq.cast_signed());
+        let range = self.reading(|store| {
+            store.query_one(SNAPSHOT_RANGE, values![guid, first_seq, first_day.number()], |row| {
+                Ok(SnapshotRange {
+                    snapshots: unsigned(row, "snapshots")?,
+                    days: unsigned(row, "days")?,
+                    first_seq: unsigned(row, "first_seq")?,
+                    last_seq: unsigned(row, "last_seq")?,
+                })
             })
         })?;
         Ok((range.snapshots > 0).then_some(range))

@@ -2,15 +2,14 @@
 //! with the same message. The database counts them, so that no caller reads all of them. Nothing
 //! here changes a dead letter. Start reading at [`Checkpoint::dead_letter_groups`].
 
-use std::{cmp::Reverse, collections::HashMap};
-
-use rusqlite::{Connection, named_params};
+use std::{cmp::Reverse, collections::HashMap, ops::ControlFlow};
 
 use super::{
     Checkpoint, CheckpointError, DeadLetterFilter,
-    columns::{day, unsigned},
-    dead_letters::{IS_SELECTED, event_id},
-    tenant_id,
+    backend::{Statements, StoredRow, values},
+    dead_letters::{event_id, is_selected},
+    fields::{day, unsigned},
+    row_ids::tenant_id,
 };
 use crate::model::{Day, EventId, TenantId, UnixMillis};
 
@@ -58,6 +57,22 @@ pub struct DeadLetterReason<'a> {
     pub newest_at: UnixMillis,
 }
 
+/// SQL: the groups of the selected dead letters of all tenants, the one with the newest dead letter
+/// first.
+const GROUPS: &str = concat!(
+    "SELECT s.name AS sink, t.guid, d.reason, g.letters, g.queued, g.first_day, g.last_day,
+        d.event_id, d.rejected
+     FROM (SELECT max(d.id) AS newest, count(*) AS letters, count(*) FILTER (WHERE d.retry) AS queued,
+            min(e.day) AS first_day, max(e.day) AS last_day
+        FROM dead_letter d JOIN sink s ON s.id = d.sink
+        LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
+        WHERE ",
+    is_selected!(),
+    " GROUP BY d.sink, d.tenant, d.reason) g
+     JOIN dead_letter d ON d.id = g.newest JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
+     ORDER BY d.id DESC"
+);
+
 impl Checkpoint {
     /// The selected dead letters by sink, tenant and message. The group with the newest dead letter
     /// is first.
@@ -69,7 +84,7 @@ impl Checkpoint {
         &self,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetterGroup>, CheckpointError> {
-        dead_letter_groups(&self.connection(), filter)
+        self.reading(|store| dead_letter_groups(store, filter))
     }
 }
 
@@ -127,39 +142,31 @@ impl<'a> DeadLetterReason<'a> {
 
 /// See [`Checkpoint::dead_letter_groups`].
 pub(super) fn dead_letter_groups(
-    connection: &Connection,
+    store: &dyn Statements,
     filter: &DeadLetterFilter,
 ) -> Result<Vec<DeadLetterGroup>, CheckpointError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT s.name AS sink, t.guid, d.reason, g.letters, g.queued, g.first_day, g.last_day, d.event_id, d.rejected
-         FROM (SELECT max(d.id) AS newest, count(*) AS letters, sum(d.retry) AS queued, min(e.day) AS first_day, max(e.day) AS last_day
-                FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
-                LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
-                WHERE {IS_SELECTED} GROUP BY d.sink, d.tenant, d.reason) g
-         JOIN dead_letter d ON d.id = g.newest JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
-         ORDER BY d.id DESC"
-    ))?;
-
-    let tenants = filter.tenants_as_json();
-    let mut rows = statement.query(named_params! {
-        ":sink": filter.sink,
-        ":tenants": tenants,
-        ":prefix": filter.event_id_prefix,
-    })?;
+    let selects_tenant = filter.selects_tenant();
     let mut groups = Vec::new();
-    while let Some(row) = rows.next()? {
-        groups.push(DeadLetterGroup {
-            sink: row.get("sink")?,
-            tenant: tenant_id(&row.get::<_, String>("guid")?)?,
-            reason: row.get("reason")?,
-            letters: unsigned(row, "letters")?,
-            queued: unsigned(row, "queued")?,
-            days: day(row, "first_day")?.zip(day(row, "last_day")?),
-            newest_id: event_id(row)?,
-            newest_at: row.get("rejected")?,
-        });
-    }
+    store.query(GROUPS, values![filter.sink, filter.event_id_prefix], &mut |row| {
+        if selects_tenant(&row.get::<String>("guid")?) {
+            groups.push(read_group(row)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(groups)
+}
+
+fn read_group(row: &dyn StoredRow) -> Result<DeadLetterGroup, CheckpointError> {
+    Ok(DeadLetterGroup {
+        sink: row.get("sink")?,
+        tenant: tenant_id(&row.get::<String>("guid")?)?,
+        reason: row.get("reason")?,
+        letters: unsigned(row, "letters")?,
+        queued: unsigned(row, "queued")?,
+        days: day(row, "first_day")?.zip(day(row, "last_day")?),
+        newest_id: event_id(row)?,
+        newest_at: row.get("rejected")?,
+    })
 }
 
 #[cfg(test)]

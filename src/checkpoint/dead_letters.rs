@@ -3,17 +3,20 @@
 //! the request of an operator. Nothing here moves the live cursor of a sink. Start reading at
 //! [`DeadLetterFilter`]. See decision 0022.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::ControlFlow,
+};
 
-use rusqlite::{Connection, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Checkpoint, CheckpointError, LogGrowth, Position,
-    columns::{day, guids_as_json, unsigned},
-    commit_poll::append_observation,
-    row_ids::{DeadLetterId, TenantRow},
-    tenant_id,
+    backend::{Statements, StoredRow, values},
+    dead_letter_records::count_of_tenant,
+    fields::{day, unsigned},
+    observations::append_observation,
+    row_ids::{DeadLetterId, TenantRow, tenant_id},
 };
 use crate::{
     model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis},
@@ -61,11 +64,53 @@ pub struct DeadLetterFilter {
     pub event_id_prefix: String,
 }
 
-/// SQL: whether a [`DeadLetterFilter`] selects the dead letter `d` of the sink `s` and the tenant
-/// `t`. It selects none of a sink that is not configured.
-pub(super) const IS_SELECTED: &str = "s.removed IS NULL AND (:sink IS NULL OR s.name = :sink)
-    AND (:tenants IS NULL OR t.guid IN (SELECT value FROM json_each(:tenants)))
-    AND substr(d.event_id, 1, length(:prefix)) = :prefix";
+/// SQL: whether a [`DeadLetterFilter`] with the sink `?1` and the prefix `?2` selects the dead
+/// letter `d` of the sink `s`. It selects none of a sink that is not configured. The caller selects
+/// the tenants, see [`DeadLetterFilter::selects_tenant`].
+macro_rules! is_selected {
+    () => {
+        "s.removed IS NULL AND (CAST(?1 AS TEXT) IS NULL OR s.name = ?1)
+         AND substr(d.event_id, 1, length(?2)) = ?2"
+    };
+}
+pub(super) use is_selected;
+
+/// SQL: the dead letters `d` with their sink `s` and their tenant `t`.
+macro_rules! select_dead_letters {
+    () => {
+        "SELECT d.id, s.name AS sink, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason,
+            d.rejected, d.retry
+         FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
+         LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq WHERE "
+    };
+}
+
+/// SQL: the selected dead letters of all tenants, newest first.
+const FIND: &str = concat!(select_dead_letters!(), is_selected!(), " ORDER BY d.id DESC");
+
+/// SQL: the dead letters of the sink `?1` that are queued for a retry. The sink must receive their
+/// tenant.
+const QUEUED: &str = concat!(
+    select_dead_letters!(),
+    "s.name = ?1 AND d.retry AND EXISTS
+        (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)
+     ORDER BY t.guid, d.seq, d.record_index"
+);
+
+/// SQL: the number of selected dead letters of each tenant.
+const COUNT: &str = concat!(
+    "SELECT t.guid, count(*) AS letters
+     FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant WHERE ",
+    is_selected!(),
+    " GROUP BY t.guid ORDER BY t.guid"
+);
+
+/// SQL: makes the observation of the kind `?3` about the dead letters of the sink `?1` and the
+/// tenant `?2` begin with the oldest of them.
+const BEGIN_WITH_OLDEST: &str = "UPDATE open_observation SET since =
+        (SELECT min(d.rejected) FROM dead_letter d JOIN sink s ON s.id = d.sink
+         WHERE s.name = ?1 AND d.tenant = ?2)
+     WHERE tenant = ?2 AND what = ?3 AND subject = ?1";
 
 impl QueuedDeadLetter {
     /// Identifies this dead letter.
@@ -80,9 +125,11 @@ impl DeadLetterFilter {
         Self { sink: Some(sink.to_owned()), ..Self::default() }
     }
 
-    /// The GUIDs of the tenants, for the parameter `:tenants`.
-    pub(super) fn tenants_as_json(&self) -> Option<String> {
-        self.tenants.as_deref().map(guids_as_json)
+    /// A function that returns whether the filter selects the tenant with a GUID.
+    pub(super) fn selects_tenant(&self) -> impl Fn(&str) -> bool {
+        let selected: Option<HashSet<String>> =
+            self.tenants.as_ref().map(|tenants| tenants.iter().map(ToString::to_string).collect());
+        move |guid| selected.as_ref().is_none_or(|selected| selected.contains(guid))
     }
 }
 
@@ -97,14 +144,7 @@ impl Checkpoint {
         filter: &DeadLetterFilter,
         limit: u32,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        let tenants = filter.tenants_as_json();
-        let params = named_params! {
-            ":sink": filter.sink,
-            ":tenants": tenants,
-            ":prefix": filter.event_id_prefix,
-            ":limit": limit,
-        };
-        dead_letters_where(&self.connection(), IS_SELECTED, "d.id DESC", params)
+        self.reading(|store| find(store, filter, limit))
     }
 
     /// The number of selected dead letters.
@@ -113,19 +153,17 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read.
     pub fn count_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT count(*) AS count FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
-             WHERE {IS_SELECTED}"
-        ))?;
-
-        let tenants = filter.tenants_as_json();
-        let params = named_params! {
-            ":sink": filter.sink,
-            ":tenants": tenants,
-            ":prefix": filter.event_id_prefix,
-        };
-        Ok(statement.query_row(params, |row| unsigned(row, "count"))?)
+        let selects_tenant = filter.selects_tenant();
+        self.reading(|store| {
+            let mut total: u64 = 0;
+            store.query(COUNT, values![filter.sink, filter.event_id_prefix], &mut |row| {
+                if selects_tenant(&row.get::<String>("guid")?) {
+                    total = total.saturating_add(unsigned(row, "letters")?);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(total)
+        })
     }
 
     /// The dead letters of a sink and of these tenants that are queued for a retry, in the order of
@@ -140,15 +178,23 @@ impl Checkpoint {
         &self,
         sink: &str,
         tenants: &[TenantId],
-        limit: u32,
+        limit: usize,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        let is_queued = "s.name = :sink AND d.retry
-            AND t.guid IN (SELECT value FROM json_each(:tenants)) AND EXISTS
-            (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
-        let order = "t.guid, d.seq, d.record_index";
-        let tenants = guids_as_json(tenants);
-        let params = named_params! { ":sink": sink, ":tenants": tenants, ":limit": limit };
-        dead_letters_where(&self.connection(), is_queued, order, params)
+        self.reading(|store| {
+            let mut queued = Vec::new();
+            store.query(QUEUED, values![sink], &mut |row| {
+                let letter = read_dead_letter(row)?;
+                if tenants.contains(&letter.tenant) {
+                    queued.push(letter);
+                }
+                Ok(if queued.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            })?;
+            Ok(queued)
+        })
     }
 
     /// Queues dead letters for a retry, and returns how many of them exist.
@@ -157,21 +203,15 @@ impl Checkpoint {
     ///
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn retry_dead_letters(&self, keys: &[DeadLetterKey]) -> Result<u64, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let mut queued = 0;
-        for key in keys {
-            let marked = transaction
-                .prepare_cached(
-                    "UPDATE dead_letter SET retry = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND event_id = ?2",
-                )?
-                .execute(params![key.sink, key.event_id])?;
-            queued += marked as u64;
-        }
-
-        transaction.commit()?;
-        Ok(queued)
+        let sql = "UPDATE dead_letter SET retry = TRUE
+            WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND event_id = ?2";
+        self.claimed(|store| {
+            let mut queued = 0;
+            for key in keys {
+                queued += store.execute(sql, values![key.sink, key.event_id])?;
+            }
+            Ok(queued)
+        })
     }
 
     /// Deletes dead letters, and appends the observations that report it to the other sinks.
@@ -185,87 +225,85 @@ impl Checkpoint {
         keys: &[DeadLetterKey],
         now: UnixMillis,
     ) -> Result<(u64, LogGrowth), CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let mut discarded: BTreeMap<(TenantRow, &str), u64> = BTreeMap::new();
-        for key in keys {
-            for tenant in delete(&transaction, key)? {
-                *discarded.entry((tenant, key.sink.as_str())).or_default() += 1;
+        self.claimed(|store| {
+            let mut discarded: BTreeMap<(TenantRow, &str), u64> = BTreeMap::new();
+            for key in keys {
+                for tenant in delete(store, key)? {
+                    *discarded.entry((tenant, key.sink.as_str())).or_default() += 1;
+                }
             }
-        }
-        let mut growth = LogGrowth::Unchanged;
-        for ((tenant, sink), records) in &discarded {
-            growth = growth.and(observe_discard(&transaction, *tenant, sink, *records, now)?);
-        }
 
-        transaction.commit()?;
-        Ok((discarded.values().sum(), growth))
+            let mut growth = LogGrowth::Unchanged;
+            for ((tenant, sink), records) in &discarded {
+                growth = growth.and(observe_discard(store, *tenant, sink, *records, now)?);
+            }
+            Ok((discarded.values().sum(), growth))
+        })
     }
 }
 
 /// The newest dead letters of all sinks, newest first; at most `limit`. Fails in the same cases as
 /// [`Checkpoint::pending_dead_letters`].
 pub(super) fn newest_dead_letters(
-    connection: &Connection,
+    store: &dyn Statements,
     limit: u32,
 ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-    let is_configured = "s.removed IS NULL";
-    dead_letters_where(connection, is_configured, "d.id DESC", named_params! { ":limit": limit })
+    find(store, &DeadLetterFilter::default(), limit)
 }
 
-/// The dead letters that match a condition. The parameter `:limit` is their greatest number; all
-/// other parameters belong to the condition.
-fn dead_letters_where(
-    connection: &Connection,
-    condition: &str,
-    order: &str,
-    params: impl rusqlite::Params,
+/// See [`Checkpoint::find_dead_letters`].
+fn find(
+    store: &dyn Statements,
+    filter: &DeadLetterFilter,
+    limit: u32,
 ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT d.id, s.name AS sink, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
-         FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
-         LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
-         WHERE {condition} ORDER BY {order} LIMIT :limit"
-    ))?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let selects_tenant = filter.selects_tenant();
 
-    let mut rows = statement.query(params)?;
-    let mut dead_letters = Vec::new();
-    while let Some(row) = rows.next()? {
-        dead_letters.push(QueuedDeadLetter {
-            id: row.get("id")?,
-            sink: row.get("sink")?,
-            tenant: tenant_id(&row.get::<_, String>("guid")?)?,
-            at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
-            day: day(row, "day")?,
-            event_id: event_id(row)?,
-            reason: row.get("reason")?,
-            rejected_at: row.get("rejected")?,
-            retry: row.get("retry")?,
-        });
-    }
-    Ok(dead_letters)
+    let mut found = Vec::new();
+    store.query(FIND, values![filter.sink, filter.event_id_prefix], &mut |row| {
+        if found.len() >= limit {
+            return Ok(ControlFlow::Break(()));
+        }
+        if selects_tenant(&row.get::<String>("guid")?) {
+            found.push(read_dead_letter(row)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
+fn read_dead_letter(row: &dyn StoredRow) -> Result<QueuedDeadLetter, CheckpointError> {
+    Ok(QueuedDeadLetter {
+        id: row.get("id")?,
+        sink: row.get("sink")?,
+        tenant: tenant_id(&row.get::<String>("guid")?)?,
+        at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+        day: day(row, "day")?,
+        event_id: event_id(row)?,
+        reason: row.get("reason")?,
+        rejected_at: row.get("rejected")?,
+        retry: row.get("retry")?,
+    })
 }
 
 /// The column `event_id`. Fails with [`CheckpointError::Damaged`] if it is not a valid event ID.
-pub(super) fn event_id(row: &Row<'_>) -> Result<EventId, CheckpointError> {
-    EventId::parse(&row.get::<_, String>("event_id")?)
+pub(super) fn event_id(row: &dyn StoredRow) -> Result<EventId, CheckpointError> {
+    EventId::parse(&row.get::<String>("event_id")?)
         .ok_or_else(|| CheckpointError::Damaged("a dead letter has no valid event ID".to_owned()))
 }
 
 /// Deletes the dead letters with a key, and returns the tenant of each of them.
-fn delete(connection: &Connection, key: &DeadLetterKey) -> Result<Vec<TenantRow>, CheckpointError> {
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND event_id = ?2 RETURNING tenant",
-    )?;
-    let tenants = statement.query_map(params![key.sink, key.event_id], |row| row.get("tenant"))?;
-    Ok(tenants.collect::<Result<_, _>>()?)
+fn delete(store: &dyn Statements, key: &DeadLetterKey) -> Result<Vec<TenantRow>, CheckpointError> {
+    let sql = "DELETE FROM dead_letter
+        WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND event_id = ?2 RETURNING tenant";
+    store.query_all(sql, values![key.sink, key.event_id], |row| row.get("tenant"))
 }
 
 /// Reports that an operator has discarded records of a tenant: the observation about the dead
 /// letters of the sink ends, and begins again if others remain.
 fn observe_discard(
-    connection: &Connection,
+    store: &dyn Statements,
     tenant: TenantRow,
     sink: &str,
     records: u64,
@@ -273,9 +311,9 @@ fn observe_discard(
 ) -> Result<LogGrowth, CheckpointError> {
     let observe = |phase, details: String| {
         let observation = Observation::of_dead_letters(sink, now.day(), phase, details);
-        append_observation(connection, tenant, &observation, now)
+        append_observation(store, tenant, &observation, now)
     };
-    let remaining = count_of_tenant(connection, sink, tenant)?;
+    let remaining = count_of_tenant(store, sink, tenant)?;
 
     // The observation of a renamed sink has ended, although its dead letters were kept. It begins
     // here, so that every discard is reported.
@@ -289,23 +327,7 @@ fn observe_discard(
 
     let begun_again = observe(Phase::Begin, format!("{} remain", rejected(remaining)))?;
     // The condition has lasted since the oldest of the remaining records was rejected.
-    connection.execute(
-        "UPDATE open_observation SET since = (SELECT min(d.rejected) FROM dead_letter d JOIN sink s ON s.id = d.sink
-            WHERE s.name = ?1 AND d.tenant = ?2)
-         WHERE tenant = ?2 AND what = ?3 AND subject = ?1",
-        params![sink, tenant, ObservationKind::DeadLetter.as_str()],
-    )?;
+    let what = ObservationKind::DeadLetter.as_str();
+    store.execute(BEGIN_WITH_OLDEST, values![sink, tenant, what])?;
     Ok(growth.and(begun_again))
-}
-
-/// The number of dead letters of a sink and a tenant.
-pub(super) fn count_of_tenant(
-    connection: &Connection,
-    sink: &str,
-    tenant: TenantRow,
-) -> Result<u64, CheckpointError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT count(*) AS number FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
-    )?;
-    Ok(statement.query_row(params![sink, tenant], |row| unsigned(row, "number"))?)
 }

@@ -7,6 +7,7 @@ use rusqlite::{ErrorCode, ffi};
 use rustix::io::Errno;
 
 use super::{
+    backend::{DriverError, ShardId},
     lock::Holder,
     storage_fault::{StorageFault, is_failed_read, last_number},
 };
@@ -57,7 +58,13 @@ pub enum CheckpointError {
     ErasureIncomplete(#[source] Box<CheckpointError>),
     /// The database cannot be read or written, although nothing in it is damaged.
     #[error("{0}")]
-    Storage(StorageFault, #[source] rusqlite::Error),
+    Storage(StorageFault, #[source] DriverError),
+    /// The connection was lost during the commit, so the operation may have happened.
+    #[error("cannot determine whether the last change of shard {0} was stored")]
+    Indeterminate(ShardId),
+    /// The claim of this process is not valid anymore. The operation has changed nothing.
+    #[error("another process has taken over shard {0} of the checkpoint")]
+    ClaimLost(ShardId),
     /// The path of the database that the second cursor file belongs to, and what has happened to
     /// it. See decision 0075.
     #[error("the database `{}` {}", .0.display(), .1.description())]
@@ -103,6 +110,7 @@ impl CheckpointError {
                 | Self::Locked(_)
                 | Self::Directory(..)
                 | Self::DatabaseLost(..)
+                | Self::ClaimLost(_)
                 | Self::File(_)
                 | Self::Untrusted(_),
                 None,
@@ -217,6 +225,13 @@ impl Hint for CheckpointError {
             Self::Busy => "run the command again when the other process has finished",
             Self::ErasureIncomplete(_) => "run `state forget` again, which completes the erasure",
             Self::DatabaseLost(_, loss) => loss.remedy(),
+
+            Self::Indeterminate(_) => {
+                "check that the database is running and can be reached; the next operation determines the outcome"
+            }
+            Self::ClaimLost(_) => {
+                "stop the other process that writes to the checkpoint, and start this one again"
+            }
             Self::File(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 "run the command as root or as the user of the service"
             }
@@ -295,18 +310,18 @@ impl From<rusqlite::Error> for CheckpointError {
             Error::QueryReturnedNoRows => {
                 return Self::Damaged("a row that others refer to does not exist".to_owned());
             }
-            _ => return Self::Storage(StorageFault::Unexpected, error),
+            _ => return Self::Storage(StorageFault::Unexpected, DriverError::new(error)),
         };
 
         match failure.code {
             // SQLite reports a read that fails within a statement as corruption.
             ErrorCode::DatabaseCorrupt if left == Some(Errno::IO) => {
-                Self::Storage(StorageFault::Io, error)
+                Self::Storage(StorageFault::Io, DriverError::new(error))
             }
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig => {
                 Self::Damaged(error.to_string())
             }
-            _ => Self::Storage(StorageFault::of_sqlite(failure, left), error),
+            _ => Self::Storage(StorageFault::of_sqlite(failure, left), DriverError::new(error)),
         }
     }
 }

@@ -3,9 +3,15 @@
 //! The ledger decides which days are held: this module only reads them, and `commit_poll` writes
 //! them. See decision 0006.
 
-use rusqlite::Connection;
+use std::ops::ControlFlow;
 
-use super::{Checkpoint, CheckpointError, body::MAX_BODY_BYTES, columns, row_ids::TenantRow};
+use super::{
+    Checkpoint, CheckpointError,
+    backend::{Statements, values},
+    body::MAX_BODY_BYTES,
+    fields::day,
+    row_ids::TenantRow,
+};
 use crate::model::{Day, TenantId, UnixMillis};
 
 /// A day that is accepted but not released.
@@ -27,44 +33,38 @@ impl Checkpoint {
     ///
     /// Fails with [`CheckpointError::Damaged`] if a stored day or body cannot be decoded.
     pub fn held_days(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
+        let guid = tenant.to_string();
+        let sql =
             "SELECT h.day, h.since, h.observed, h.body FROM held h JOIN tenant t ON t.id = h.tenant
-             WHERE t.guid = ?1 ORDER BY h.day",
-        )?;
-
-        let mut rows = statement.query([tenant.to_string()])?;
-        let mut held = Vec::new();
-        while let Some(row) = rows.next()? {
-            held.push(HeldDay {
-                day: columns::day(row, "day")?.ok_or_else(damaged)?,
-                since: row.get("since")?,
-                observed_at: row.get("observed")?,
-                body: decompress(&row.get::<_, Vec<u8>>("body")?)?,
-            });
-        }
-        Ok(held)
+             WHERE t.guid = ?1 ORDER BY h.day";
+        self.reading(|store| {
+            store.query_all(sql, values![guid], |row| {
+                Ok(HeldDay {
+                    day: day(row, "day")?.ok_or_else(damaged)?,
+                    since: row.get("since")?,
+                    observed_at: row.get("observed")?,
+                    body: decompress(&row.get::<Vec<u8>>("body")?)?,
+                })
+            })
+        })
     }
 }
 
 /// The held days whose body is damaged: the row of the tenant, its GUID, and the day. Fails only
 /// if the database cannot be read.
 pub(super) fn damaged_days(
-    connection: &Connection,
+    store: &dyn Statements,
 ) -> Result<Vec<(TenantRow, String, Day)>, CheckpointError> {
-    let mut statement = connection.prepare(
-        "SELECT h.tenant, t.guid, h.day, h.body FROM held h JOIN tenant t ON t.id = h.tenant",
-    )?;
-
-    let mut rows = statement.query([])?;
+    let sql = "SELECT h.tenant, t.guid, h.day, h.body FROM held h JOIN tenant t ON t.id = h.tenant";
     let mut days = Vec::new();
-    while let Some(row) = rows.next()? {
-        if decompress(&row.get::<_, Vec<u8>>("body")?).is_err()
-            && let Some(day) = columns::day(row, "day")?
+    store.query(sql, values![], &mut |row| {
+        if decompress(&row.get::<Vec<u8>>("body")?).is_err()
+            && let Some(day) = day(row, "day")?
         {
             days.push((row.get("tenant")?, row.get("guid")?, day));
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(days)
 }
 

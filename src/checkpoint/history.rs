@@ -1,17 +1,16 @@
 //! The past of a tenant: facts without bodies for reports, and bodies for `state export`. Both are
 //! read in parts, so memory does not grow with the length of a log. This module never writes.
 
-use std::{collections::HashMap, sync::Arc};
-
-use rusqlite::params;
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use super::{
     Checkpoint, CheckpointError, EntryContext, EntryFlags,
+    backend::{StoredRow, values},
     body::BodyReader,
-    columns::unsigned,
-    commit_poll::read_facts,
-    read::{BaseEntry, EntryReader, LOOKBACK_DAYS},
+    entry_reader::{BaseEntry, EntryReader, LOOKBACK_DAYS, RevisionKey, read_facts},
+    fields::unsigned,
     row_ids::CatalogVersion,
+    sql::snapshot,
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId, UnixMillis};
 
@@ -34,6 +33,24 @@ pub struct PastEntry {
 /// bases of the first two weeks of each call are read again more often.
 const MAX_ENTRIES_PER_READ: u32 = 120;
 
+const PAST_ENTRIES: &str = concat!(
+    "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalog, e.base_day, e.base_revision, e.tenant
+     FROM entry e JOIN tenant t ON t.id = e.tenant
+     WHERE t.guid = ?1 AND e.kind = ",
+    snapshot!(),
+    " AND e.day >= ?2 AND e.seq > ?3 ORDER BY e.seq LIMIT ?4"
+);
+const BODIES: &str = concat!(
+    "SELECT e.body FROM entry e JOIN tenant t ON t.id = e.tenant
+     WHERE t.guid = ?1 AND e.kind = ",
+    snapshot!(),
+    " AND e.body IS NOT NULL AND e.day BETWEEN ?2 AND ?3
+       AND NOT EXISTS (SELECT 1 FROM entry l WHERE l.tenant = e.tenant AND l.kind = ",
+    snapshot!(),
+    " AND l.day = e.day AND l.revision > e.revision AND l.body IS NOT NULL)
+     ORDER BY e.day"
+);
+
 impl Checkpoint {
     /// The next snapshots of a tenant after `seq`, of the day `from` or later, in the order of the
     /// log. Returns at most [`MAX_ENTRIES_PER_READ`]; an empty list means that there are no more.
@@ -48,27 +65,14 @@ impl Checkpoint {
         from: Day,
         seq: u64,
     ) -> Result<Vec<PastEntry>, CheckpointError> {
-        let connection = self.connection();
-        let names = self.control_names(&connection)?;
-        let mut statement = connection.prepare_cached(
-            "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalog, e.base_day, e.base_revision, e.tenant
-             FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 AND e.seq > ?3 ORDER BY e.seq LIMIT ?4",
-        )?;
-        let mut rows = statement.query(params![
-            tenant.to_string(),
-            from.number(),
-            seq.cast_signed(),
-            MAX_ENTRIES_PER_READ
-        ])?;
-
-        let mut reader =
-            EntryReader { connection: &connection, names: &names, facts: HashMap::new() };
-        let mut entries = Vec::new();
-        while let Some(row) = rows.next()? {
-            entries.push(reader.past_entry(row)?);
-        }
-        Ok(entries)
+        let (guid, from, seq) = (tenant.to_string(), from.number(), seq.cast_signed());
+        self.reading(|store| {
+            let names = self.control_names(store)?;
+            let mut reader = EntryReader { store, names: &names, facts: HashMap::new() };
+            store.query_all(PAST_ENTRIES, values![guid, from, seq, MAX_ENTRIES_PER_READ], |row| {
+                reader.past_entry(row)
+            })
+        })
     }
 
     /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as
@@ -86,36 +90,26 @@ impl Checkpoint {
         to: Option<Day>,
         mut visit: impl FnMut(&str) -> bool,
     ) -> Result<(), CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare(
-            "SELECT e.body, max(e.revision) FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.kind = 1 AND e.body IS NOT NULL AND e.day BETWEEN ?2 AND ?3
-             GROUP BY e.day ORDER BY e.day",
-        )?;
-        let mut rows = statement.query(params![
-            tenant.to_string(),
-            from.map_or(i32::MIN, Day::number),
-            to.map_or(i32::MAX, Day::number)
-        ])?;
-
-        let mut bodies = BodyReader::default();
-        while let Some(row) = rows.next()? {
-            if !visit(&bodies.read(&connection, row.get("body")?)?) {
-                break;
-            }
-        }
-        Ok(())
+        let guid = tenant.to_string();
+        let (from, to) = (from.map_or(i32::MIN, Day::number), to.map_or(i32::MAX, Day::number));
+        self.reading(|store| {
+            let mut bodies = BodyReader::default();
+            store.query(BODIES, values![guid, from, to], &mut |row| {
+                let continues = visit(&bodies.read(store, row.get("body")?)?);
+                Ok(if continues { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })
+        })
     }
 }
 
 impl EntryReader<'_> {
-    fn past_entry(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
+    fn past_entry(&mut self, row: &dyn StoredRow) -> Result<PastEntry, CheckpointError> {
         let facts = Arc::new(read_facts(row, self.names)?);
         let flags = EntryFlags::from_bits(row.get("flags")?);
         let (revision, seq) = (row.get("revision")?, unsigned(row, "seq")?);
         let snapshot = flags.snapshot_ref(String::new(), facts.day, revision, seq);
 
-        let base_key = row.get::<_, Option<i32>>("base_day")?.zip(row.get("base_revision")?);
+        let base_key = RevisionKey::of_base(row)?;
         let context = self.context(row.get("tenant")?, &snapshot, base_key)?;
         let catalog = row.get("catalog")?;
         self.cache(&snapshot, catalog, base_key, &facts);
@@ -129,13 +123,15 @@ impl EntryReader<'_> {
         &mut self,
         snapshot: &SnapshotRef,
         catalog: Option<CatalogVersion>,
-        base: Option<(i32, u32)>,
+        base: Option<RevisionKey>,
         facts: &Arc<DayFacts>,
     ) {
-        let day = snapshot.day.number();
         let (seq, backfilled) = (snapshot.seq, snapshot.backfilled);
         let entry = BaseEntry { seq, facts: Arc::clone(facts), catalog, backfilled, base };
-        self.facts.insert((day, snapshot.revision), entry);
-        self.facts.retain(|(cached_day, _), _| *cached_day > day - LOOKBACK_DAYS - 1);
+        let key = RevisionKey { day: snapshot.day, revision: snapshot.revision };
+        self.facts.insert(key, entry);
+
+        let day = snapshot.day.number();
+        self.facts.retain(|cached, _| cached.day.number() > day - LOOKBACK_DAYS - 1);
     }
 }

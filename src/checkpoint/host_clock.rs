@@ -4,12 +4,7 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
-
-use super::{
-    Checkpoint, CheckpointError,
-    daemon_report::{document, set_document},
-};
+use super::{Checkpoint, CheckpointError, backend::Statements, meta};
 use crate::model::{ClockAccuracy, ClockDifference, ClockOffset, UnixMillis};
 
 /// The row of `meta` with the difference, as JSON.
@@ -26,25 +21,17 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read or written.
     pub fn record_clock(&self, offset: ClockOffset, at: UnixMillis) -> Result<(), CheckpointError> {
-        let connection = self.connection();
-        let stored = difference(&connection)?;
-
-        match (stored, offset.accuracy()) {
-            (None, ClockAccuracy::Accurate) => Ok(()),
-            (Some(_), ClockAccuracy::Accurate) => {
-                set_document(&connection, CLOCK, None::<&ClockDifference>)
-            }
-            (Some(stored), accuracy)
-                if stored.offset.accuracy() == accuracy
-                    && stored.offset.size().abs_diff(offset.size()) < MIN_CHANGE =>
-            {
-                Ok(())
-            }
-            (stored, _) => {
-                let since = stored.map_or(at, |stored| stored.since);
-                set_document(&connection, CLOCK, Some(&ClockDifference { offset, since }))
-            }
+        let stored = self.reading(difference)?;
+        if !is_changed(stored, offset) {
+            return Ok(());
         }
+
+        self.claimed(|store| {
+            let since = difference(store)?.map_or(at, |stored| stored.since);
+            let is_wrong = offset.accuracy() != ClockAccuracy::Accurate;
+            let found = is_wrong.then_some(ClockDifference { offset, since });
+            meta::set_document(store, CLOCK, found.as_ref())
+        })
     }
 
     /// The stored difference; `None` if the clock was accurate, or if nothing was compared.
@@ -53,15 +40,27 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read.
     pub fn clock_difference(&self) -> Result<Option<ClockDifference>, CheckpointError> {
-        difference(&self.connection())
+        self.reading(difference)
     }
 }
 
 /// The stored difference; `None` if the clock was accurate, or if nothing was compared.
 pub(super) fn difference(
-    connection: &Connection,
+    store: &dyn Statements,
 ) -> Result<Option<ClockDifference>, CheckpointError> {
-    document(connection, CLOCK)
+    meta::document(store, CLOCK)
+}
+
+/// Whether an offset requires a change of what is stored.
+fn is_changed(stored: Option<ClockDifference>, offset: ClockOffset) -> bool {
+    match (stored, offset.accuracy()) {
+        (None, ClockAccuracy::Accurate) => false,
+        (None, _) | (Some(_), ClockAccuracy::Accurate) => true,
+        (Some(stored), accuracy) => {
+            stored.offset.accuracy() != accuracy
+                || stored.offset.size().abs_diff(offset.size()) >= MIN_CHANGE
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,104 +5,123 @@
 //! on the protocol of any sink. All calls block until the disk operation has finished; asynchronous
 //! callers wrap them in `block_in_place` or `spawn_blocking`. Start reading at
 //! [`Checkpoint::open`], then [`Checkpoint::commit_poll`] (write), [`Checkpoint::read`] (read) and
-//! [`Checkpoint::advance`] (cursors). See decision 0014.
+//! [`Checkpoint::advance`] (cursors). See decisions 0014 and 0089.
 
+mod advance;
+mod backend;
 mod baseline;
 mod body;
-mod busy;
 mod catalog;
-mod changed_faults;
 mod columns;
 mod commit_poll;
-mod continuity;
 mod control_names;
-mod copy;
 mod cursor_checks;
 mod cursor_file;
-mod cursors;
 mod daemon_report;
 mod days;
 mod dead_letter_groups;
 mod dead_letter_records;
 mod dead_letters;
-mod directory;
 mod entry_flags;
+mod entry_reader;
+mod erasure;
 mod error;
-mod former_subjects;
+mod exchange;
+mod fields;
 mod held;
 mod history;
 mod host_clock;
+#[cfg(test)]
+mod in_memory;
+mod key_frames;
 mod lock;
+mod log;
 mod log_growth;
+mod marks;
+mod meta;
+mod missing_days;
+mod observations;
 mod pack;
-mod partial_indexes;
+mod pending;
+mod poll_commit;
 mod polls;
+mod pruning;
 mod read;
-mod rebuild;
+mod registration;
 mod removed_sinks;
-mod repair;
-mod repair_steps;
 mod replay;
-mod retention;
 mod row_ids;
 mod running_polls;
-mod schema;
+mod saved_cursors;
+mod sink_status;
 mod sinks;
+#[allow(unused_macros, unused_imports, reason = "the next changes use the other fragments")]
+mod sql;
+mod sqlite;
 mod start_days;
 mod status;
 mod storage_fault;
-mod texts;
-mod verify;
+mod tenant_status;
+mod transactions;
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use fs_err::File;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
+pub use advance::{Advance, CursorMove};
+pub use backend::{DriverError, ShardId};
 pub use baseline::baseline_in_force;
 pub use catalog::StoredCatalogMember;
-pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
-pub use copy::{Restored, SetAside};
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
-pub use cursors::{Advance, CursorMove, Lane, OtherTenants, Pending, Position};
 pub use daemon_report::DaemonReport;
-pub use days::{MissingDay, SnapshotRange};
+pub use days::SnapshotRange;
 pub use dead_letter_groups::{DeadLetterGroup, DeadLetterReason};
 pub use dead_letter_records::DeadLetter;
 pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
+pub use erasure::ErasureReceipt;
 pub use error::{CheckpointError, DatabaseLoss};
+pub use exchange::exchange_warning;
 pub use held::HeldDay;
 pub use history::PastEntry;
 pub use lock::Holder;
 pub use log_growth::LogGrowth;
+pub use pending::{Lane, Pending, Position};
+pub use poll_commit::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
 pub use polls::{PollFailure, PollState, ResolutionFailure};
+pub use pruning::Pruned;
 pub use read::{
     EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
 };
-pub use rebuild::StructureRepair;
+pub use registration::OtherTenants;
 pub use removed_sinks::StoredSink;
-pub use repair::{LostBody, Repaired};
-pub use repair_steps::{RepairResult, RepairStep};
 pub use replay::{ReplayScope, ReplayStatus, ReplayTenant};
-pub use retention::{ErasureReceipt, Pruned};
 pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
+pub use sink_status::{CursorStatus, SinkStatus};
 pub use sinks::{EntryFilter, SinkFailure};
-pub use status::{
-    CursorStatus, SinkStatus, Status, StatusDetail, StoredFailures, TenantStatus, UnresolvedDomain,
+pub use sqlite::{
+    Finding, LostBody, RepairResult, RepairStep, Repaired, Restored, SetAside, StructureRepair,
+    VerifyReport,
 };
+pub use status::{Status, StatusDetail, StoredFailures};
 pub use storage_fault::StorageFault;
-pub use verify::{Finding, VerifyReport};
+pub use tenant_status::{TenantStatus, UnresolvedDomain};
 
-use self::{continuity::OpenedFiles, control_names::ControlNames, directory::connect};
-use crate::{
-    files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
-    model::TenantId,
+use self::{
+    backend::{Backend, Claim, Epoch},
+    control_names::ControlNames,
+    row_ids::{tenant_id, tenant_row},
+    sqlite::{
+        SqliteBackend, busy,
+        continuity::{self, OpenedFiles},
+        directory::{self, connect},
+        schema,
+    },
 };
+use crate::files::{FileAccess, FileError, NewFileMode, OwnedDirectory};
 
 /// `ssf1` in ASCII: the SQLite application ID, by which `file` and this program recognize the
 /// database.
@@ -111,42 +130,29 @@ const APPLICATION_ID: i32 = 0x7373_6631;
 const VERSION: i32 = 8;
 /// The SQL that migrates each version to the next one; the first script creates the database.
 const SCHEMAS: [&str; VERSION as usize] = [
-    include_str!("schema.sql"),
-    include_str!("schema-2.sql"),
-    include_str!("schema-3.sql"),
-    include_str!("schema-4.sql"),
-    include_str!("schema-5.sql"),
-    include_str!("schema-6.sql"),
-    include_str!("schema-7.sql"),
-    include_str!("schema-8.sql"),
+    include_str!("sqlite/schema.sql"),
+    include_str!("sqlite/schema-2.sql"),
+    include_str!("sqlite/schema-3.sql"),
+    include_str!("sqlite/schema-4.sql"),
+    include_str!("sqlite/schema-5.sql"),
+    include_str!("sqlite/schema-6.sql"),
+    include_str!("sqlite/schema-7.sql"),
+    include_str!("sqlite/schema-8.sql"),
 ];
-/// SQL: the day of an entry `e`. An observation belongs to the day on which it was noticed, not to
-/// its first day.
-const ENTRY_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
-/// SQL: whether an entry `e` is sent to a sink `s`. A sink does not receive observations about its
-/// own dead letters.
-const IS_SENT_TO_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
-    OR e.kind = 2 AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))";
 const DATABASE: &str = "checkpoint.db";
-/// The last message of a process that cannot use its checkpoint anymore.
-const NOT_ROLLED_BACK: &[u8] =
-    b"an interrupted transaction was not rolled back: the process ends\n";
 
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
     directory: PathBuf,
-    connection: Mutex<Connection>,
-    /// Files of the database that were read without SQLite. They are closed after the connection,
-    /// because closing them releases its locks.
-    read_files: Mutex<Vec<File>>,
+    backend: Arc<dyn Backend>,
+    /// The same database for the maintenance, which has no common interface.
+    sqlite: Arc<SqliteBackend>,
+    claim: Claim,
     control_names: Mutex<ControlNames>,
     /// `None` if the checkpoint is read-only. The kernel releases the lock when the process ends,
     /// even if it crashes.
     lock: Option<lock::Lock>,
-    /// The files that the connection has opened. `None` if the checkpoint is read-only or the files
-    /// could not be examined; they are then not checked.
-    opened: Option<OpenedFiles>,
     id: String,
     /// The second cursor file as it was when the checkpoint was opened. If the previous database
     /// was lost, it contains the cursors of that database.
@@ -166,7 +172,7 @@ impl Checkpoint {
     /// cursor that is outside its log is damage too.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         let checkpoint = Self::open_with_any_cursors(directory)?;
-        cursor_checks::require_valid(&checkpoint.connection())?;
+        checkpoint.reading(cursor_checks::require_valid)?;
         Ok(checkpoint)
     }
 
@@ -191,7 +197,9 @@ impl Checkpoint {
         let opened = directory::existing(directory)?;
         let connection =
             open_for_reading(&opened).map_err(|error| directory::find_cause(error, &opened))?;
-        Self::from_connection(directory, connection, None)
+        let checkpoint = Self::from_connection(directory, connection, None)?;
+        continuity::require_same(&checkpoint.connection(), &checkpoint.saved_cursors(), directory)?;
+        Ok(checkpoint)
     }
 
     fn from_connection(
@@ -199,11 +207,25 @@ impl Checkpoint {
         connection: Connection,
         lock: Option<lock::Lock>,
     ) -> Result<Self, CheckpointError> {
-        let id = connection.query_row(
-            "SELECT value FROM meta WHERE key = 'checkpoint_id'",
-            [],
-            |row| row.get("value"),
-        )?;
+        let opened = lock.as_ref().and_then(|_| OpenedFiles::of(directory));
+        let sqlite = Arc::new(SqliteBackend::new(connection, opened));
+        let backend = Arc::clone(&sqlite);
+        Self::over(directory, sqlite, backend, lock)
+    }
+
+    /// A checkpoint over an open database. `backend` uses the database `sqlite`.
+    fn over(
+        directory: &Path,
+        sqlite: Arc<SqliteBackend>,
+        backend: Arc<dyn Backend>,
+        lock: Option<lock::Lock>,
+    ) -> Result<Self, CheckpointError> {
+        let (id, control_names) = {
+            let connection = sqlite.connection();
+            let sql = "SELECT value FROM meta WHERE key = 'checkpoint_id'";
+            let id = connection.query_row(sql, [], |row| row.get("value"))?;
+            (id, ControlNames::load(&connection)?)
+        };
 
         let saved_cursors = match CursorFile::read(directory) {
             Ok(file) => file.unwrap_or_default(),
@@ -224,19 +246,13 @@ impl Checkpoint {
             }
         };
 
-        if lock.is_none() {
-            continuity::require_same(&connection, &saved_cursors, directory)?;
-        }
-
-        let control_names = Mutex::new(ControlNames::load(&connection)?);
-        let opened = lock.as_ref().and_then(|_| OpenedFiles::of(directory));
         Ok(Self {
             directory: directory.to_owned(),
-            connection: Mutex::new(connection),
-            read_files: Mutex::default(),
-            control_names,
+            backend,
+            sqlite,
+            claim: Claim::new(ShardId::ONLY, Epoch::FIRST, 0),
+            control_names: Mutex::new(control_names),
             lock,
-            opened,
             id,
             saved_cursors: Mutex::new(saved_cursors),
             cursor_file_writer: Mutex::default(),
@@ -285,49 +301,31 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The connection, for the maintenance and for code that does not use the backend.
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(|poisoned| {
-            let connection = poisoned.into_inner();
-            // A panic rolls back its transaction. If one is open nevertheless, nothing is known
-            // about what the next commit would write, so the process must not continue.
-            if !connection.is_autocommit() {
-                // The log may not be written before the process ends.
-                let _ = std::io::stderr().write_all(NOT_ROLLED_BACK);
-                std::process::abort();
-            }
-            self.connection.clear_poison();
-            connection
-        })
-    }
-
-    /// Fails if the operating system cannot read the files of the database. Anything that looks
-    /// like damage is examined again after this.
-    fn require_readable(&self) -> Result<(), CheckpointError> {
-        let files = directory::read_all(&OwnedDirectory::open(&self.directory)?)?;
-        self.read_files.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
-        Ok(())
+        self.sqlite.connection()
     }
 
     fn saved_cursors(&self) -> MutexGuard<'_, CursorFile> {
         self.saved_cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The cached names of controls. The connection must be locked before. Fails if the cache must
-    /// be read again and the database cannot be read.
+    /// The cached names of controls. The transaction must have begun, or the connection must be
+    /// locked, before. Fails if the cache must be read again and the database cannot be read.
     fn control_names(
         &self,
-        connection: &Connection,
+        store: &dyn backend::Statements,
     ) -> Result<MutexGuard<'_, ControlNames>, CheckpointError> {
         match self.control_names.lock() {
             Ok(names) if !names.is_stale() => Ok(names),
             Ok(mut names) => {
-                *names = ControlNames::load(connection)?;
+                *names = ControlNames::load(store)?;
                 Ok(names)
             }
             Err(poisoned) => {
                 // A panic has rolled back the rows of new names, but not the cache.
                 let mut names = poisoned.into_inner();
-                *names = ControlNames::load(connection)?;
+                *names = ControlNames::load(store)?;
                 self.control_names.clear_poison();
                 Ok(names)
             }
@@ -369,26 +367,6 @@ fn open_for_reading(directory: &OwnedDirectory) -> Result<Connection, Checkpoint
         VERSION => Ok(connection),
         older => Err(CheckpointError::Older(older)),
     }
-}
-
-/// The row of a tenant, which is inserted if it does not exist.
-fn tenant_row(connection: &Connection, guid: &str) -> Result<row_ids::TenantRow, CheckpointError> {
-    let existing = connection
-        .prepare_cached("SELECT id FROM tenant WHERE guid = ?1")?
-        .query_row([guid], |row| row.get("id"))
-        .optional()?;
-    if let Some(id) = existing {
-        return Ok(id);
-    }
-
-    connection.execute("INSERT INTO tenant (guid) VALUES (?1)", [guid])?;
-    Ok(row_ids::last_inserted(connection))
-}
-
-/// Parses a GUID that was read from the database.
-fn tenant_id(guid: &str) -> Result<TenantId, CheckpointError> {
-    TenantId::parse(guid)
-        .map_err(|_| CheckpointError::Damaged(format!("`{guid}` is not a tenant GUID")))
 }
 
 /// Checks the whole database without writing to it. The file is opened for writing only if a killed
@@ -450,7 +428,8 @@ fn configure(connection: &mut Connection) -> Result<(), CheckpointError> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -1000;",
     )?;
-    connection.set_prepared_statement_cache_capacity(64);
+    // More than the statements that a running daemon uses; `release_memory` empties the cache.
+    connection.set_prepared_statement_cache_capacity(128);
     Ok(())
 }
 

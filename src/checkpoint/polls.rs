@@ -3,11 +3,17 @@
 //! module must never record a poll that has read something: [`Checkpoint::commit_poll`] does so, in
 //! the transaction that stores the data.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::{collections::HashMap, ops::ControlFlow};
 
 use super::{
-    Checkpoint, CheckpointError, LogGrowth, columns, commit_poll::append_observation,
-    row_ids::TenantRow, running_polls, tenant_id, tenant_row,
+    Checkpoint, CheckpointError, LogGrowth,
+    backend::{Statements, StoredRow, values},
+    fields::day,
+    observations::append_observation,
+    row_ids::TenantRow,
+    running_polls,
+    sql::snapshot,
+    tenant_id, tenant_row,
 };
 use crate::{
     error::Explanation,
@@ -56,6 +62,23 @@ pub struct PollFailure<'a> {
     pub not_before: Option<UnixMillis>,
 }
 
+/// SQL: the GUID and the columns of a [`PollState`] of tenants. SQLite finds the newest day in an
+/// index.
+macro_rules! select_states {
+    () => {
+        concat!(
+            "SELECT t.guid, t.last_attempt, t.last_success, t.failures, t.polled_back_to, t.not_before, t.error_class,
+                (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = ",
+            snapshot!(),
+            ") AS newest_day FROM tenant t"
+        )
+    };
+}
+
+const POLL_STATE: &str = concat!(select_states!(), " WHERE t.guid = ?1");
+/// Without the tenant `-`, which represents this host.
+pub(super) const POLL_STATES: &str = concat!(select_states!(), " WHERE t.guid <> '-'");
+
 impl Checkpoint {
     /// The state of a tenant's polls; the default if it was never polled.
     ///
@@ -63,30 +86,29 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read.
     pub fn poll_state(&self, tenant: TenantId) -> Result<PollState, CheckpointError> {
-        let newest_day = self.newest_day(tenant)?;
-        let connection = self.connection();
-        let state = connection
-            .prepare_cached(
-                "SELECT last_attempt, last_success, failures, polled_back_to, not_before, error_class FROM tenant WHERE guid = ?1",
-            )?
-            .query_row([tenant.to_string()], |row| {
-                let class: Option<String> = row.get("error_class")?;
-                let class = class.as_deref().and_then(PollErrorClass::parse);
-                Ok(PollState {
-                    failed_locally: class.is_some_and(PollErrorClass::is_local),
-                    polled: Polled {
-                        last_attempt: row.get("last_attempt")?,
-                        last_success: row.get("last_success")?,
-                        failures: row.get("failures")?,
-                        newest_day,
-                    },
-                    polled_back_to: columns::day(row, "polled_back_to")?,
-                    not_before: row.get("not_before")?,
-                })
-            })
-            .optional()?;
-
+        let guid = tenant.to_string();
+        let state =
+            self.reading(|store| store.query_optional(POLL_STATE, values![guid], read_state))?;
         Ok(state.unwrap_or_default())
+    }
+
+    /// The states of the polls of all tenants, in one query. A tenant that was never polled has the
+    /// default state, or is absent.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
+    /// tenant is invalid.
+    pub fn poll_states(&self) -> Result<HashMap<TenantId, PollState>, CheckpointError> {
+        let mut states = HashMap::new();
+        self.reading(|store| {
+            store.query(POLL_STATES, values![], &mut |row| {
+                let tenant = tenant_id(&row.get::<String>("guid")?)?;
+                states.insert(tenant, read_state(row)?);
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok(states)
     }
 
     /// Records a poll that failed and read nothing, and appends the observation about it. Returns
@@ -101,12 +123,11 @@ impl Checkpoint {
         failure: &PollFailure<'_>,
     ) -> Result<LogGrowth, CheckpointError> {
         let PollFailure { at, reason, class, not_before, .. } = *failure;
-        self.append_failure(tenant, failure, |connection, row| {
-            connection.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
-                    failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
-                params![row, at, reason.message, reason.hint, class.as_str(), not_before],
-            )
+        let sql = "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
+                       failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1";
+        let (message, hint, class) = (&reason.message, &reason.hint, class.as_str());
+        self.append_failure(tenant, failure, |store, row| {
+            store.execute(sql, values![row, at, message, hint, class, not_before])
         })
     }
 
@@ -122,12 +143,11 @@ impl Checkpoint {
         failure: &PollFailure<'_>,
     ) -> Result<LogGrowth, CheckpointError> {
         let PollFailure { at, reason, class, .. } = *failure;
-        self.append_failure(tenant, failure, |connection, row| {
-            connection.execute(
-                "UPDATE tenant SET last_error = ?3, last_hint = ?4, error_class = ?5, failing_since = coalesce(failing_since, ?2)
-                 WHERE id = ?1",
-                params![row, at, reason.message, reason.hint, class.as_str()],
-            )
+        let sql = "UPDATE tenant SET last_error = ?3, last_hint = ?4, error_class = ?5, failing_since = coalesce(failing_since, ?2)
+                   WHERE id = ?1";
+        let (message, hint, class) = (&reason.message, &reason.hint, class.as_str());
+        self.append_failure(tenant, failure, |store, row| {
+            store.execute(sql, values![row, at, message, hint, class])
         })
     }
 
@@ -138,12 +158,10 @@ impl Checkpoint {
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the stored
     /// GUID is invalid.
     pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
-        let connection = self.connection();
-        // A status asks for every tenant that is configured by its domain.
-        let guid: Option<String> = connection
-            .prepare_cached("SELECT guid FROM domain WHERE domain = ?1")?
-            .query_row([domain], |row| row.get("guid"))
-            .optional()?;
+        let sql = "SELECT guid FROM domain WHERE domain = ?1";
+        let guid = self.reading(|store| {
+            store.query_optional(sql, values![domain], |row| row.get::<String>("guid"))
+        })?;
         guid.as_deref().map(tenant_id).transpose()
     }
 
@@ -158,13 +176,14 @@ impl Checkpoint {
         failure: &ResolutionFailure<'_>,
     ) -> Result<(), CheckpointError> {
         let ResolutionFailure { at, reason, class, not_before } = *failure;
-        self.connection().execute(
-            "INSERT INTO unresolved_domain (domain, last_attempt, failing_since, last_error, last_hint, error_class, not_before)
-             VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (domain) DO UPDATE SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, not_before = ?6",
-            params![domain, at, reason.message, reason.hint, class.as_str(), not_before],
-        )?;
-        Ok(())
+        let sql = "INSERT INTO unresolved_domain (domain, last_attempt, failing_since, last_error, last_hint, error_class, not_before)
+                   VALUES (?1, ?2, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT (domain) DO UPDATE SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, not_before = ?6";
+        let (message, hint, class) = (&reason.message, &reason.hint, class.as_str());
+        self.claimed(|store| {
+            store.execute(sql, values![domain, at, message, hint, class, not_before])?;
+            Ok(())
+        })
     }
 
     /// Stores the tenant that a configured domain was resolved to.
@@ -177,15 +196,15 @@ impl Checkpoint {
         domain: &str,
         tenant: TenantId,
     ) -> Result<(), CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        transaction.execute(
-            "INSERT INTO domain VALUES (?1, ?2) ON CONFLICT (domain) DO UPDATE SET guid = ?2",
-            params![domain, tenant.to_string()],
-        )?;
-        transaction.execute("DELETE FROM unresolved_domain WHERE domain = ?1", [domain])?;
-        Ok(transaction.commit()?)
+        let guid = tenant.to_string();
+        self.claimed(|store| {
+            let sql = "INSERT INTO domain (domain, guid) VALUES (?1, ?2)
+                       ON CONFLICT (domain) DO UPDATE SET guid = ?2";
+            store.execute(sql, values![domain, guid])?;
+            let sql = "DELETE FROM unresolved_domain WHERE domain = ?1";
+            store.execute(sql, values![domain])?;
+            Ok(())
+        })
     }
 
     /// Updates the row of the tenant, and appends the observation that its poll has failed.
@@ -193,17 +212,31 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
         failure: &PollFailure<'_>,
-        update: impl FnOnce(&Connection, TenantRow) -> rusqlite::Result<usize>,
+        update: impl FnOnce(&dyn Statements, TenantRow) -> Result<u64, CheckpointError>,
     ) -> Result<LogGrowth, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let row = tenant_row(&transaction, &tenant.to_string())?;
-        update(&transaction, row)?;
-        let growth = append_observation(&transaction, row, failure.observation, failure.at)?;
-        running_polls::finish(&transaction, tenant)?;
-
-        transaction.commit()?;
-        Ok(growth)
+        self.claimed(|store| {
+            let row = tenant_row(store, &tenant.to_string())?;
+            update(store, row)?;
+            let growth = append_observation(store, row, failure.observation, failure.at)?;
+            running_polls::finish(store, tenant)?;
+            Ok(growth)
+        })
     }
+}
+
+/// Reads the columns of a [`PollState`].
+fn read_state(row: &dyn StoredRow) -> Result<PollState, CheckpointError> {
+    let (last_attempt, last_success) = (row.get("last_attempt")?, row.get("last_success")?);
+    let failures = row.get("failures")?;
+    let (polled_back_to, not_before) = (day(row, "polled_back_to")?, row.get("not_before")?);
+    let class: Option<String> = row.get("error_class")?;
+    let newest_day = day(row, "newest_day")?;
+
+    let class = class.as_deref().and_then(PollErrorClass::parse);
+    Ok(PollState {
+        polled: Polled { last_attempt, last_success, failures, newest_day },
+        polled_back_to,
+        not_before,
+        failed_locally: class.is_some_and(PollErrorClass::is_local),
+    })
 }

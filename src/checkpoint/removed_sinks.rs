@@ -4,11 +4,10 @@
 //! A kept sink receives nothing, and its section is not required anymore. Its cursors protect
 //! unsent bodies from retention, but only until it is deleted. See decision 0051.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use super::{
     Checkpoint, CheckpointError,
-    commit_poll::append_observation,
+    backend::{Statements, values},
+    observations::append_observation,
     row_ids::{SinkRow, TenantRow},
     sinks::{delete_sink, end_observations},
 };
@@ -24,6 +23,42 @@ pub struct StoredSink {
     pub removed_at: Option<UnixMillis>,
 }
 
+/// SQL: marks the sink `?1` as removed at `?2`. When the sink returns, its last failure is out of
+/// date.
+const REMOVE: &str = "UPDATE sink SET removed = ?2, last_error = NULL, last_hint = NULL,
+        failure = NULL, failing_since = NULL
+     WHERE name = ?1 AND removed IS NULL";
+
+/// SQL: moves the cursors of the sink `?2` forward to those of the sink `?1`.
+const MERGE_CURSORS: &str =
+    "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
+     SELECT ?2, o.tenant, o.epoch, o.seq, o.record_index, o.floor, o.active FROM cursor o WHERE o.sink = ?1
+     ON CONFLICT (sink, tenant, epoch) DO UPDATE
+     SET seq = excluded.seq, record_index = excluded.record_index, floor = excluded.floor
+     WHERE (excluded.seq, excluded.record_index) > (cursor.seq, cursor.record_index)";
+
+/// SQL: adds the counts of the sink `?1` to those of the sink `?2`. The mark of the latter is kept,
+/// because it belongs to the connection that this sink has opened.
+const MERGE_COUNTS: &str =
+    "UPDATE sink SET sent = sink.sent + o.sent, rejected = sink.rejected + o.rejected,
+        truncated = sink.truncated + o.truncated, mark = coalesce(sink.mark, o.mark),
+        last_acknowledgement = coalesce(sink.last_acknowledgement, o.last_acknowledgement)
+     FROM (SELECT sent, rejected, truncated, mark, last_acknowledgement FROM sink WHERE id = ?1) AS o
+     WHERE sink.id = ?2";
+
+/// SQL: deletes the dead letters of the sink `?1` that the sink `?2` has too. A record that both
+/// receivers rejected is one dead letter.
+const DELETE_COMMON_DEAD_LETTERS: &str = "DELETE FROM dead_letter WHERE sink = ?1 AND EXISTS
+        (SELECT 1 FROM dead_letter o WHERE o.sink = ?2 AND o.tenant = dead_letter.tenant
+           AND o.seq = dead_letter.seq AND o.record_index = dead_letter.record_index)";
+
+/// SQL: the newest dead letter of the sink `?1` for each tenant.
+const NEWEST_OF_TENANTS: &str =
+    "SELECT d.tenant, d.reason FROM dead_letter d JOIN sink s ON s.id = d.sink
+     WHERE s.name = ?1 AND NOT EXISTS
+        (SELECT 1 FROM dead_letter n WHERE n.sink = d.sink AND n.tenant = d.tenant AND n.id > d.id)
+     ORDER BY d.tenant";
+
 impl Checkpoint {
     /// All sinks, in the order in which they were added.
     ///
@@ -31,17 +66,16 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read.
     pub fn stored_sinks(&self) -> Result<Vec<StoredSink>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement =
-            connection.prepare_cached("SELECT name, type, removed FROM sink ORDER BY id")?;
-        let sinks = statement.query_map([], |row| {
-            Ok(StoredSink {
-                name: row.get("name")?,
-                kind: row.get("type")?,
-                removed_at: row.get("removed")?,
+        let sql = "SELECT name, type, removed FROM sink ORDER BY id";
+        self.reading(|store| {
+            store.query_all(sql, values![], |row| {
+                Ok(StoredSink {
+                    name: row.get("name")?,
+                    kind: row.get("type")?,
+                    removed_at: row.get("removed")?,
+                })
             })
-        })?;
-        Ok(sinks.collect::<Result<_, _>>()?)
+        })
     }
 
     /// The number of log entries that a sink has not received completely. For a removed sink, they
@@ -62,18 +96,11 @@ impl Checkpoint {
     /// Fails, and changes nothing, if the database cannot be written; an unknown sink is not an
     /// error.
     pub fn remove_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        end_observations(&transaction, sink, now, "the sink was removed")?;
-        // When the sink returns, its last failure is out of date.
-        transaction.execute(
-            "UPDATE sink SET removed = ?2, last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL
-             WHERE name = ?1 AND removed IS NULL",
-            params![sink, now],
-        )?;
-
-        Ok(transaction.commit()?)
+        self.administrative(|store| {
+            end_observations(store, sink, now, "the sink was removed")?;
+            store.execute(REMOVE, values![sink, now])?;
+            Ok(())
+        })
     }
 
     /// Takes a removed sink up again: it continues from its cursors, and the observations about its
@@ -83,19 +110,14 @@ impl Checkpoint {
     ///
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn restore_sink(&self, sink: &str, now: UnixMillis) -> Result<bool, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let restored = transaction.execute(
-            "UPDATE sink SET removed = NULL WHERE name = ?1 AND removed IS NOT NULL",
-            [sink],
-        )? > 0;
-        if restored {
-            begin_observations(&transaction, sink, now)?;
-        }
-
-        transaction.commit()?;
-        Ok(restored)
+        let sql = "UPDATE sink SET removed = NULL WHERE name = ?1 AND removed IS NOT NULL";
+        self.administrative(|store| {
+            let is_restored = store.execute(sql, values![sink])? > 0;
+            if is_restored {
+                begin_observations(store, sink, now)?;
+            }
+            Ok(is_restored)
+        })
     }
 
     /// Corrects the time of sinks that were removed while the clock was ahead: they count as
@@ -107,7 +129,7 @@ impl Checkpoint {
     pub fn correct_removal_times(&self, now: UnixMillis) -> Result<(), CheckpointError> {
         let latest = now.saturating_add(CLOCK_TOLERANCE);
         let sql = "UPDATE sink SET removed = ?1 WHERE removed > ?2";
-        self.connection().execute(sql, [now, latest])?;
+        self.claimed(|store| store.execute(sql, values![now, latest]))?;
         Ok(())
     }
 
@@ -118,72 +140,53 @@ impl Checkpoint {
     ///
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn delete_removed_sinks(&self, until: UnixMillis) -> Result<Vec<String>, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let expired: Vec<(SinkRow, String)> = transaction
-            .prepare_cached("SELECT id, name FROM sink WHERE removed <= ?1 ORDER BY id")?
-            .query_map([until], |row| Ok((row.get("id")?, row.get("name")?)))?
-            .collect::<Result<_, _>>()?;
-        for (row, _) in &expired {
-            delete_sink(&transaction, *row)?;
-        }
-
-        transaction.commit()?;
-        let mut saved = self.saved_cursors();
-        saved.forget_removed(until);
-        for (_, name) in &expired {
-            saved.forget_sink(name);
-        }
-        Ok(expired.into_iter().map(|(_, name)| name).collect())
+        let sql = "SELECT id, name FROM sink WHERE removed <= ?1 ORDER BY id";
+        self.change_sinks(
+            |store| {
+                let expired: Vec<(SinkRow, String)> =
+                    store.query_all(sql, values![until], |row| {
+                        Ok((row.get("id")?, row.get("name")?))
+                    })?;
+                for (row, _) in &expired {
+                    delete_sink(store, *row)?;
+                }
+                Ok(expired.into_iter().map(|(_, name)| name).collect())
+            },
+            |saved, expired: &Vec<String>| {
+                saved.forget_removed(until);
+                for name in expired {
+                    saved.forget_sink(name);
+                }
+            },
+        )
     }
 }
 
 /// Merges a removed sink into another one, which then continues after everything that either of
 /// them has sent. Deletes the removed sink. Fails if the database cannot be written.
 pub(super) fn merge_sink(
-    connection: &Connection,
+    store: &dyn Statements,
     from: SinkRow,
     into: SinkRow,
     now: UnixMillis,
 ) -> Result<(), CheckpointError> {
-    connection.execute(
-        "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
-         SELECT ?2, o.tenant, o.epoch, o.seq, o.record_index, o.floor, o.active FROM cursor o WHERE o.sink = ?1
-         ON CONFLICT DO UPDATE SET seq = excluded.seq, record_index = excluded.record_index, floor = excluded.floor
-         WHERE (excluded.seq, excluded.record_index) > (cursor.seq, cursor.record_index)",
-        params![from, into],
-    )?;
-    // The mark of the other sink belongs to the connection that it has opened.
-    connection.execute(
-        "UPDATE sink SET sent = sink.sent + o.sent, rejected = sink.rejected + o.rejected,
-            truncated = sink.truncated + o.truncated, mark = coalesce(sink.mark, o.mark),
-            last_acknowledgement = coalesce(sink.last_acknowledgement, o.last_acknowledgement)
-         FROM (SELECT * FROM sink WHERE id = ?1) AS o WHERE sink.id = ?2",
-        params![from, into],
-    )?;
-
-    // A record that both receivers rejected is one dead letter.
-    connection.execute(
-        "DELETE FROM dead_letter WHERE sink = ?1 AND EXISTS
-            (SELECT 1 FROM dead_letter o WHERE o.sink = ?2 AND o.tenant = dead_letter.tenant AND o.seq = dead_letter.seq
-               AND o.record_index = dead_letter.record_index)",
-        params![from, into],
-    )?;
-    for table in ["dead_letter", "replay"] {
-        let sql = format!("UPDATE {table} SET sink = ?2 WHERE sink = ?1");
-        connection.execute(&sql, params![from, into])?;
+    for sql in [
+        MERGE_CURSORS,
+        MERGE_COUNTS,
+        DELETE_COMMON_DEAD_LETTERS,
+        "UPDATE dead_letter SET sink = ?2 WHERE sink = ?1",
+        "UPDATE replay SET sink = ?2 WHERE sink = ?1",
+    ] {
+        store.execute(sql, values![from, into])?;
     }
-    delete_sink(connection, from)?;
+    delete_sink(store, from)?;
 
     // The observations about a sink that is itself removed begin again when it returns.
-    let configured: Option<String> = connection
-        .query_row("SELECT name FROM sink WHERE id = ?1 AND removed IS NULL", [into], |row| {
-            row.get("name")
-        })
-        .optional()?;
+    let sql = "SELECT name FROM sink WHERE id = ?1 AND removed IS NULL";
+    let configured: Option<String> =
+        store.query_optional(sql, values![into], |row| row.get("name"))?;
     match configured {
-        Some(name) => begin_observations(connection, &name, now),
+        Some(name) => begin_observations(store, &name, now),
         None => Ok(()),
     }
 }
@@ -191,23 +194,19 @@ pub(super) fn merge_sink(
 /// Begins the observation about the dead letters of a sink for each of their tenants, unless it is
 /// open.
 fn begin_observations(
-    connection: &Connection,
+    store: &dyn Statements,
     sink: &str,
     now: UnixMillis,
 ) -> Result<(), CheckpointError> {
-    // SQLite takes `reason` from the row with the highest ID.
-    let mut statement = connection.prepare_cached(
-        "SELECT d.tenant, d.reason, max(d.id) AS newest FROM dead_letter d JOIN sink s ON s.id = d.sink
-         WHERE s.name = ?1 GROUP BY d.tenant",
-    )?;
-    let rejected: Vec<(TenantRow, String)> = statement
-        .query_map([sink], |row| Ok((row.get("tenant")?, row.get("reason")?)))?
-        .collect::<Result<_, _>>()?;
+    let rejected: Vec<(TenantRow, String)> =
+        store.query_all(NEWEST_OF_TENANTS, values![sink], |row| {
+            Ok((row.get("tenant")?, row.get("reason")?))
+        })?;
 
     for (tenant, details) in rejected {
         let begin = Observation::of_dead_letters(sink, now.day(), Phase::Begin, details);
         // No deliverer is running; each of them reads the log when it starts.
-        let _ = append_observation(connection, tenant, &begin, now)?;
+        let _ = append_observation(store, tenant, &begin, now)?;
     }
     Ok(())
 }

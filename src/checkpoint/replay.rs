@@ -2,13 +2,15 @@
 //! of each of its tenants, and never moves the live cursor of the sink. Start reading at
 //! [`Checkpoint::add_replay`].
 
-use rusqlite::{Connection, params};
+use std::collections::{BTreeSet, HashSet};
 
 use super::{
-    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending,
-    columns::{day, guids_as_json, unsigned},
-    row_ids::{ReplayId, last_inserted},
-    tenant_id,
+    Checkpoint, CheckpointError, Lane, Pending,
+    backend::{Statements, StoredRow, values},
+    fields::{day, unsigned},
+    pending::pending_of,
+    row_ids::{ReplayId, TenantRow},
+    sql::{entry_day, is_sent_to_sink, observation, snapshot},
 };
 use crate::model::{Day, TenantId, UnixMillis};
 
@@ -51,37 +53,98 @@ pub struct ReplayTenant {
     pub last_seq: u64,
 }
 
-/// SQL: the `FROM` clause of the entries `e` that a sink `s` can be sent again, with their tenant
-/// `t`. The sink is parameter 1, the tenants are parameter 2, and the first and last day are
-/// parameters 3 and 4. The clause excludes tenants that the sink does not receive.
-fn from_entries_to_replay() -> String {
-    format!(
-        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.epoch = 0 AND c.active JOIN tenant t ON t.id = c.tenant
-         JOIN entry e ON e.tenant = c.tenant AND {ENTRY_DAY} BETWEEN ?3 AND ?4 AND {IS_SENT_TO_SINK}
-         WHERE s.name = ?1 AND t.guid IN (SELECT value FROM json_each(?2))"
-    )
+/// SQL: the cursor `c` of a sink `s` in the log of a tenant `t` that it receives.
+macro_rules! from_active_cursors {
+    () => {
+        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.epoch = 0 AND c.active
+         JOIN tenant t ON t.id = c.tenant"
+    };
 }
 
-/// SQL: the `FROM` clause that joins each replay `r` with its unsent entries `e`. The caller adds
-/// the columns and the conditions. The clause excludes sinks that are not configured, and tenants
-/// that the sink no longer receives.
-fn from_unsent_entries() -> String {
-    format!(
-        "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant
-         JOIN sink s ON s.id = r.sink AND s.removed IS NULL
-         JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.epoch = 0 AND live.active
-         JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
-            AND {ENTRY_DAY} BETWEEN r.first_day AND r.last_day AND {IS_SENT_TO_SINK}"
-    )
+/// SQL: joins each replay `r` with its unsent entries `e`. The caller adds the columns and the
+/// conditions. The clause excludes sinks that are not configured, and tenants that the sink no
+/// longer receives.
+macro_rules! from_unsent_entries {
+    () => {
+        concat!(
+            "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant
+             JOIN sink s ON s.id = r.sink AND s.removed IS NULL
+             JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.epoch = 0 AND live.active
+             JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last AND ",
+            entry_day!(),
+            " BETWEEN r.first_day AND r.last_day AND ",
+            is_sent_to_sink!()
+        )
+    };
 }
+
+/// SQL: the entries from the day `?3` to the day `?4` that the sink `?1` can be sent again for the
+/// tenant `?2`; no row if there are none.
+const SCOPE: &str = concat!(
+    "SELECT t.id, count(DISTINCT e.day) FILTER (WHERE e.kind = ",
+    snapshot!(),
+    ") AS days, count(*) FILTER (WHERE e.kind = ",
+    snapshot!(),
+    ") AS snapshots, count(*) FILTER (WHERE e.kind = ",
+    observation!(),
+    ") AS observations, coalesce(min(e.seq) FILTER (WHERE e.kind = ",
+    snapshot!(),
+    "), 0) AS first_seq, coalesce(max(e.seq) FILTER (WHERE e.kind = ",
+    snapshot!(),
+    "), 0) AS last_seq ",
+    from_active_cursors!(),
+    " JOIN entry e ON e.tenant = c.tenant AND ",
+    entry_day!(),
+    " BETWEEN ?3 AND ?4 AND ",
+    is_sent_to_sink!(),
+    " WHERE s.name = ?1 AND t.guid = ?2 GROUP BY t.id"
+);
+
+/// SQL: the days of the snapshots of [`SCOPE`].
+const SCOPE_DAYS: &str = concat!(
+    "SELECT DISTINCT e.day ",
+    from_active_cursors!(),
+    " JOIN entry e ON e.tenant = c.tenant AND e.kind = ",
+    snapshot!(),
+    " AND e.body IS NOT NULL AND e.day BETWEEN ?3 AND ?4 WHERE s.name = ?1 AND t.guid = ?2"
+);
+
+/// SQL: a replay to the sink `?1`; no row if the sink does not exist.
+const INSERT: &str = "INSERT INTO replay (sink, first_day, last_day, requested)
+     SELECT s.id, ?2, ?3, ?4 FROM sink s WHERE s.name = ?1 RETURNING id";
+
+/// SQL: the position of the replay `?1` to the sink `?2` in the log of the tenant `?3`, if the sink
+/// receives the tenant.
+const INSERT_CURSOR: &str = "INSERT INTO replay_cursor (replay, tenant, seq, record_index, last)
+     SELECT ?1, c.tenant, 1, 0, t.next_seq - 1
+     FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
+     WHERE s.name = ?2 AND c.active AND t.guid = ?3";
+
+const COUNT: &str =
+    concat!("SELECT count(*) AS entries ", from_unsent_entries!(), " WHERE r.id = ?1");
+
+/// SQL: the rows of [`pending_of`] for the replay `?1`.
+const PENDING: &str = concat!(
+    "SELECT t.guid, c.seq, c.record_index, r.first_day, r.last_day, max(e.seq) AS last_seq,
+        count(*) AS entries, TRUE AS backfilled ",
+    from_unsent_entries!(),
+    " WHERE r.id = ?1 GROUP BY c.replay, c.tenant, t.id, r.id
+     ORDER BY c.replay, c.tenant, t.id, r.id"
+);
+
+const UNFINISHED: &str = concat!(
+    "SELECT r.id, s.name AS sink, r.first_day, r.last_day, count(*) AS remaining ",
+    from_unsent_entries!(),
+    " GROUP BY r.id, s.id ORDER BY r.id, s.id"
+);
 
 impl Checkpoint {
-    /// The entries that [`Self::add_replay`] selects with the same arguments.
+    /// The entries that [`Self::add_replay`] selects with the same arguments. The tenants are in
+    /// the order in which they were added.
     ///
     /// # Errors
     ///
-    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
-    /// tenant is invalid.
+    /// Fails if the database cannot be read.
     pub fn replay_scope(
         &self,
         sink: &str,
@@ -89,36 +152,23 @@ impl Checkpoint {
         first: Day,
         last: Day,
     ) -> Result<ReplayScope, CheckpointError> {
-        let connection = self.connection();
-        let guids = guids_as_json(tenants);
-        let params = params![sink, guids, first.number(), last.number()];
-        let from = from_entries_to_replay();
+        let (first, last) = (first.number(), last.number());
+        let mut found = Vec::new();
+        let mut days: HashSet<i64> = HashSet::new();
+        self.reading(|store| {
+            for tenant in unique(tenants) {
+                let guid = tenant.to_string();
+                let values = values![sink, guid, first, last];
+                let scope = store.query_optional(SCOPE, values, |row| read_scope(row, tenant))?;
+                found.extend(scope);
+                days.extend(store.query_all(SCOPE_DAYS, values, |row| row.get::<i64>("day"))?);
+            }
+            Ok(())
+        })?;
 
-        let days = connection
-            .prepare_cached(&format!(
-                "SELECT count(DISTINCT iif(e.kind = 1, e.day, NULL)) AS days {from}"
-            ))?
-            .query_row(params, |row| unsigned(row, "days"))?;
-
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT t.guid, count(DISTINCT iif(e.kind = 1, e.day, NULL)) AS days, sum(e.kind = 1) AS snapshots,
-                sum(e.kind = 2) AS observations, coalesce(min(iif(e.kind = 1, e.seq, NULL)), 0) AS first_seq,
-                coalesce(max(iif(e.kind = 1, e.seq, NULL)), 0) AS last_seq
-             {from} GROUP BY t.id ORDER BY t.id"
-        ))?;
-        let mut rows = statement.query(params)?;
-        let mut tenants = Vec::new();
-        while let Some(row) = rows.next()? {
-            tenants.push(ReplayTenant {
-                tenant: tenant_id(&row.get::<_, String>("guid")?)?,
-                days: unsigned(row, "days")?,
-                snapshots: unsigned(row, "snapshots")?,
-                observations: unsigned(row, "observations")?,
-                first_seq: unsigned(row, "first_seq")?,
-                last_seq: unsigned(row, "last_seq")?,
-            });
-        }
-        Ok(ReplayScope { days, tenants })
+        found.sort_unstable_by_key(|(row, _)| *row);
+        let tenants = found.into_iter().map(|(_, tenant)| tenant).collect();
+        Ok(ReplayScope { days: days.len() as u64, tenants })
     }
 
     /// Creates a replay of these days (inclusive) for those of the tenants that the sink receives,
@@ -136,32 +186,25 @@ impl Checkpoint {
         last: Day,
         now: UnixMillis,
     ) -> Result<u64, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
+        let (first, last) = (first.number(), last.number());
+        self.claimed(|store| {
+            let inserted =
+                store.query_optional(INSERT, values![sink, first, last, now], |row| {
+                    row.get::<ReplayId>("id")
+                })?;
+            let Some(replay) = inserted else { return Ok(0) };
 
-        transaction.execute(
-            "INSERT INTO replay (sink, first_day, last_day, requested) SELECT id, ?2, ?3, ?4 FROM sink WHERE name = ?1",
-            params![sink, first.number(), last.number(), now],
-        )?;
-        let replay: ReplayId = last_inserted(&transaction);
-        transaction.execute(
-            "INSERT INTO replay_cursor SELECT ?1, c.tenant, 1, 0, (SELECT coalesce(max(seq), 0) FROM entry WHERE tenant = c.tenant)
-             FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-             WHERE s.name = ?2 AND c.active AND t.guid IN (SELECT value FROM json_each(?3))",
-            params![replay, sink, guids_as_json(tenants)],
-        )?;
-
-        let entries: i64 = transaction.query_row(
-            &format!("SELECT count(*) AS entries {} WHERE r.id = ?1", from_unsent_entries()),
-            [replay],
-            |row| row.get("entries"),
-        )?;
-        if entries == 0 {
-            transaction.rollback()?;
-        } else {
-            transaction.commit()?;
-        }
-        Ok(entries.cast_unsigned())
+            for tenant in unique(tenants) {
+                let guid = tenant.to_string();
+                store.execute(INSERT_CURSOR, values![replay, sink, guid])?;
+            }
+            let entries =
+                store.query_one(COUNT, values![replay], |row| unsigned(row, "entries"))?;
+            if entries == 0 {
+                delete(store, replay)?;
+            }
+            Ok(entries)
+        })
     }
 
     /// The sink's oldest unfinished replay, and the tenants for which it has entries to send;
@@ -175,52 +218,65 @@ impl Checkpoint {
         sink: &str,
     ) -> Result<Option<(Lane, Vec<Pending>)>, CheckpointError> {
         loop {
-            let replay: Option<ReplayId> = self.connection().query_row(
-                "SELECT min(r.id) AS id FROM replay r JOIN sink s ON s.id = r.sink
-                 WHERE s.name = ?1",
-                [sink],
-                |row| row.get("id"),
-            )?;
-            let Some(replay) = replay else { return Ok(None) };
+            let found = self.reading(|store| match oldest(store, sink)? {
+                Some(replay) => {
+                    let pending = pending_of(store, PENDING, values![replay])?;
+                    Ok(Some((replay, pending)))
+                }
+                None => Ok(None),
+            })?;
 
-            let pending = self.pending_of(
-                &format!(
-                    "SELECT t.guid, c.seq, c.record_index, r.first_day, r.last_day, max(e.seq) AS last_seq,
-                        count(*) AS entries, 1 AS backfilled {}
-                     WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant",
-                    from_unsent_entries()
-                ),
-                [replay],
-            )?;
+            let Some((replay, pending)) = found else { return Ok(None) };
             if !pending.is_empty() {
                 return Ok(Some((Lane::Replay(replay), pending)));
             }
-
-            self.connection().execute("DELETE FROM replay WHERE id = ?1", [replay])?;
+            self.claimed(|store| delete(store, replay))?;
         }
     }
 }
 
 /// The replays that are not finished, oldest first. Fails with [`CheckpointError::Damaged`] if
 /// the days of a replay are invalid.
-pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ReplayStatus>, CheckpointError> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT r.id, s.name AS sink, r.first_day, r.last_day, count(*) AS remaining {}
-         GROUP BY r.id ORDER BY r.id",
-        from_unsent_entries()
-    ))?;
-
-    let mut rows = statement.query([])?;
-    let mut replays = Vec::new();
-    while let Some(row) = rows.next()? {
-        let damaged = || CheckpointError::Damaged("a replay has no valid days".to_owned());
-        replays.push(ReplayStatus {
+pub(super) fn unfinished(store: &dyn Statements) -> Result<Vec<ReplayStatus>, CheckpointError> {
+    let damaged = || CheckpointError::Damaged("a replay has no valid days".to_owned());
+    store.query_all(UNFINISHED, values![], |row| {
+        Ok(ReplayStatus {
             id: row.get("id")?,
             sink: row.get("sink")?,
             first_day: day(row, "first_day")?.ok_or_else(damaged)?,
             last_day: day(row, "last_day")?.ok_or_else(damaged)?,
             remaining: unsigned(row, "remaining")?,
-        });
-    }
-    Ok(replays)
+        })
+    })
+}
+
+/// Each of the tenants once.
+fn unique(tenants: &[TenantId]) -> BTreeSet<TenantId> {
+    tenants.iter().copied().collect()
+}
+
+fn read_scope(
+    row: &dyn StoredRow,
+    tenant: TenantId,
+) -> Result<(TenantRow, ReplayTenant), CheckpointError> {
+    let scope = ReplayTenant {
+        tenant,
+        days: unsigned(row, "days")?,
+        snapshots: unsigned(row, "snapshots")?,
+        observations: unsigned(row, "observations")?,
+        first_seq: unsigned(row, "first_seq")?,
+        last_seq: unsigned(row, "last_seq")?,
+    };
+    Ok((row.get("id")?, scope))
+}
+
+fn oldest(store: &dyn Statements, sink: &str) -> Result<Option<ReplayId>, CheckpointError> {
+    let sql = "SELECT min(r.id) AS id FROM replay r JOIN sink s ON s.id = r.sink WHERE s.name = ?1";
+    store.query_one(sql, values![sink], |row| row.get("id"))
+}
+
+/// Deletes a replay with its positions.
+fn delete(store: &dyn Statements, replay: ReplayId) -> Result<(), CheckpointError> {
+    store.execute("DELETE FROM replay WHERE id = ?1", values![replay])?;
+    Ok(())
 }

@@ -5,16 +5,16 @@
 use std::fmt;
 
 use rusqlite::{
-    Connection, ToSql,
+    ToSql,
     types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef},
 };
 use serde::Serialize;
 
-/// An ID that SQLite assigns when a row is inserted.
-pub(super) trait RowId: Sized {
-    /// The ID with this number.
-    fn from_number(number: i64) -> Self;
-}
+use super::{
+    CheckpointError,
+    backend::{FromValue, SqlValue, Statements, ToValue, ValueFault, values},
+};
+use crate::model::TenantId;
 
 /// Defines the types, which differ only in their names.
 macro_rules! row_ids {
@@ -23,12 +23,6 @@ macro_rules! row_ids {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         $visibility struct $name(i64);
-
-        impl RowId for $name {
-            fn from_number(number: i64) -> Self {
-                Self(number)
-            }
-        }
 
         impl FromSql for $name {
             fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
@@ -39,6 +33,18 @@ macro_rules! row_ids {
         impl ToSql for $name {
             fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
                 Ok(self.0.into())
+            }
+        }
+
+        impl FromValue for $name {
+            fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
+                i64::from_value(value).map(Self)
+            }
+        }
+
+        impl ToValue for $name {
+            fn to_value(&self) -> SqlValue<'_> {
+                SqlValue::Int(self.0)
             }
         }
 
@@ -91,8 +97,19 @@ impl ProfileId {
     }
 }
 
-/// The ID of the row that this connection has inserted last. The caller must ask for the type of
-/// the table that contains the row.
-pub(super) fn last_inserted<Id: RowId>(connection: &Connection) -> Id {
-    Id::from_number(connection.last_insert_rowid())
+/// The row of a tenant, which is inserted if it does not exist.
+pub(super) fn tenant_row(store: &dyn Statements, guid: &str) -> Result<TenantRow, CheckpointError> {
+    let sql = "SELECT id FROM tenant WHERE guid = ?1";
+    if let Some(row) = store.query_optional(sql, values![guid], |row| row.get("id"))? {
+        return Ok(row);
+    }
+
+    let sql = "INSERT INTO tenant (guid) VALUES (?1) RETURNING id";
+    store.query_one(sql, values![guid], |row| row.get("id"))
+}
+
+/// Parses a GUID that was read from the database.
+pub(super) fn tenant_id(guid: &str) -> Result<TenantId, CheckpointError> {
+    TenantId::parse(guid)
+        .map_err(|_| CheckpointError::Damaged(format!("`{guid}` is not a tenant GUID")))
 }

@@ -5,9 +5,7 @@
 //! for the disk; the transaction that records the result of the poll removes it. A running poll is
 //! a row of the table `meta`. Start reading at [`Checkpoint::begin_poll`]. See decision 0063.
 
-use rusqlite::Connection;
-
-use super::{Checkpoint, CheckpointError, tenant_id};
+use super::{Checkpoint, CheckpointError, backend::Statements, meta, tenant_id};
 use crate::model::{TenantId, UnixMillis};
 
 /// The prefix of a key in `meta`, followed by the GUID of a tenant. The value is the time at which
@@ -21,12 +19,8 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written.
     pub fn begin_poll(&self, tenant: TenantId, began: UnixMillis) -> Result<(), CheckpointError> {
-        without_sync(&self.connection(), |connection| {
-            connection
-                .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
-                .execute([key(&tenant.to_string()), began.as_i64().to_string()])?;
-            Ok(())
-        })
+        let (key, began) = (key(&tenant.to_string()), began.as_i64().to_string());
+        self.unsynced(|store| meta::set(store, &key, &began))
     }
 
     /// Stores that a poll of this tenant has ended without a result.
@@ -35,7 +29,7 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written.
     pub fn abandon_poll(&self, tenant: TenantId) -> Result<(), CheckpointError> {
-        without_sync(&self.connection(), |connection| finish(connection, tenant))
+        self.unsynced(|store| finish(store, tenant))
     }
 
     /// The tenants whose polls have begun and have not ended.
@@ -45,50 +39,34 @@ impl Checkpoint {
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a key is not
     /// valid.
     pub fn running_polls(&self) -> Result<Vec<TenantId>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement =
-            connection.prepare("SELECT key FROM meta WHERE key GLOB ?1 || '*' ORDER BY key")?;
-        let keys = statement.query_map([KEY_PREFIX], |row| row.get::<_, String>("key"))?;
-        keys.map(|key| tenant_id(key?.trim_start_matches(KEY_PREFIX))).collect()
+        let keys = self.reading(|store| meta::keys(store, KEY_PREFIX))?;
+        keys.iter().map(|key| tenant_id(key.trim_start_matches(KEY_PREFIX))).collect()
     }
 }
 
 /// Removes the running poll of a tenant, in the transaction that stores its result.
-pub(super) fn finish(connection: &Connection, tenant: TenantId) -> Result<(), CheckpointError> {
-    finish_guid(connection, &tenant.to_string())
+pub(super) fn finish(store: &dyn Statements, tenant: TenantId) -> Result<(), CheckpointError> {
+    finish_guid(store, &tenant.to_string())
 }
 
 /// As [`finish`], for a GUID from the database.
-pub(super) fn finish_guid(connection: &Connection, guid: &str) -> Result<(), CheckpointError> {
-    connection.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key(guid)])?;
-    Ok(())
+pub(super) fn finish_guid(store: &dyn Statements, guid: &str) -> Result<(), CheckpointError> {
+    meta::remove(store, &key(guid))
 }
 
 /// Removes all running polls from a copy of the database.
-pub(super) fn forget_all(connection: &Connection) -> Result<(), CheckpointError> {
-    connection.execute("DELETE FROM meta WHERE key GLOB ?1 || '*'", [KEY_PREFIX])?;
-    Ok(())
+pub(super) fn forget_all(store: &dyn Statements) -> Result<(), CheckpointError> {
+    meta::remove_all(store, KEY_PREFIX)
 }
 
 fn key(guid: &str) -> String {
     format!("{KEY_PREFIX}{guid}")
 }
 
-/// Commits without a wait for the disk. The next commit of another kind includes these changes.
-fn without_sync(
-    connection: &Connection,
-    write: impl FnOnce(&Connection) -> Result<(), CheckpointError>,
-) -> Result<(), CheckpointError> {
-    // In WAL mode, this level syncs only when the log is moved into the database.
-    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-    let written = write(connection);
-    connection.execute_batch("PRAGMA synchronous = FULL")?;
-    written
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::backend::values;
 
     const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
     const OTHER: &str = "aaaaaaaa-0000-4000-8000-00000000c0de";
@@ -110,7 +88,7 @@ mod tests {
 
         checkpoint.abandon_poll(other).unwrap();
         assert_eq!(checkpoint.running_polls().unwrap(), [tenant]);
-        forget_all(&checkpoint.connection()).unwrap();
+        checkpoint.administrative(forget_all).unwrap();
         assert!(checkpoint.running_polls().unwrap().is_empty());
     }
 
@@ -120,9 +98,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         let level = || {
-            let connection = checkpoint.connection();
-            let sql = "PRAGMA synchronous";
-            connection.query_row(sql, [], |row| row.get::<_, i64>("synchronous")).unwrap()
+            let level = checkpoint.reading(|store| {
+                let sql = "PRAGMA synchronous";
+                store.query_one(sql, values![], |row| row.get::<i64>("synchronous"))
+            });
+            level.unwrap()
         };
 
         let before = level();

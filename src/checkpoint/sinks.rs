@@ -3,17 +3,19 @@
 //! running, and only when the configuration requests it: a sink whose section is merely missing is
 //! kept, as `removed_sinks` describes.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
 use super::{
     Checkpoint, CheckpointError,
-    commit_poll::append_observation,
+    backend::{Statements, values},
+    fields::day,
+    observations::append_observation,
     removed_sinks::merge_sink,
     row_ids::{SinkRow, TenantRow},
     start_days,
 };
-use crate::error::Explanation;
-use crate::model::{Day, Observation, ObservationKind, Phase, UnixMillis};
+use crate::{
+    error::Explanation,
+    model::{Day, Observation, ObservationKind, Phase, UnixMillis},
+};
 
 /// Which entries a sink receives. The others do not count as backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,17 @@ impl SinkFailure {
     }
 }
 
+/// SQL: stores the failure of the sink `?1`, unless it is stored already. The failure begins at
+/// `?5` if the sink did not fail before.
+const RECORD_FAILURE: &str = "UPDATE sink SET last_error = ?2, last_hint = ?3, failure = ?4,
+        failing_since = coalesce(failing_since, ?5)
+     WHERE name = ?1 AND (last_error IS DISTINCT FROM ?2 OR failure IS DISTINCT FROM ?4)";
+
+/// SQL: clears the failure of the sink `?1`.
+const CLEAR_FAILURE: &str = "UPDATE sink SET last_error = NULL, last_hint = NULL, failure = NULL,
+        failing_since = NULL
+     WHERE name = ?1 AND last_error IS NOT NULL";
+
 impl Checkpoint {
     /// Stores that a sink makes no progress, and why. An acknowledgement clears it, except for
     /// parked targets and withheld tenants, because all other records continue to be acknowledged.
@@ -71,11 +84,10 @@ impl Checkpoint {
         reason: &Explanation,
         now: UnixMillis,
     ) -> Result<(), CheckpointError> {
-        self.connection().execute(
-            "UPDATE sink SET last_error = ?2, last_hint = ?3, failure = ?4, failing_since = coalesce(failing_since, ?5)
-             WHERE name = ?1 AND (last_error IS NOT ?2 OR failure IS NOT ?4)",
-            params![sink, reason.message, reason.hint, failure.as_str(), now],
-        )?;
+        let Explanation { message, hint } = reason;
+        self.claimed(|store| {
+            store.execute(RECORD_FAILURE, values![sink, message, hint, failure.as_str(), now])
+        })?;
         Ok(())
     }
 
@@ -83,13 +95,16 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails if the database cannot be written; an unknown sink is not an error.
+    /// Fails if the database cannot be read or written; an unknown sink is not an error.
     pub fn clear_sink_failure(&self, sink: &str) -> Result<(), CheckpointError> {
-        self.connection().execute(
-            "UPDATE sink SET last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL
-             WHERE name = ?1 AND last_error IS NOT NULL",
-            [sink],
-        )?;
+        // Idle sinks call this often, and only a write has to wait for the disk.
+        let sql = "SELECT last_error IS NOT NULL AS has_failed FROM sink WHERE name = ?1";
+        let has_failed = self.reading(|store| {
+            store.query_optional(sql, values![sink], |row| row.get::<bool>("has_failed"))
+        })?;
+        if has_failed == Some(true) {
+            self.claimed(|store| store.execute(CLEAR_FAILURE, values![sink]))?;
+        }
         Ok(())
     }
 
@@ -100,8 +115,8 @@ impl Checkpoint {
     /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn set_entry_filter(&self, sink: &str, filter: EntryFilter) -> Result<(), CheckpointError> {
         let quality = filter == EntryFilter::All;
-        self.connection()
-            .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, quality])?;
+        let sql = "UPDATE sink SET quality = ?2 WHERE name = ?1";
+        self.administrative(|store| store.execute(sql, values![sink, quality]))?;
         Ok(())
     }
 
@@ -111,10 +126,8 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn set_sink_type(&self, sink: &str, kind: &str) -> Result<(), CheckpointError> {
-        self.connection().execute(
-            "UPDATE sink SET type = ?2 WHERE name = ?1 AND type IS NOT ?2",
-            [sink, kind],
-        )?;
+        let sql = "UPDATE sink SET type = ?2 WHERE name = ?1 AND type IS DISTINCT FROM ?2";
+        self.administrative(|store| store.execute(sql, values![sink, kind]))?;
         Ok(())
     }
 
@@ -135,33 +148,10 @@ impl Checkpoint {
         new: &str,
         now: UnixMillis,
     ) -> Result<bool, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        let is_known = match (find(&transaction, old)?, find(&transaction, new)?) {
-            (None, _) => false,
-            (Some(from), Some(into)) if from.is_removed => {
-                merge_sink(&transaction, from.row, into.row, now)?;
-                true
-            }
-            (Some(_), Some(into)) if !into.is_removed => {
-                return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
-            }
-            (Some(_), replaced) => {
-                if let Some(replaced) = replaced {
-                    delete_sink(&transaction, replaced.row)?;
-                }
-                let details = format!("the sink was renamed to `{new}`");
-                end_observations(&transaction, old, now, &details)?;
-                transaction.execute("UPDATE sink SET name = ?2 WHERE name = ?1", [old, new])?;
-                start_days::rename(&transaction, old, new)?;
-                true
-            }
-        };
-
-        transaction.commit()?;
-        self.saved_cursors().rename_sink(old, new);
-        Ok(is_known)
+        self.change_sinks(
+            |store| rename(store, old, new, now),
+            |saved, _| saved.rename_sink(old, new),
+        )
     }
 
     /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not
@@ -171,17 +161,16 @@ impl Checkpoint {
     ///
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn drop_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
-
-        if let Some(found) = find(&transaction, sink)? {
-            end_observations(&transaction, sink, now, "the sink was removed")?;
-            delete_sink(&transaction, found.row)?;
-        }
-
-        transaction.commit()?;
-        self.saved_cursors().forget_sink(sink);
-        Ok(())
+        self.change_sinks(
+            |store| {
+                if let Some(found) = find(store, sink)? {
+                    end_observations(store, sink, now, "the sink was removed")?;
+                    delete_sink(store, found.row)?;
+                }
+                Ok(())
+            },
+            |saved, ()| saved.forget_sink(sink),
+        )
     }
 }
 
@@ -192,45 +181,75 @@ struct FoundSink {
     is_removed: bool,
 }
 
-fn find(connection: &Connection, sink: &str) -> Result<Option<FoundSink>, CheckpointError> {
+fn find(store: &dyn Statements, sink: &str) -> Result<Option<FoundSink>, CheckpointError> {
     let sql = "SELECT id, removed IS NOT NULL AS was_removed FROM sink WHERE name = ?1";
-    let found = connection.query_row(sql, [sink], |row| {
+    store.query_optional(sql, values![sink], |row| {
         Ok(FoundSink { row: row.get("id")?, is_removed: row.get("was_removed")? })
-    });
-    Ok(found.optional()?)
+    })
+}
+
+/// See [`Checkpoint::rename_sink`].
+fn rename(
+    store: &dyn Statements,
+    old: &str,
+    new: &str,
+    now: UnixMillis,
+) -> Result<bool, CheckpointError> {
+    match (find(store, old)?, find(store, new)?) {
+        (None, _) => return Ok(false),
+        (Some(from), Some(into)) if from.is_removed => {
+            merge_sink(store, from.row, into.row, now)?;
+        }
+        (Some(_), Some(into)) if !into.is_removed => {
+            return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
+        }
+        (Some(_), replaced) => {
+            if let Some(replaced) = replaced {
+                delete_sink(store, replaced.row)?;
+            }
+            let details = format!("the sink was renamed to `{new}`");
+            end_observations(store, old, now, &details)?;
+            store.execute("UPDATE sink SET name = ?2 WHERE name = ?1", values![old, new])?;
+            start_days::rename(store, old, new)?;
+        }
+    }
+
+    Ok(true)
 }
 
 /// Deletes a sink with everything that belongs to it. Fails if the database cannot be written.
-pub(super) fn delete_sink(connection: &Connection, sink: SinkRow) -> Result<(), CheckpointError> {
-    for table in ["cursor", "dead_letter", "replay"] {
-        connection.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [sink])?;
+pub(super) fn delete_sink(store: &dyn Statements, sink: SinkRow) -> Result<(), CheckpointError> {
+    for sql in [
+        "DELETE FROM cursor WHERE sink = ?1",
+        "DELETE FROM dead_letter WHERE sink = ?1",
+        "DELETE FROM replay WHERE sink = ?1",
+    ] {
+        store.execute(sql, values![sink])?;
     }
-    start_days::forget(connection, sink)?;
-    connection.execute("DELETE FROM sink WHERE id = ?1", [sink])?;
+    start_days::forget(store, sink)?;
+    store.execute("DELETE FROM sink WHERE id = ?1", values![sink])?;
     Ok(())
 }
 
 /// Ends the open observations about a sink, whose subject is its name. If the cause persists under
 /// a new name, they begin again with that name. Fails if the database cannot be written.
 pub(super) fn end_observations(
-    connection: &Connection,
+    store: &dyn Statements,
     sink: &str,
     now: UnixMillis,
     details: &str,
 ) -> Result<(), CheckpointError> {
-    let mut statement = connection.prepare(
-        "SELECT tenant, first_day FROM open_observation WHERE what = ?1 AND subject = ?2",
-    )?;
-    let open: Vec<(TenantRow, i32)> = statement
-        .query_map([ObservationKind::DeadLetter.as_str(), sink], |row| {
-            Ok((row.get("tenant")?, row.get("first_day")?))
-        })?
-        .collect::<Result<_, _>>()?;
+    let sql = "SELECT tenant, first_day FROM open_observation WHERE what = ?1 AND subject = ?2";
+    let what = ObservationKind::DeadLetter;
+    let open: Vec<(TenantRow, Option<Day>)> =
+        store.query_all(sql, values![what.as_str(), sink], |row| {
+            Ok((row.get("tenant")?, day(row, "first_day")?))
+        })?;
 
     for (tenant, first_day) in open {
-        let Some(first_day) = Day::from_number(first_day) else { continue };
+        let Some(first_day) = first_day else { continue };
         let end = Observation {
-            what: ObservationKind::DeadLetter,
+            what,
             subject: sink.to_owned(),
             first_day,
             phase: Phase::End,
@@ -238,7 +257,7 @@ pub(super) fn end_observations(
             hint: None,
         };
         // No deliverer is running; each of them reads the log when it starts.
-        let _ = append_observation(connection, tenant, &end, now)?;
+        let _ = append_observation(store, tenant, &end, now)?;
     }
     Ok(())
 }

@@ -6,9 +6,12 @@
 //! moves forward, so nothing is lost; it is a row of the table `meta` for each sink.
 //! Start reading at [`Checkpoint::confirm_start_day`]. See decision 0079.
 
-use rusqlite::{Connection, OptionalExtension, params};
-
-use super::{Checkpoint, CheckpointError, row_ids::SinkRow};
+use super::{
+    Checkpoint, CheckpointError,
+    backend::{Statements, values},
+    meta,
+    row_ids::SinkRow,
+};
 use crate::model::Day;
 
 /// The prefix of a key in `meta`, followed by the name of a sink. The value is the provisional
@@ -17,6 +20,14 @@ const KEY_PREFIX: &str = "start ";
 /// A first day that is later than today by more than this cannot be right: Microsoft can be one day
 /// ahead, and a cursor of a lost database begins after the newest day that was sent.
 const MAX_DAYS_AHEAD: i32 = 2;
+
+/// SQL: moves the cursors of the sink `?1` that begin on a day after `?3` back to the day `?2`.
+const REPAIR: &str = "UPDATE cursor SET floor = ?2
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND floor > ?3 AND floor > ?2";
+
+/// SQL: moves the cursors of the sink `?1` that begin on the day `?2` back to the day `?3`.
+const MOVE_BACK: &str = "UPDATE cursor SET floor = ?3
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND floor = ?2";
 
 impl Checkpoint {
     /// Confirms the first days of a sink: `today` is known to be right, and `start_from` is the
@@ -32,25 +43,20 @@ impl Checkpoint {
         start_from: Day,
         today: Day,
     ) -> Result<bool, CheckpointError> {
-        let mut connection = self.connection();
-        let transaction = connection.transaction()?;
+        self.claimed(|store| {
+            let moved = match provisional(store, sink)? {
+                Some(stored) => {
+                    meta::remove(store, &key(sink))?;
+                    start_from < stored && move_back(store, sink, stored, start_from)? > 0
+                }
+                None => false,
+            };
 
-        let moved = match provisional(&transaction, sink)? {
-            Some(stored) => {
-                transaction.execute("DELETE FROM meta WHERE key = ?1", [key(sink)])?;
-                start_from < stored && move_back(&transaction, sink, stored, start_from)? > 0
-            }
-            None => false,
-        };
-        // A release that did not compare clocks has created these cursors.
-        let repaired = transaction.execute(
-            "UPDATE cursor SET floor = ?2
-             WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND floor > ?3 AND floor > ?2",
-            params![sink, start_from.number(), today.plus(MAX_DAYS_AHEAD).number()],
-        )?;
-
-        transaction.commit()?;
-        Ok(moved || repaired > 0)
+            // A release that did not compare clocks has created these cursors.
+            let latest = today.plus(MAX_DAYS_AHEAD).number();
+            let repaired = store.execute(REPAIR, values![sink, start_from.number(), latest])?;
+            Ok(moved || repaired > 0)
+        })
     }
 
     /// The sinks whose first day is provisional.
@@ -59,25 +65,22 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read.
     pub fn provisional_sinks(&self) -> Result<Vec<String>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection
-            .prepare_cached("SELECT key FROM meta WHERE key GLOB ?1 || '*' ORDER BY key")?;
-        let keys = statement.query_map([KEY_PREFIX], |row| row.get::<_, String>("key"))?;
-        keys.map(|key| Ok(key?.trim_start_matches(KEY_PREFIX).to_owned())).collect()
+        let keys = self.reading(|store| meta::keys(store, KEY_PREFIX))?;
+        Ok(keys.iter().map(|key| key.trim_start_matches(KEY_PREFIX).to_owned()).collect())
     }
 }
 
 /// The first day of the new cursors of a sink that is registered with `start_from`. Moves the
 /// provisional cursors back to it if it is earlier than theirs.
 pub(super) fn first_day(
-    connection: &Connection,
+    store: &dyn Statements,
     sink: &str,
     start_from: Day,
 ) -> Result<Day, CheckpointError> {
-    match provisional(connection, sink)? {
+    match provisional(store, sink)? {
         Some(stored) if start_from < stored => {
-            move_back(connection, sink, stored, start_from)?;
-            set_provisional(connection, sink, start_from)?;
+            move_back(store, sink, stored, start_from)?;
+            set_provisional(store, sink, start_from)?;
             Ok(start_from)
         }
         Some(stored) => Ok(stored),
@@ -87,61 +90,51 @@ pub(super) fn first_day(
 
 /// Stores that the first day of a sink is provisional.
 pub(super) fn set_provisional(
-    connection: &Connection,
+    store: &dyn Statements,
     sink: &str,
     day: Day,
 ) -> Result<(), CheckpointError> {
-    connection.execute(
-        "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-        params![key(sink), day.to_string()],
-    )?;
-    Ok(())
+    meta::set(store, &key(sink), &day.to_string())
 }
 
 /// The number of cursors of a sink, with which its registration recognizes new ones.
-pub(super) fn count_cursors(connection: &Connection, sink: &str) -> Result<i64, CheckpointError> {
+pub(super) fn count_cursors(store: &dyn Statements, sink: &str) -> Result<i64, CheckpointError> {
     let sql = "SELECT count(*) AS cursors FROM cursor
         WHERE sink = (SELECT id FROM sink WHERE name = ?1)";
-    Ok(connection.prepare_cached(sql)?.query_row([sink], |row| row.get("cursors"))?)
+    store.query_one(sql, values![sink], |row| row.get("cursors"))
 }
 
 /// Keeps the provisional day of a sink under its new name.
-pub(super) fn rename(connection: &Connection, old: &str, new: &str) -> Result<(), CheckpointError> {
-    connection.execute("DELETE FROM meta WHERE key = ?1", [key(new)])?;
-    connection.execute("UPDATE meta SET key = ?2 WHERE key = ?1", [key(old), key(new)])?;
+pub(super) fn rename(store: &dyn Statements, old: &str, new: &str) -> Result<(), CheckpointError> {
+    let (old, new) = (key(old), key(new));
+    meta::remove(store, &new)?;
+    store.execute("UPDATE meta SET key = ?2 WHERE key = ?1", values![old, new])?;
     Ok(())
 }
 
-/// Removes the provisional day of a sink that is deleted next.
-pub(super) fn forget(connection: &Connection, sink: SinkRow) -> Result<(), CheckpointError> {
-    connection.execute(
-        "DELETE FROM meta WHERE key = ?2 || (SELECT name FROM sink WHERE id = ?1)",
-        params![sink, KEY_PREFIX],
-    )?;
+/// Removes the provisional day of a sink that is deleted next. The name of the sink is not read,
+/// because it may be damaged.
+pub(super) fn forget(store: &dyn Statements, sink: SinkRow) -> Result<(), CheckpointError> {
+    let sql = "DELETE FROM meta WHERE key = ?2 || (SELECT name FROM sink WHERE id = ?1)";
+    store.execute(sql, values![sink, KEY_PREFIX])?;
     Ok(())
 }
 
 /// The provisional first day of a sink; `None` if a poll has confirmed it.
-fn provisional(connection: &Connection, sink: &str) -> Result<Option<Day>, CheckpointError> {
-    let day: Option<String> = connection
-        .query_row("SELECT value FROM meta WHERE key = ?1", [key(sink)], |row| row.get("value"))
-        .optional()?;
+fn provisional(store: &dyn Statements, sink: &str) -> Result<Option<Day>, CheckpointError> {
+    let day = meta::value(store, &key(sink))?;
     Ok(day.and_then(|day| Day::parse(&day)))
 }
 
 /// Moves the cursors that begin with the provisional day. A cursor that begins later, because the
 /// days before were sent from a lost database, does not move. Returns the number of cursors.
 fn move_back(
-    connection: &Connection,
+    store: &dyn Statements,
     sink: &str,
     from: Day,
     to: Day,
-) -> Result<usize, CheckpointError> {
-    Ok(connection.execute(
-        "UPDATE cursor SET floor = ?3
-         WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND floor = ?2",
-        params![sink, from.number(), to.number()],
-    )?)
+) -> Result<u64, CheckpointError> {
+    store.execute(MOVE_BACK, values![sink, from.number(), to.number()])
 }
 
 fn key(sink: &str) -> String {
@@ -167,10 +160,11 @@ mod tests {
     }
 
     fn floors(checkpoint: &Checkpoint) -> Vec<String> {
-        let connection = checkpoint.connection();
-        let mut statement = connection.prepare("SELECT floor FROM cursor ORDER BY tenant").unwrap();
-        let floors = statement.query_map([], |row| row.get::<_, i32>("floor")).unwrap();
-        floors.map(|floor| Day::from_number(floor.unwrap()).unwrap().to_string()).collect()
+        let sql = "SELECT floor FROM cursor ORDER BY tenant";
+        let floors = checkpoint
+            .reading(|store| store.query_all(sql, values![], |row| row.get::<i32>("floor")))
+            .unwrap();
+        floors.into_iter().map(|floor| Day::from_number(floor).unwrap().to_string()).collect()
     }
 
     fn checkpoint() -> (tempfile::TempDir, Checkpoint) {
@@ -217,8 +211,7 @@ mod tests {
         let (_directory, checkpoint) = checkpoint();
         for (number, start) in [(1, "2026-11-24"), (2, "2026-11-25")] {
             register(&checkpoint, number, start);
-            let confirmed = [key("siem")];
-            checkpoint.connection().execute("DELETE FROM meta WHERE key = ?1", confirmed).unwrap();
+            checkpoint.administrative(|store| meta::remove(store, &key("siem"))).unwrap();
         }
         let today = day("2026-11-22");
         assert!(checkpoint.confirm_start_day("siem", day("2026-08-24"), today).unwrap());

@@ -35,6 +35,8 @@ pub enum StorageFault {
     PermissionDenied,
     /// A file or a directory does not exist.
     Missing,
+    /// The connection to the database was lost, or cannot be established.
+    Unavailable,
     /// Any other error of SQLite.
     Unexpected,
 }
@@ -114,6 +116,9 @@ impl StorageFault {
             }
             Self::PermissionDenied => "run the command as root or as the user of the service",
             Self::Missing => "check `state.directory`, and that its file system is mounted",
+            Self::Unavailable => {
+                "check that the database is running and can be reached from this host"
+            }
             Self::Unexpected => return None,
         })
     }
@@ -147,6 +152,7 @@ impl fmt::Display for StorageFault {
             Self::Busy => "another process has locked the database of the checkpoint",
             Self::PermissionDenied => "this user may not use the files of the checkpoint",
             Self::Missing => "a file of the checkpoint, or its directory, does not exist",
+            Self::Unavailable => "the database of the checkpoint is not available",
             Self::Unexpected => "cannot use the database",
         })
     }

@@ -1,9 +1,11 @@
-//! Tests of the log, the cursors and the second cursor file; `continuity` tests lost databases,
-//! `cursor_checks` tests damaged cursors, `damage` tests random damages, `files` tests opening and
-//! migration, `numbers` tests damaged numbers, `panics` tests interrupted transactions, `polls`
-//! tests results of polls, `removed_sinks` tests sinks that are not configured, and `resending`
-//! tests dead letters and replays.
+//! Tests of the log and the cursors; `backlog` compares queries with a model, `continuity` tests
+//! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `files`
+//! tests opening and migration, `numbers` tests damaged numbers, `panics` tests interrupted
+//! transactions, `polls` tests results of polls, `pruning` tests which bodies are kept,
+//! `removed_sinks` tests sinks that are not configured, `resending` tests dead letters and replays,
+//! and `saved_cursors` tests the second cursor file.
 
+mod backlog;
 mod continuity;
 mod cursor_checks;
 mod damage;
@@ -11,8 +13,10 @@ mod files;
 mod numbers;
 mod panics;
 mod polls;
+mod pruning;
 mod removed_sinks;
 mod resending;
+mod saved_cursors;
 
 use std::time::Duration;
 
@@ -21,7 +25,8 @@ use crate::{
     compressed::CompressedText,
     error::Explanation,
     model::{
-        Day, DayFacts, EventId, Observation, ObservationKind, Phase, PollErrorClass, UnixMillis,
+        Day, DayFacts, EventId, Observation, ObservationKind, Phase, PollErrorClass, TenantId,
+        UnixMillis,
     },
     wire,
 };
@@ -127,6 +132,10 @@ fn commit(checkpoint: &Checkpoint, poll: &PollCommit<'_>) {
 }
 
 fn commit_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
+    commit_day_of(tenant(), checkpoint, text, score, revision);
+}
+
+fn commit_day_of(tenant: TenantId, checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
     let body = body(text, score);
     let facts = facts(&body);
 
@@ -139,7 +148,8 @@ fn commit_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
         base: None,
         flags: EntryFlags::default(),
     };
-    commit(checkpoint, &PollCommit { entries: vec![entry], ..empty_commit() });
+    let poll = PollCommit { entries: vec![entry], ..empty_commit() };
+    assert_eq!(checkpoint.commit_poll(tenant, &poll).unwrap(), LogGrowth::Grown);
 }
 
 /// Commits a richer copy of a stored day.
@@ -411,88 +421,4 @@ fn requests_missing_days_seven_times_then_weekly() {
 
     commit(&checkpoint, &PollCommit { observed_at: after(90), ..empty_commit() });
     assert!(due(after(100)).is_empty(), "absent at the source");
-}
-
-#[test]
-fn sends_no_day_again_after_losing_the_database() {
-    let directory = tempfile::tempdir().unwrap();
-    {
-        let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        commit_day(&checkpoint, "2026-11-20", 1, 1);
-        commit_day(&checkpoint, "2026-11-21", 1, 1);
-        for (sink, to) in [("complete", at(3, 0)), ("behind", at(2, 5))] {
-            register(&checkpoint, sink);
-            let moves = [cursor_move(at(1, 0), to)];
-            let _ = checkpoint.advance(&live_advance(sink, &moves)).unwrap();
-        }
-        checkpoint.write_cursor_file().unwrap();
-    }
-
-    let rebuilt = lose_database(directory.path());
-    for sink in ["complete", "behind", "new"] {
-        register(&rebuilt, sink);
-    }
-    for text in ["2026-11-20", "2026-11-21", "2026-11-22"] {
-        commit_day(&rebuilt, text, 1, 1);
-    }
-
-    let backlog = |sink: &str| rebuilt.pending(sink).unwrap().first().map_or(0, |p| p.entries);
-    assert_eq!((backlog("complete"), backlog("behind"), backlog("new")), (1, 2, 3));
-}
-
-/// Regression: after the loss of the database, all days before the newest sent day counted as sent,
-/// including a late day and a missing day that had never been sent.
-#[test]
-fn sends_unsent_days_after_losing_the_database() {
-    let directory = tempfile::tempdir().unwrap();
-    {
-        let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        commit_day(&checkpoint, "2026-11-20", 1, 1);
-        commit_day(&checkpoint, "2026-11-21", 1, 1);
-        // A late day that is not sent yet.
-        commit_day(&checkpoint, "2026-11-15", 1, 1);
-        let (tenants, others) = ([tenant(), other_tenant()], OtherTenants::Deactivate);
-        checkpoint.register_sink("s", &tenants, others, day("2026-11-01")).unwrap();
-        let moves = [cursor_move(at(1, 0), at(3, 0))];
-        let _ = checkpoint.advance(&live_advance("s", &moves)).unwrap();
-        checkpoint.write_cursor_file().unwrap();
-
-        let sent_before = |checkpoint: &Checkpoint| {
-            let file = checkpoint.cursors().unwrap();
-            let cursor = file.cursors.iter().find(|c| c.tenant == tenant().to_string());
-            cursor.unwrap().sent_before.clone()
-        };
-        assert_eq!(sent_before(&checkpoint), "2026-11-15");
-        // A missing day may still be listed.
-        commit(&checkpoint, &PollCommit { missing: vec![day("2026-11-12")], ..empty_commit() });
-        assert_eq!(sent_before(&checkpoint), "2026-11-12");
-    }
-
-    // The database is lost twice before the sink is registered again.
-    lose_database(directory.path()).write_cursor_file().unwrap();
-    let rebuilt = lose_database(directory.path());
-    register(&rebuilt, "s");
-    for text in ["2026-11-10", "2026-11-15", "2026-11-20"] {
-        commit_day(&rebuilt, text, 1, 1);
-    }
-
-    let pending = &rebuilt.pending("s").unwrap()[0];
-    assert_eq!((pending.entries, pending.first_day), (2, day("2026-11-15")));
-}
-
-#[test]
-fn rejects_a_damaged_cursor_file() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = CursorFile { checkpoint_id: "x".into(), ..CursorFile::default() };
-    file.write(directory.path()).unwrap();
-    assert_eq!(CursorFile::read(directory.path()).unwrap(), Some(file));
-
-    let path = directory.path().join("cursors.json");
-    let text = fs_err::read_to_string(&path).unwrap();
-    for at in 0..text.len() - 1 {
-        let mut bytes = text.clone().into_bytes();
-        bytes[at] ^= 1;
-        fs_err::write(&path, &bytes).unwrap();
-        assert!(CursorFile::read(directory.path()).is_err(), "byte {at}");
-    }
 }

@@ -251,7 +251,7 @@ fn print_repairs(repaired: &Repaired, today: Day) {
 fn explain_lost_body(lost: &LostBody, today: Day) -> Explanation {
     let LostBody { tenant, day, unsent_sinks } = lost;
     let message = format!("tenant `{tenant}`: the body of `{day}` cannot be read");
-    if *day < today.plus(-90) {
+    if *day < today.oldest_possible_at_source() {
         return Explanation::new(format!("{message}; Microsoft no longer keeps this day"));
     }
 
@@ -438,4 +438,24 @@ fn receipt(forgotten: &ErasureReceipt) -> String {
 /// The current time in UTC for the name of a file, such as `20261122T061509Z`.
 fn file_timestamp() -> String {
     clock::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_days_are_requested_while_kept() {
+        let today = Day::parse("2026-11-22").unwrap();
+        for (days, expected) in [
+            (0, "and will be requested again"),
+            (90, "and will be requested again"),
+            (91, "; Microsoft no longer keeps this day"),
+        ] {
+            let day = today.plus(-days);
+            let lost = LostBody { tenant: "t".to_owned(), day, unsent_sinks: Vec::new() };
+            let message = explain_lost_body(&lost, today).message;
+            assert!(message.ends_with(expected), "{message}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ const NAMES: &[&str] = &["error", "err", "e", "cause", "source"];
 /// is a part of a sentence.
 const OWN_ERRORS: &[&str] = &[
     "src/config/files.rs",
-    "src/daemon/deliverer/fill.rs",
+    "src/daemon/deliverer/decoded.rs",
     "src/error.rs",
     "src/sink/failure.rs",
     "src/sink/file/mod.rs",

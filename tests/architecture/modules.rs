@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("report", &["derive", "foreign_text", "format", "model", "text"]),
     ("telemetry", &["clock", "foreign_text"]),
     ("settings", &["error", "files", "foreign_text", "model", "text"]),
-    ("checkpoint", &["error", "files", "model", "compressed", "text"]),
+    ("checkpoint", &["error", "files", "model", "compressed", "ledger", "text"]),
     (
         "source",
         &["clock", "error", "files", "foreign_text", "model", "net", "settings", "text", "wire"],

@@ -8,6 +8,7 @@ const ATTRIBUTE: &str = "#![cfg_attr(not(test), deny(clippy::arithmetic_side_eff
 
 const MODULES: &[&str] = &[
     "src/checkpoint/columns.rs",
+    "src/checkpoint/fields.rs",
     "src/daemon/control.rs",
     "src/daemon/poll.rs",
     "src/model/day.rs",

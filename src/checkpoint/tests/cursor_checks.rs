@@ -85,6 +85,21 @@ fn invalid_cursors_are_found_and_repaired() {
     }
 }
 
+/// A cursor with an unknown epoch never replaces the one with the right epoch.
+#[test]
+fn cursors_with_unknown_epochs_are_deleted() {
+    let directory = half_delivered(CursorFileState::Absent);
+    for epoch in [-1, 1, 2] {
+        let sql = format!(
+            "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
+             SELECT sink, tenant, {epoch}, 1, 0, floor, active FROM cursor WHERE epoch = 0"
+        );
+        damage(directory.path(), &sql);
+    }
+    repair(directory.path());
+    assert_eq!(position(directory.path()), Some((at(3, 0), 2)));
+}
+
 /// Regression: a cursor whose row was lost began again, although the second cursor file contained
 /// it.
 #[test]

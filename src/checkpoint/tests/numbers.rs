@@ -52,6 +52,7 @@ fn read_all(checkpoint: &Checkpoint) -> Vec<(&'static str, Result<(), Checkpoint
         ("status", checkpoint.status(StatusDetail::Items).map(drop)),
         ("cursors", checkpoint.cursors().map(drop)),
         ("poll_state", checkpoint.poll_state(tenant()).map(drop)),
+        ("poll_states", checkpoint.poll_states().map(drop)),
         ("resume_days", checkpoint.resume_days(tenant()).map(drop)),
         ("due_missing_days", checkpoint.due_missing_days(tenant(), now).map(drop)),
         ("stored_days", checkpoint.stored_days(tenant(), first).map(drop)),

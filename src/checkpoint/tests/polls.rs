@@ -1,8 +1,11 @@
-//! The results of polls: which ones end a running poll, and what a server cannot fill.
+//! The results of polls: which ones end a running poll, which days are then missing, and what a
+//! server cannot fill.
 
 use super::{continuity::back_up, *};
 use crate::{
+    checkpoint::backend::values,
     error::Explanation,
+    ledger::{DayPresence, MissingDay},
     model::{AcceptedData, DataFaults, PollErrorClass, RejectedSnapshots},
 };
 
@@ -168,16 +171,91 @@ fn requests_with_a_wrong_clock_delay_no_other() {
         let poll = PollCommit { missing: vec![missing], observed_at: ahead, ..empty_commit() };
         commit(&checkpoint, &poll);
     }
-    let is_absent = || checkpoint.missing_days(tenant()).unwrap()[0].absent;
-    assert!(is_absent());
+    let presence = || checkpoint.missing_days(tenant()).unwrap()[0].presence;
+    assert_eq!(presence(), DayPresence::Absent);
 
     // An import and the release of held days confirm no clock.
     commit(&checkpoint, &PollCommit { requested_from: None, ..empty_commit() });
-    assert!(is_absent());
+    assert_eq!(presence(), DayPresence::Absent);
     let today = Some(now.day());
     commit(&checkpoint, &PollCommit { requested_from: today, ..empty_commit() });
-    assert!(!is_absent());
+    assert_eq!(presence(), DayPresence::Expected);
     assert_eq!(checkpoint.due_missing_days(tenant(), now).unwrap(), [missing]);
+}
+
+#[test]
+fn a_partial_release_leaves_the_day_missing() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let now = empty_commit().observed_at;
+    let days = ["2026-11-19", "2026-11-20", "2026-11-21"];
+    commit(&checkpoint, &PollCommit { missing: days.map(day).to_vec(), ..empty_commit() });
+    let missing = |text, requests| {
+        let presence = DayPresence::Expected;
+        MissingDay { day: day(text), requests, last_requested: now, presence }
+    };
+    let stored = || checkpoint.missing_days(tenant()).unwrap();
+    assert_eq!(stored(), days.map(|day| missing(day, 1)));
+
+    for (text, partial) in [("2026-11-20", true), ("2026-11-21", false)] {
+        let body = body(text, 1);
+        let entry = NewEntry {
+            snapshot_id: "x",
+            revision: 1,
+            facts: &facts(&body),
+            body: &CompressedText::compress(&body).unwrap(),
+            observed_at: now,
+            base: None,
+            flags: EntryFlags { partial, ..EntryFlags::default() },
+        };
+        let (entries, requested_from) = (vec![entry], None);
+        commit(&checkpoint, &PollCommit { entries, requested_from, ..empty_commit() });
+    }
+    assert_eq!(stored(), [missing("2026-11-19", 1), missing("2026-11-20", 0)]);
+}
+
+/// The rollback removes the rows of new names, so a later commit must insert them again.
+#[test]
+fn a_failed_commit_leaves_no_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+    let body = body("2026-11-21", 1);
+    let (facts, compressed) = (facts(&body), CompressedText::compress(&body).unwrap());
+    let entry = || NewEntry {
+        snapshot_id: "x",
+        revision: 1,
+        facts: &facts,
+        body: &compressed,
+        observed_at: UnixMillis::default(),
+        base: None,
+        flags: EntryFlags::default(),
+    };
+
+    // A day cannot have the same revision twice.
+    let twice = PollCommit { entries: vec![entry(), entry()], ..empty_commit() };
+    checkpoint.commit_poll(tenant(), &twice).unwrap_err();
+    commit(&checkpoint, &PollCommit { entries: vec![entry()], ..empty_commit() });
+
+    let restarted = checkpoint.restarted().unwrap();
+    let days = restarted.stored_days(tenant(), day("2026-11-01")).unwrap();
+    assert_eq!(days[&day("2026-11-21")].facts, facts);
+}
+
+/// The observation ends on the day on which it was noticed.
+#[test]
+fn a_damaged_first_day_prevents_no_poll() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let observe = |phase| {
+        let observations = vec![Observation { phase, ..observation(ObservationKind::Gap, 1) }];
+        commit(&checkpoint, &PollCommit { observations, ..empty_commit() });
+    };
+
+    observe(Phase::Begin);
+    let sql = "UPDATE open_observation SET first_day = 2147483647";
+    checkpoint.administrative(|store| store.execute(sql, values![])).unwrap();
+    observe(Phase::End);
+    assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM open_observation"), 0);
+    let ended = query_number(&checkpoint, "SELECT day FROM entry WHERE phase = 'end'");
+    assert_eq!(ended, i64::from(empty_commit().observed_at.day().number()));
 }
 
 #[test]

@@ -192,19 +192,7 @@ fn a_replay_is_limited_to_its_tenants() {
     }
     commit_day(&checkpoint, "2026-11-21", 2, 2);
 
-    let body = body("2026-11-21", 1);
-    let facts = facts(&body);
-    let entry = NewEntry {
-        snapshot_id: "x",
-        revision: 1,
-        facts: &facts,
-        body: &CompressedText::compress(&body).unwrap(),
-        observed_at: UnixMillis::default(),
-        base: None,
-        flags: EntryFlags::default(),
-    };
-    let poll = PollCommit { entries: vec![entry], ..empty_commit() };
-    assert_eq!(checkpoint.commit_poll(other_tenant(), &poll).unwrap(), LogGrowth::Grown);
+    commit_day_of(other_tenant(), &checkpoint, "2026-11-21", 1, 1);
 
     let scope = checkpoint.replay_scope("s", &tenants, first, last).unwrap();
     let counts: Vec<_> = scope.tenants.iter().map(|t| (t.days, t.snapshots, t.last_seq)).collect();
@@ -216,4 +204,65 @@ fn a_replay_is_limited_to_its_tenants() {
     assert_eq!(pending.iter().map(|p| p.tenant).collect::<Vec<_>>(), [other_tenant()]);
     assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM replay_cursor"), 1);
     assert_eq!(checkpoint.add_replay("s", &[], first, last, now).unwrap(), 0);
+}
+
+#[test]
+fn a_replay_uses_each_tenant_once() {
+    let (_directory, checkpoint) = new_checkpoint();
+    // The order of the tenants is not that of their GUIDs.
+    let tenants = [other_tenant(), tenant()];
+    let day = day("2026-11-20");
+    checkpoint.register_sink("s", &tenants, OtherTenants::Deactivate, day).unwrap();
+    for tenant in tenants {
+        commit_day_of(tenant, &checkpoint, "2026-11-20", 1, 1);
+    }
+
+    let repeated = [tenant(), other_tenant(), tenant()];
+    let scope = checkpoint.replay_scope("s", &repeated, day, day).unwrap();
+    let counts: Vec<_> = scope.tenants.iter().map(|t| (t.tenant, t.snapshots)).collect();
+    assert_eq!((scope.days, counts), (1, tenants.map(|tenant| (tenant, 1)).to_vec()));
+    let now = UnixMillis::default();
+    assert_eq!(checkpoint.add_replay("s", &repeated, day, day, now).unwrap(), 2);
+}
+
+#[test]
+fn an_empty_replay_is_not_stored() {
+    let (_directory, checkpoint) = new_checkpoint();
+    commit_day(&checkpoint, "2026-11-20", 1, 1);
+    register(&checkpoint, "s");
+    let (stored, other) = (day("2026-11-20"), day("2026-11-21"));
+    let add = |sink: &str, day| {
+        checkpoint.add_replay(sink, &[tenant()], day, day, UnixMillis::default()).unwrap()
+    };
+
+    assert_eq!((add("s", other), add("unknown", stored)), (0, 0));
+    assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM replay"), 0);
+    assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM replay_cursor"), 0);
+    assert_eq!(add("s", stored), 1);
+}
+
+#[test]
+fn a_limit_counts_only_selected_tenants() {
+    let (_directory, checkpoint) = with_dead_letters();
+    // The newest dead letter belongs to another tenant.
+    let others = OtherTenants::Keep;
+    checkpoint.register_sink("s", &[other_tenant()], others, day("2026-11-01")).unwrap();
+    commit_day_of(other_tenant(), &checkpoint, "2026-11-20", 1, 1);
+    let newest = DeadLetter {
+        tenant: other_tenant(),
+        at: at(1, 4),
+        event_id: event_id(4),
+        reason: "no".into(),
+    };
+    let moves = [CursorMove { tenant: other_tenant(), from: at(1, 0), to: at(2, 0) }];
+    let advance = Advance { dead_letters: &[newest], ..live_advance("s", &moves) };
+    assert_eq!(checkpoint.advance(&advance).unwrap(), LogGrowth::Grown);
+
+    let filter = DeadLetterFilter { tenants: Some(vec![tenant()]), ..DeadLetterFilter::default() };
+    let found = checkpoint.find_dead_letters(&filter, 2).unwrap();
+    assert_eq!(found.iter().map(QueuedDeadLetter::key).collect::<Vec<_>>(), [key(3), key(2)]);
+    assert!(checkpoint.find_dead_letters(&filter, 0).unwrap().is_empty());
+    assert_eq!(checkpoint.count_dead_letters(&filter).unwrap(), 3);
+    let groups = checkpoint.dead_letter_groups(&filter).unwrap();
+    assert_eq!(groups.iter().map(|group| group.letters).collect::<Vec<_>>(), [3]);
 }

@@ -13,14 +13,15 @@ use fs_err::File;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, DATABASE, VERSION, check_database, check_identity,
-    configure, connect,
     continuity::{TakenOver, assign_new_id, read_saved, take_over},
-    cursor_file, directory,
-    lock::Lock,
-    migrate, schema,
+    directory::{self, connect},
+    schema,
 };
 use crate::{
+    checkpoint::{
+        Checkpoint, CheckpointError, CursorFile, DATABASE, VERSION, check_database, check_identity,
+        configure, cursor_file, lock::Lock, migrate,
+    },
     error::{causes, chain},
     files::{self, FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory},
 };

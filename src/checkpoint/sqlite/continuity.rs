@@ -7,18 +7,24 @@
 //! not accepted; only [`Checkpoint::adopt`], at the request of an operator, does. Start reading at
 //! [`check`] and [`Checkpoint::check_in_place`]. See decision 0075.
 
-use std::{collections::HashMap, os::unix::fs::MetadataExt, path::Path};
-
-use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
-
-use super::{
-    Checkpoint, CheckpointError, CursorFile, DATABASE, DatabaseLoss, SavedCursor, columns,
-    configure, connect, cursor_file,
-    directory::prepare,
-    lock::{self, Lock},
-    migrate, running_polls,
+use std::{
+    collections::HashMap,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
 };
-use crate::files::{FileAccess, NewFileMode, OwnedDirectory};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use super::directory::{connect, prepare};
+use crate::{
+    checkpoint::{
+        Checkpoint, CheckpointError, CursorFile, DATABASE, DatabaseLoss, SavedCursor, columns,
+        configure, cursor_file,
+        lock::{self, Lock},
+        migrate, running_polls,
+    },
+    files::{FileAccess, NewFileMode, OwnedDirectory},
+};
 
 /// The row of `meta` with the ID of the checkpoint that this one has replaced, until the second
 /// cursor file contains the cursors of this one.
@@ -27,8 +33,9 @@ const ID: &str = "checkpoint_id";
 const WRITE_AHEAD_LOG: &str = "checkpoint.db-wal";
 
 /// The files that a connection has opened, by which it notices that its path leads to other ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OpenedFiles {
+#[derive(Debug)]
+pub(in crate::checkpoint) struct OpenedFiles {
+    directory: PathBuf,
     database: FileIdentity,
     /// `None` if the file did not exist when the checkpoint was opened.
     write_ahead_log: Option<FileIdentity>,
@@ -46,13 +53,29 @@ struct FileIdentity {
 
 impl OpenedFiles {
     /// The files at the paths of a checkpoint; `None` if they cannot be found.
-    pub(super) fn of(directory: &Path) -> Option<Self> {
+    pub(in crate::checkpoint) fn of(directory: &Path) -> Option<Self> {
         let identity = |name: &str| FileIdentity::of(&directory.join(name)).ok();
         Some(Self {
+            directory: directory.to_owned(),
             database: identity(DATABASE)?,
             write_ahead_log: identity(WRITE_AHEAD_LOG),
             lock: identity(lock::FILE).map(|lock| FileIdentity { is_empty: true, ..lock }),
         })
+    }
+
+    /// Fails with [`CheckpointError::DatabaseLost`] if the paths lead to other files.
+    pub(super) fn check_in_place(&self) -> Result<(), CheckpointError> {
+        // The write-ahead log is empty after each complete transfer to the database.
+        let log = self.write_ahead_log.map(|log| FileIdentity { is_empty: true, ..log });
+        let path = self.directory.join(DATABASE);
+        let is_in_place = self.database.is_at(&path)
+            && log.is_none_or(|log| log.is_at(&self.directory.join(WRITE_AHEAD_LOG)));
+        let is_locked = self.lock.is_none_or(|lock| lock.is_at(&self.directory.join(lock::FILE)));
+        match (is_in_place, is_locked) {
+            (true, true) => Ok(()),
+            (true, false) => Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Unlocked)),
+            (false, _) => Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Gone)),
+        }
     }
 }
 
@@ -85,25 +108,7 @@ impl Checkpoint {
     /// Fails with [`CheckpointError::DatabaseLost`], also if the lock file was removed or replaced.
     /// Always succeeds for a checkpoint that is open for reading only.
     pub fn check_in_place(&self) -> Result<(), CheckpointError> {
-        let Some(opened) = &self.opened else { return Ok(()) };
-        let path = self.directory.join(DATABASE);
-        // The write-ahead log is empty after each complete transfer to the database.
-        let log = opened.write_ahead_log.map(|log| FileIdentity { is_empty: true, ..log });
-        let is_in_place = opened.database.is_at(&path)
-            && log.is_none_or(|log| log.is_at(&self.directory.join(WRITE_AHEAD_LOG)));
-        let is_locked = opened.lock.is_none_or(|lock| lock.is_at(&self.directory.join(lock::FILE)));
-        match (is_in_place, is_locked) {
-            (true, true) => return Ok(()),
-            (true, false) => {
-                return Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Unlocked));
-            }
-            (false, _) => {}
-        }
-
-        // Closing the connection must not write the rest of the log into an emptied file.
-        let setting = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        let _ = self.connection().set_db_config(setting, true);
-        Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Gone))
+        self.sqlite.check_in_place()
     }
 
     /// Continues with a database that is not the one that the second cursor file remembers: gives
@@ -138,7 +143,9 @@ pub(super) struct TakenOver {
 
 /// Fails with [`CheckpointError::DatabaseLost`] if the second cursor file exists, and the database
 /// does not, or is an empty file.
-pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+pub(in crate::checkpoint) fn require_remembered(
+    directory: &OwnedDirectory,
+) -> Result<(), CheckpointError> {
     let loss = match directory.inspect(DATABASE)? {
         None => DatabaseLoss::Absent,
         Some(found) if found.len() == 0 => DatabaseLoss::Empty,
@@ -153,7 +160,7 @@ pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), Check
 /// Fails with [`CheckpointError::DatabaseLost`] if a database is not the one whose cursors the
 /// second cursor file contains, or is older than that file. Only reads. The caller holds the lock,
 /// so that the file does not change.
-pub(super) fn check(
+pub(in crate::checkpoint) fn check(
     connection: &Connection,
     directory: &OwnedDirectory,
 ) -> Result<(), CheckpointError> {
@@ -177,7 +184,7 @@ pub(super) fn check(
 
 /// Fails with [`CheckpointError::DatabaseLost`] if a database that is open for reading is the one
 /// of another checkpoint. `saved` was read before, and may be older than the database. Only reads.
-pub(super) fn require_same(
+pub(in crate::checkpoint) fn require_same(
     connection: &Connection,
     saved: &CursorFile,
     directory: &Path,

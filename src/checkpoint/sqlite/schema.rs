@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::{CheckpointError, SCHEMAS, VERSION};
+use crate::checkpoint::{CheckpointError, SCHEMAS, VERSION};
 
 /// More objects than any version has; further ones make no difference.
 const MAX_OBJECTS: u32 = 1_000;
@@ -43,7 +43,9 @@ pub(super) fn harden(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 /// Fails with [`CheckpointError::Damaged`] if a database of the current version lacks one of its
 /// tables or indexes. An older version is not checked, because its migration fails otherwise.
-pub(super) fn require_current(connection: &Connection) -> Result<(), CheckpointError> {
+pub(in crate::checkpoint) fn require_current(
+    connection: &Connection,
+) -> Result<(), CheckpointError> {
     let version: i32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
     if version != VERSION || expected_objects(version)?.is_subset(&objects(connection)?) {
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn every_version_is_equal_to_itself_only() {
-        for version in 1..=super::super::VERSION {
+        for version in 1..=VERSION {
             let database = Connection::open_in_memory().unwrap();
             for script in SCHEMAS.iter().take(usize::try_from(version).unwrap()) {
                 database.execute_batch(script).unwrap();
@@ -182,7 +184,7 @@ mod tests {
                 assert!(change.contains("VIRTUAL"), "{change}");
                 continue;
             }
-            let compared = compare(&database, super::super::VERSION);
+            let compared = compare(&database, VERSION);
             let text = compared.err().map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(text.is_empty(), reason.is_empty(), "{change}: {text}");
             assert!(text.contains(reason), "{change}: {text}");

@@ -2,14 +2,28 @@
 //! the faults that this module finds. A fault in the data is a [`Finding`], never an error. Start
 //! reading at [`Checkpoint::verify`].
 
+use std::ops::ControlFlow;
+
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, DATABASE, StatusDetail, baseline, body::BodyReader,
-    catalog, check_database, columns, commit_poll::read_facts, connect, cursor_checks, directory,
-    held, partial_indexes, row_ids::BodyId, tenant_id, texts,
+    directory::{self, connect},
+    partial_indexes, texts,
 };
-use crate::model::{Day, day_hash};
+use crate::{
+    checkpoint::{
+        Checkpoint, CheckpointError, ControlNames, DATABASE, StatusDetail,
+        backend::{self, values},
+        baseline,
+        body::BodyReader,
+        catalog, check_database, columns, cursor_checks,
+        entry_reader::read_facts,
+        fields, held,
+        row_ids::BodyId,
+        tenant_id,
+    },
+    model::{Day, day_hash},
+};
 
 /// The result of [`Checkpoint::verify`]: how much was read, and which faults were found.
 #[derive(Debug, Default)]
@@ -52,7 +66,7 @@ impl Checkpoint {
             return Ok(report);
         }
         // A read that has failed can look like damage.
-        self.require_readable()?;
+        self.sqlite.require_readable(&self.directory)?;
         self.verify_once()
     }
 
@@ -191,15 +205,13 @@ fn verify_entries(
 ) -> Result<(), CheckpointError> {
     let names = ControlNames::load(connection)?;
     let mut bodies = BodyReader::default();
-    let mut statement = connection.prepare(
-        "SELECT t.guid, e.day, e.facts, e.digest, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
-         WHERE e.kind = 1 ORDER BY e.tenant, e.seq",
-    )?;
+    let store: &dyn backend::Statements = connection;
+    let sql = "SELECT t.guid, e.day, e.facts, e.digest, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
+               WHERE e.kind = 1 ORDER BY e.tenant, e.seq";
 
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    store.query(sql, values![], &mut |row| {
         let guid: String = row.get("guid")?;
-        let day = columns::day(row, "day")?;
+        let day = fields::day(row, "day")?;
 
         report.entries += 1;
         let hash: Vec<u8> = row.get("digest")?;
@@ -212,13 +224,15 @@ fn verify_entries(
             Err(error) => report.add_finding(Some(guid.clone()), day, error.into_damage()?),
         }
 
-        let Some(body) = row.get::<_, Option<BodyId>>("body")? else { continue };
+        let Some(body) = row.get::<Option<BodyId>>("body")? else {
+            return Ok(ControlFlow::Continue(()));
+        };
         report.bodies += 1;
-        if let Err(error) = bodies.read(connection, body) {
+        if let Err(error) = bodies.read(store, body) {
             report.add_finding(Some(guid), day, error.into_damage()?);
         }
-    }
-    Ok(())
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Verifies held days, baselines, profiles and catalogs, with the same functions that `repair`

@@ -9,11 +9,14 @@ use std::{io::ErrorKind, os::unix::fs::FileExt, path::Path};
 use fs_err::File;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{CheckpointError, DATABASE, StorageFault, continuity, schema::harden};
-use crate::files::{FileAccess, FileError, NewFileMode, OwnedDirectory};
+use super::{continuity, schema::harden};
+use crate::{
+    checkpoint::{CheckpointError, DATABASE, StorageFault},
+    files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
+};
 
 /// The ends of the names of a database and of the files that SQLite keeps next to it.
-pub(super) const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+pub(in crate::checkpoint) const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 /// The parts that contain data.
 const DATA: [&str; 3] = ["", "-wal", "-journal"];
 /// The size of the buffer with which data is read.
@@ -23,7 +26,7 @@ const PROBE: &str = "checkpoint.db.probe";
 
 /// Opens the state directory. Creates it if it does not exist, and makes it private if it belongs
 /// to this user and is not shared with a group.
-pub(super) fn prepare(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
+pub(in crate::checkpoint) fn prepare(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
     OwnedDirectory::prepare(path).map_err(|error| match error {
         FileError::Io { source, .. } if !path.is_dir() => {
             CheckpointError::Directory(path.to_owned(), source)
@@ -34,7 +37,7 @@ pub(super) fn prepare(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
 
 /// Opens a state directory that contains a database. Fails with [`CheckpointError::Absent`] if it
 /// does not exist or contains none, and with [`CheckpointError::DatabaseLost`] if it contained one.
-pub(super) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
+pub(in crate::checkpoint) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
     let absent = || CheckpointError::Absent(path.join(DATABASE));
     let directory = match OwnedDirectory::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent()),
@@ -46,7 +49,7 @@ pub(super) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
 
 /// Opens a database of this directory, which must be one that only this user and those it shares
 /// the directory with can change.
-pub(super) fn connect(
+pub(in crate::checkpoint) fn connect(
     directory: &OwnedDirectory,
     name: &str,
     flags: OpenFlags,
@@ -96,7 +99,7 @@ pub(super) fn read_all(directory: &OwnedDirectory) -> Result<Vec<File>, Checkpoi
 /// Repeats an operation that has found damage, after all bytes have been read: only damage that is
 /// found again is not an error of the disk. This process must have no other connection to the
 /// database. Fails as the operation does, and if the operating system cannot read the files.
-pub(super) fn confirm_damage<T>(
+pub(in crate::checkpoint) fn confirm_damage<T>(
     directory: &OwnedDirectory,
     operation: impl Fn() -> Result<T, CheckpointError>,
 ) -> Result<T, CheckpointError> {
@@ -111,7 +114,10 @@ pub(super) fn confirm_damage<T>(
 
 /// Replaces the error of a file next to the database that cannot be created. SQLite then tries to
 /// open the file without creating it, and reports only that it does not exist.
-pub(super) fn find_cause(error: CheckpointError, directory: &OwnedDirectory) -> CheckpointError {
+pub(in crate::checkpoint) fn find_cause(
+    error: CheckpointError,
+    directory: &OwnedDirectory,
+) -> CheckpointError {
     if !matches!(error, CheckpointError::Storage(StorageFault::Missing, _)) {
         return error;
     }

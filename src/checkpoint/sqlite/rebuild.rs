@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, Transaction, config::DbConfig};
 
 use super::{
-    Checkpoint, CheckpointError, DATABASE, check_before_open, check_database, configure, connect,
     continuity::{assign_new_id, read_saved},
     copy::{close_as_one_file, remove_database, replace_database, utf8_path},
-    directory::{confirm_damage, existing, read_all},
-    lock::Lock,
-    migrate, partial_indexes, texts,
+    directory::{confirm_damage, connect, existing, read_all},
+    partial_indexes, texts,
 };
-use crate::files::{FileAccess, NewFileMode, OwnedDirectory};
+use crate::{
+    checkpoint::{
+        Checkpoint, CheckpointError, DATABASE, check_before_open, check_database, configure,
+        lock::Lock, migrate,
+    },
+    files::{FileAccess, NewFileMode, OwnedDirectory},
+};
 
 /// The new database until it replaces the damaged one.
 const REBUILT: &str = "checkpoint.db.rebuilt";

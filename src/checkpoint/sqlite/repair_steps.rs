@@ -4,8 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Checkpoint, CheckpointError, Repaired, SetAside, StructureRepair, VerifyReport};
-use crate::model::{DayFacts, UnixMillis};
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError, Repaired, SetAside, StructureRepair, VerifyReport},
+    model::{DayFacts, UnixMillis},
+};
 
 /// A completed step of a repair.
 #[derive(Debug)]

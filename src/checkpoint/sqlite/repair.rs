@@ -5,15 +5,23 @@
 //! structure is damaged is set aside instead. Start reading at [`Checkpoint::repair`].
 //! See decision 0018.
 
+use std::ops::ControlFlow;
+
 use rusqlite::{Connection, Transaction, params};
 
-use super::{
-    Checkpoint, CheckpointError, ControlNames, baseline,
-    body::BodyReader,
-    catalog, columns, commit_poll, cursor_checks, held, pack, retention,
-    row_ids::{BodyId, CatalogVersion, TenantRow},
+use crate::{
+    checkpoint::{
+        Checkpoint, CheckpointError, ControlNames,
+        backend::{self, values},
+        baseline,
+        body::{self, BodyReader},
+        catalog, columns, control_names, cursor_checks,
+        entry_reader::read_facts,
+        fields, held, pack,
+        row_ids::{BodyId, CatalogVersion, TenantRow},
+    },
+    model::{Day, DayFacts, UnixMillis, day_hash},
 };
-use crate::model::{Day, DayFacts, UnixMillis, day_hash};
 
 /// What [`Checkpoint::repair`] repaired, and what was lost.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -75,7 +83,7 @@ impl Checkpoint {
             found
         } else {
             first.rollback()?;
-            self.require_readable()?;
+            self.sqlite.require_readable(&self.directory)?;
             let second = connection.transaction()?;
             let repaired = self.repair_content(&second, now, &facts_of)?;
             second.commit()?;
@@ -146,7 +154,7 @@ fn repair_bodies(
             "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2",
             params![tenant, seq.cast_signed()],
         )?;
-        retention::delete_if_unreferenced(transaction, vec![body])?;
+        body::delete_if_unreferenced(transaction, vec![body])?;
         request_again(transaction, tenant, day, now)?;
 
         repaired.days.push(LostBody { tenant: guid, day, unsent_sinks });
@@ -196,34 +204,33 @@ fn repair_facts(
 ) -> Result<(), CheckpointError> {
     let mut names = ControlNames::load(transaction)?;
     let mut bodies = BodyReader::default();
-    let mut statement = transaction.prepare(
-        "SELECT tenant, seq, day, facts, digest, body FROM entry
-         WHERE kind = 1 AND body IS NOT NULL ORDER BY tenant, seq",
-    )?;
-
-    let mut rows = statement.query([])?;
     let mut replacements = Vec::new();
-    while let Some(row) = rows.next()? {
+    let store: &dyn backend::Statements = transaction;
+    let sql = "SELECT tenant, seq, day, facts, digest, body FROM entry
+               WHERE kind = 1 AND body IS NOT NULL ORDER BY tenant, seq";
+
+    store.query(sql, values![], &mut |row| {
         let hash: Vec<u8> = row.get("digest")?;
-        let stored = commit_poll::read_facts(row, &names);
+        let stored = read_facts(row, &names);
         if stored.as_ref().is_ok_and(|stored| day_hash(stored)[..] == hash[..]) {
-            continue;
+            return Ok(ControlFlow::Continue(()));
         }
 
         // The checksum guarantees that the body is unchanged, so facts that are derived from it can
         // be trusted if they also match the hash or the stored facts.
-        let Some(facts) = facts_of(&bodies.read(transaction, row.get("body")?)?) else { continue };
+        let Some(facts) = facts_of(&bodies.read(store, row.get("body")?)?) else {
+            return Ok(ControlFlow::Continue(()));
+        };
         if day_hash(&facts)[..] == hash[..] || stored.is_ok_and(|stored| stored == facts) {
             let tenant: TenantRow = row.get("tenant")?;
-            replacements.push((tenant, columns::unsigned(row, "seq")?, facts));
+            replacements.push((tenant, fields::unsigned(row, "seq")?, facts));
         }
-    }
-    drop(rows);
-    drop(statement);
+        Ok(ControlFlow::Continue(()))
+    })?;
 
     for (tenant, seq, facts) in replacements {
         let packed =
-            pack::pack(&facts, |name| commit_poll::control_id(transaction, &mut names, name))?;
+            pack::pack(&facts, |name| control_names::control_id(transaction, &mut names, name))?;
         transaction.execute(
             "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2",
             params![tenant, seq.cast_signed(), packed, day_hash(&facts)],

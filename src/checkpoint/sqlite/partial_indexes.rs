@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 
-use super::{CheckpointError, columns};
+use crate::checkpoint::{CheckpointError, columns};
 
 /// An index that contains only some of the rows of its table.
 struct PartialIndex {

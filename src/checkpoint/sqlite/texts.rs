@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
 
-use super::{
-    CheckpointError, CursorFile, continuity::assign_new_id, row_ids::SinkRow, sinks::delete_sink,
-};
+use super::continuity::assign_new_id;
+use crate::checkpoint::{CheckpointError, CursorFile, row_ids::SinkRow, sinks::delete_sink};
 
 /// A column that contains texts, and how a text is repaired.
 struct TextColumn {

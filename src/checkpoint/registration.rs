@@ -1,0 +1,135 @@
+//! Registers sinks: creates their cursors, and activates the cursors of the tenants that they
+//! receive. It must never move a cursor, so that a sink whose tenants change continues where it
+//! stopped. Start reading at [`Checkpoint::register_sink`].
+
+use super::{
+    Checkpoint, CheckpointError,
+    backend::{Statements, values},
+    row_ids::{TenantRow, tenant_row},
+    start_days,
+};
+use crate::model::{Day, TenantId};
+
+/// The epoch of all cursors. It is always 0, because only one host writes to the checkpoint.
+pub(super) const EPOCH: i64 = 0;
+
+/// SQL: activates the cursor of the sink `?1` for the tenant `?2` with the epoch `?3`.
+const ACTIVATE_CURSOR: &str = "UPDATE cursor SET active = TRUE
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND epoch = ?3";
+
+/// SQL: creates the cursor of the sink `?1` for the tenant `?2` with the epoch `?3` and the first
+/// day `?4`, at the entry `?5` and its record `?6`.
+const CREATE_CURSOR: &str =
+    "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
+     SELECT s.id, ?2, ?3, ?5, ?6, ?4, TRUE FROM sink s WHERE s.name = ?1";
+
+/// What [`Checkpoint::register_sink`] does with the cursors of tenants that are not passed to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherTenants {
+    /// Their cursors do not change.
+    Keep,
+    /// The sink no longer receives these tenants.
+    Deactivate,
+}
+
+impl Checkpoint {
+    /// Creates a sink and its cursors for these tenants if they do not exist, and activates these
+    /// cursors.
+    ///
+    /// A new cursor starts at the beginning of the log and sends no day before `start_from`. A
+    /// cursor that was deleted by damage continues at its position in the second cursor file. If
+    /// the database was lost, it also skips the days that the sink had received according to that
+    /// file. Its first day is provisional; see [`Checkpoint::confirm_start_day`].
+    /// Fails, and changes nothing, if the database cannot be written.
+    pub fn register_sink(
+        &self,
+        sink: &str,
+        tenants: &[TenantId],
+        others: OtherTenants,
+        start_from: Day,
+    ) -> Result<(), CheckpointError> {
+        self.administrative(|store| {
+            let insert = "INSERT INTO sink (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
+            store.execute(insert, values![sink])?;
+
+            // The cursors of `tenants` become active again below. Entries of the other tenants do
+            // not count as backlog of the sink.
+            if others == OtherTenants::Deactivate {
+                let deactivate = "UPDATE cursor SET active = FALSE
+                    WHERE sink = (SELECT id FROM sink WHERE name = ?1)";
+                store.execute(deactivate, values![sink])?;
+            }
+
+            let start_from = start_days::first_day(store, sink, start_from)?;
+            let cursors_before = start_days::count_cursors(store, sink)?;
+            for tenant in tenants {
+                let row = tenant_row(store, &tenant.to_string())?;
+                let activated = store.execute(ACTIVATE_CURSOR, values![sink, row, EPOCH])?;
+                if activated == 0 {
+                    self.create_cursor(store, sink, (*tenant, row), start_from)?;
+                }
+            }
+
+            if start_days::count_cursors(store, sink)? > cursors_before {
+                start_days::set_provisional(store, sink, start_from)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Creates the cursor of a sink for a tenant, whose row is `row`. It continues at its position
+    /// in the second cursor file, if that contains it.
+    fn create_cursor(
+        &self,
+        store: &dyn Statements,
+        sink: &str,
+        (tenant, row): (TenantId, TenantRow),
+        start_from: Day,
+    ) -> Result<(), CheckpointError> {
+        let (unsent_from, position) = {
+            let saved = self.saved_cursors();
+            let position = saved.position(&self.id, sink, &tenant.to_string());
+            (saved.first_unsent_day(&self.id, sink, tenant), position)
+        };
+        let floor = unsent_from.map_or(start_from, |day| day.max(start_from));
+
+        let (seq, record_index) = match position {
+            Some(position) => within_log(position, log_end(store, row)?),
+            None => (1, 0),
+        };
+        store
+            .execute(CREATE_CURSOR, values![sink, row, EPOCH, floor.number(), seq, record_index])?;
+        Ok(())
+    }
+}
+
+/// A saved position, or the nearest one in a log whose next entry is `next_seq`.
+fn within_log((seq, record_index): (i64, u32), next_seq: i64) -> (i64, u32) {
+    if seq > next_seq { (next_seq.max(1), 0) } else { (seq.max(1), record_index) }
+}
+
+/// The `seq` of the next entry of a tenant's log.
+fn log_end(store: &dyn Statements, tenant: TenantRow) -> Result<i64, CheckpointError> {
+    let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
+    store.query_one(sql, values![tenant], |row| row.get("next_seq"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saved_positions_stay_within_the_log() {
+        for (saved, next_seq, expected) in [
+            ((3, 7), 5, (3, 7)),
+            ((5, 0), 5, (5, 0)),
+            ((6, 7), 5, (5, 0)),
+            ((0, 7), 5, (1, 7)),
+            ((i64::MAX, 1), 1, (1, 0)),
+            // Damage.
+            ((3, 7), 0, (1, 0)),
+        ] {
+            assert_eq!(within_log(saved, next_seq), expected, "{saved:?} {next_seq}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The state of each sink, with its backlog. Reading must never write to the database. Start
+//! reading at [`SinkStatus`].
+
+use super::{
+    CheckpointError, Position, SinkFailure, StatusDetail,
+    backend::{Statements, StoredRow, values},
+    fields::{day, unsigned},
+    row_ids::{SinkRow, tenant_id},
+    sql::{entry_day, is_sent_to_sink},
+    tenant_status::last_error,
+};
+use crate::{
+    error::Explanation,
+    model::{Day, TenantId, UnixMillis},
+};
+
+/// The state of one sink.
+#[derive(Debug, Default)]
+pub struct SinkStatus {
+    /// The name in the configuration.
+    pub name: String,
+    /// The number of acknowledged records since the sink was created.
+    pub sent: u64,
+    /// The number of rejected records since the sink was created.
+    pub rejected: u64,
+    /// How many of the sent records were truncated.
+    pub truncated: u64,
+    /// The number of stored dead letters.
+    pub dead_letters: u64,
+    /// The number of entries, over all tenants, that are not completely acknowledged.
+    pub backlog: u64,
+    /// The oldest day in the backlog.
+    pub oldest_day: Option<Day>,
+    /// The time of the last advance; `None` if there was none.
+    pub last_acknowledgement: Option<UnixMillis>,
+    /// Why the sink makes no progress; `None` if it makes progress.
+    pub last_error: Option<Explanation>,
+    /// How the sink fails; `None` if it makes progress.
+    pub failure: Option<SinkFailure>,
+    /// The first failed attempt since the last acknowledgement.
+    pub failing_since: Option<UnixMillis>,
+    /// One per tenant, including those that the sink no longer receives, with
+    /// [`StatusDetail::Items`].
+    pub cursors: Vec<CursorStatus>,
+}
+
+/// The live cursor of a sink for one tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorStatus {
+    /// The tenant in whose log the cursor is.
+    pub tenant: TenantId,
+    /// The next record to send.
+    pub at: Position,
+}
+
+/// SQL: the state of each sink that is not removed.
+const SINKS: &str =
+    "SELECT s.id, s.name, s.sent, s.rejected, s.truncated, s.last_acknowledgement, s.last_error,
+        s.last_hint, s.failure, s.failing_since,
+        (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id) AS dead_letters
+     FROM sink s WHERE s.removed IS NULL ORDER BY s.id";
+
+/// SQL: the number of entries that the sink with the row `?1` has not received, and their oldest
+/// day. The entries of a tenant without new ones are not searched, as in `pending`.
+pub(super) const BACKLOG: &str = concat!(
+    "SELECT count(*) AS backlog, min(",
+    entry_day!(),
+    ") AS oldest_day
+     FROM sink s JOIN cursor c ON c.sink = s.id AND c.active
+     JOIN tenant t ON t.id = c.tenant AND t.next_seq > c.seq
+     JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND ",
+    entry_day!(),
+    " >= c.floor AND ",
+    is_sent_to_sink!(),
+    " WHERE s.id = ?1"
+);
+
+/// SQL: the cursors of the sink with the row `?1`.
+const CURSORS: &str = "SELECT t.guid, c.seq, c.record_index
+     FROM cursor c JOIN tenant t ON t.id = c.tenant WHERE c.sink = ?1 ORDER BY t.id";
+
+/// The state of all sinks that are not removed, in the order in which they were added. Fails with
+/// [`CheckpointError::Damaged`] if a stored value is invalid.
+pub(super) fn sink_status(
+    store: &dyn Statements,
+    detail: StatusDetail,
+) -> Result<Vec<SinkStatus>, CheckpointError> {
+    let found = store
+        .query_all(SINKS, values![], |row| Ok((row.get::<SinkRow>("id")?, read_sink(row)?)))?;
+
+    let mut sinks = Vec::with_capacity(found.len());
+    for (row, sink) in found {
+        let (backlog, oldest_day) = store.query_one(BACKLOG, values![row], |row| {
+            Ok((unsigned(row, "backlog")?, day(row, "oldest_day")?))
+        })?;
+        let cursors = match detail {
+            StatusDetail::Summary | StatusDetail::Groups => Vec::new(),
+            StatusDetail::Items => store.query_all(CURSORS, values![row], read_cursor)?,
+        };
+        sinks.push(SinkStatus { backlog, oldest_day, cursors, ..sink });
+    }
+    Ok(sinks)
+}
+
+/// Without the backlog and the cursors.
+fn read_sink(row: &dyn StoredRow) -> Result<SinkStatus, CheckpointError> {
+    let failure: Option<String> = row.get("failure")?;
+    Ok(SinkStatus {
+        name: row.get("name")?,
+        sent: unsigned(row, "sent")?,
+        rejected: unsigned(row, "rejected")?,
+        truncated: unsigned(row, "truncated")?,
+        dead_letters: unsigned(row, "dead_letters")?,
+        last_acknowledgement: row.get("last_acknowledgement")?,
+        last_error: last_error(row)?,
+        failure: failure.as_deref().and_then(SinkFailure::parse),
+        failing_since: row.get("failing_since")?,
+        ..SinkStatus::default()
+    })
+}
+
+fn read_cursor(row: &dyn StoredRow) -> Result<CursorStatus, CheckpointError> {
+    Ok(CursorStatus {
+        tenant: tenant_id(&row.get::<String>("guid")?)?,
+        at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+    })
+}

@@ -1,0 +1,231 @@
+//! Runs the work of the checkpoint in transactions.
+//!
+//! A closure must never call a public method of [`Checkpoint`], which would wait for the
+//! transaction of its caller. Locks are taken in this order: the turn of the claim, the connection,
+//! the names of controls. Start reading at [`Checkpoint::claimed`]. See decision 0089.
+
+use super::{
+    Checkpoint, CheckpointError, StorageFault,
+    backend::{CommitOutcome, DriverError, Scope, Statements},
+};
+
+impl Checkpoint {
+    /// Runs `work` on one consistent state of the checkpoint.
+    pub(super) fn reading<T>(
+        &self,
+        work: impl FnOnce(&dyn Statements) -> Result<T, CheckpointError>,
+    ) -> Result<T, CheckpointError> {
+        let transaction = self.backend.begin(Scope::Read)?;
+        work(&*transaction)
+    }
+
+    /// Runs `work` as the owner of the tenants, and commits what it has written. After
+    /// [`CheckpointError::Indeterminate`] it may have happened; after any other error it has not.
+    pub(super) fn claimed<T>(
+        &self,
+        work: impl FnOnce(&dyn Statements) -> Result<T, CheckpointError>,
+    ) -> Result<T, CheckpointError> {
+        let _turn = self.claim.take_turn();
+        if self.claim.is_uncertain() {
+            self.backend.resolve(&self.claim)?;
+            self.claim.set_uncertain(false);
+        }
+
+        let transaction = self.backend.begin(Scope::Claimed(&self.claim))?;
+        let value = work(&*transaction)?;
+        match transaction.commit() {
+            Err(CheckpointError::Indeterminate(_)) => self.resolved(value),
+            committed => committed.map(|()| value),
+        }
+    }
+
+    /// The result of a transaction whose commit had an unknown outcome.
+    fn resolved<T>(&self, value: T) -> Result<T, CheckpointError> {
+        self.claim.set_uncertain(true);
+        let outcome = self
+            .backend
+            .resolve(&self.claim)
+            .map_err(|_| CheckpointError::Indeterminate(self.claim.shard))?;
+        self.claim.set_uncertain(false);
+
+        match outcome {
+            CommitOutcome::Applied => Ok(value),
+            CommitOutcome::NotApplied => {
+                let cause = std::io::Error::other("the commit was not applied");
+                let cause = DriverError::new(cause);
+                Err(CheckpointError::Storage(StorageFault::Unavailable, cause))
+            }
+        }
+    }
+
+    /// Runs `work` as a change by an operator, or of all shards, and commits what it has written.
+    pub(super) fn administrative<T>(
+        &self,
+        work: impl FnOnce(&dyn Statements) -> Result<T, CheckpointError>,
+    ) -> Result<T, CheckpointError> {
+        self.committed(Scope::Administrative, work)
+    }
+
+    /// Runs `work`, and commits what it has written without a wait for the disk. A power failure
+    /// can undo it until the next commit of another kind.
+    pub(super) fn unsynced<T>(
+        &self,
+        work: impl FnOnce(&dyn Statements) -> Result<T, CheckpointError>,
+    ) -> Result<T, CheckpointError> {
+        self.committed(Scope::Unsynced, work)
+    }
+
+    fn committed<T>(
+        &self,
+        scope: Scope<'_>,
+        work: impl FnOnce(&dyn Statements) -> Result<T, CheckpointError>,
+    ) -> Result<T, CheckpointError> {
+        let transaction = self.backend.begin(scope)?;
+        let value = work(&*transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        path::Path,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::{
+        checkpoint::{
+            ShardId,
+            backend::{Backend, Claim, RowVisitor, SqlValue, Transaction},
+            meta,
+            sqlite::SqliteBackend,
+        },
+        error::Hint,
+    };
+
+    /// A database whose commits have an unknown outcome.
+    #[derive(Debug)]
+    struct UncertainBackend {
+        inner: Arc<SqliteBackend>,
+        /// The results of [`Backend::resolve`], of which `None` is a lost connection.
+        outcomes: Mutex<VecDeque<Option<CommitOutcome>>>,
+    }
+
+    struct UncertainTransaction<'a>(Box<dyn Transaction + 'a>);
+
+    impl Backend for UncertainBackend {
+        fn begin<'a>(
+            &'a self,
+            scope: Scope<'a>,
+        ) -> Result<Box<dyn Transaction + 'a>, CheckpointError> {
+            let transaction = self.inner.begin(scope)?;
+            Ok(Box::new(UncertainTransaction(transaction)))
+        }
+
+        fn resolve(&self, claim: &Claim) -> Result<CommitOutcome, CheckpointError> {
+            let outcome = self.outcomes.lock().unwrap().pop_front().unwrap();
+            outcome.ok_or(CheckpointError::Indeterminate(claim.shard))
+        }
+    }
+
+    impl Statements for UncertainTransaction<'_> {
+        fn query(
+            &self,
+            sql: &'static str,
+            values: &[SqlValue<'_>],
+            each: &mut RowVisitor<'_>,
+        ) -> Result<(), CheckpointError> {
+            self.0.query(sql, values, each)
+        }
+
+        fn execute(
+            &self,
+            sql: &'static str,
+            values: &[SqlValue<'_>],
+        ) -> Result<u64, CheckpointError> {
+            self.0.execute(sql, values)
+        }
+    }
+
+    impl Transaction for UncertainTransaction<'_> {
+        fn commit(self: Box<Self>) -> Result<(), CheckpointError> {
+            self.0.commit()?;
+            Err(CheckpointError::Indeterminate(ShardId::ONLY))
+        }
+    }
+
+    fn uncertain(directory: &Path, outcomes: &[Option<CommitOutcome>]) -> Checkpoint {
+        let outcomes = Mutex::new(outcomes.iter().copied().collect());
+        Checkpoint::with_backend(directory, |inner| Arc::new(UncertainBackend { inner, outcomes }))
+            .unwrap()
+    }
+
+    fn failed() -> CheckpointError {
+        CheckpointError::Damaged("interrupted".to_owned())
+    }
+
+    #[test]
+    fn only_complete_work_is_committed() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+        let is_stored = |key: &str| {
+            let value = checkpoint.reading(|store| meta::value(store, key)).unwrap();
+            value.is_some()
+        };
+
+        let value = checkpoint.claimed(|store| meta::set(store, "a", "1").map(|()| 7));
+        assert_eq!((value.unwrap(), is_stored("a")), (7, true));
+        checkpoint.administrative(|store| meta::set(store, "b", "1")).unwrap();
+        checkpoint.unsynced(|store| meta::set(store, "c", "1")).unwrap();
+        assert!(is_stored("b") && is_stored("c"));
+
+        let fail = |store: &dyn Statements| meta::set(store, "d", "1").and(Err::<(), _>(failed()));
+        for result in
+            [checkpoint.claimed(fail), checkpoint.administrative(fail), checkpoint.unsynced(fail)]
+        {
+            assert!(matches!(result, Err(CheckpointError::Damaged(_))), "{result:?}");
+        }
+        checkpoint.reading(|store| meta::set(store, "d", "1")).unwrap();
+        assert!(!is_stored("d"));
+
+        let restarted = checkpoint.restarted().unwrap();
+        let value = restarted.reading(|store| meta::value(store, "a")).unwrap();
+        assert_eq!((restarted.id(), value.as_deref()), (checkpoint.id(), Some("1")));
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_determined() {
+        let directory = tempfile::tempdir().unwrap();
+        let outcomes = [Some(CommitOutcome::Applied), Some(CommitOutcome::NotApplied)];
+        let checkpoint = uncertain(directory.path(), &outcomes);
+
+        assert_eq!(checkpoint.claimed(|_| Ok(7)).unwrap(), 7);
+        let error = checkpoint.claimed(|_| Ok(7)).unwrap_err();
+        assert_eq!(error.storage_fault(), Some(StorageFault::Unavailable));
+        assert!(error.is_transient() && !error.is_unusable(), "{error:?}");
+        assert!(error.hint().is_some(), "{error:?}");
+        assert!(!checkpoint.claim.is_uncertain());
+    }
+
+    #[test]
+    fn an_unresolved_outcome_is_determined_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let applied = Some(CommitOutcome::Applied);
+        let checkpoint = uncertain(directory.path(), &[None, None, applied, applied]);
+
+        let error = checkpoint.claimed(|_| Ok(())).unwrap_err();
+        assert!(matches!(error, CheckpointError::Indeterminate(_)), "{error:?}");
+        assert!(!error.is_transient() && !error.is_unusable(), "{error:?}");
+        assert!(error.hint().is_some(), "{error:?}");
+
+        // The next work does not begin before the outcome is known.
+        let unreachable = || -> Result<(), CheckpointError> { panic!("the work has begun") };
+        assert!(checkpoint.claimed(|_| unreachable()).is_err());
+        assert!(checkpoint.claim.is_uncertain());
+        assert_eq!(checkpoint.claimed(|_| Ok(7)).unwrap(), 7);
+        assert!(!checkpoint.claim.is_uncertain());
+    }
+}
