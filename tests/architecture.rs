@@ -1,7 +1,7 @@
 //! Rules of the source tree: dependencies between modules, purity, hints, names of types and tests,
 //! the documentation of modules, the length of files and paragraphs, arithmetic with foreign
-//! numbers, addresses for credentials, words to avoid, citations of decisions, the matrix of
-//! faults, and the form of Markdown.
+//! numbers, addresses for credentials, the place that blocks for the store, words to avoid,
+//! citations of decisions, the matrix of faults, and the form of Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -14,6 +14,8 @@
     clippy::disallowed_methods
 )]
 
+#[path = "architecture/blocking.rs"]
+mod blocking;
 #[path = "architecture/code.rs"]
 mod code;
 #[path = "architecture/comments.rs"]

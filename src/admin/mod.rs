@@ -19,17 +19,14 @@ pub use metrics::{MetricDescription, metric_families};
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{RwLock, Semaphore, watch},
-    task::block_in_place,
-};
+use tokio::sync::{RwLock, Semaphore, watch};
 
 use self::{listener::Listener, overview::StatusOverview, server::PageResponse, views::Views};
 use crate::{
     checkpoint::{CheckpointError, StatusDetail},
     conditions::{grouped, not_ready_reasons},
     config::ListenAddress,
-    daemon::{CaughtPanic, ContainedTask, Engine, contain, report_panic},
+    daemon::{CaughtPanic, ContainedTask, Engine, blocking, contain, report_panic},
     error::{Explanation, Hint, chain},
     foreign_text::ForeignText,
 };
@@ -108,13 +105,13 @@ async fn update_views(sources: Arc<Sources>) {
     let mut current = sources.current.clone();
     loop {
         let engine = current.borrow_and_update().clone();
-        let mut log_grown = engine.log_grown();
+        let mut log_grown = engine.log().subscribe();
         log_grown.mark_unchanged();
 
         let mut views = Views::clone(&*sources.views.read().await);
         // An error would mean that the semaphore is closed, which never happens.
         let reading = sources.reading.acquire().await;
-        match block_in_place(|| views.update(&engine)) {
+        match blocking(|| views.update(&engine)) {
             Ok(()) => *sources.views.write().await = Arc::new(views),
             Err(error) => {
                 let error = Explanation::of(&error);
@@ -149,7 +146,7 @@ async fn respond(sources: &Sources, path: &str, query: &str) -> PageResponse {
         "/readyz" | "/metrics" | "/" => {
             let _reading = sources.reading.acquire().await;
             let views = sources.views.read().await.clone();
-            let response = block_in_place(|| render(&engine, &views, path, query));
+            let response = blocking(|| render(&engine, &views, path, query));
             response.unwrap_or_else(|error| PageResponse::unavailable(&[line(&chain(&error))]))
         }
         _ => PageResponse::not_found(),

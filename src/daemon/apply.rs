@@ -108,7 +108,7 @@ impl Engine {
         let until = now.saturating_sub(self.configuration.removed_sinks);
         let expired = self.checkpoint.delete_removed_sinks(until)?;
         if !expired.is_empty() {
-            self.mark_cursors_moved();
+            self.cursor_file.mark_moved();
         }
         for sink in expired {
             tracing::info!(sink, "the cursors and dead letters of a removed sink were deleted");
@@ -170,9 +170,12 @@ impl Engine {
     /// Restores the pauses that servers requested with `Retry-After` before a restart.
     fn restore_retry_after(&self) -> Result<(), CheckpointError> {
         let now = UnixMillis::from(clock::now());
+        let stored = self.checkpoint.poll_states()?;
         for state in &self.tenants {
             let Some(tenant) = state.resolved() else { continue };
-            let Some(end) = self.checkpoint.poll_state(tenant.id)?.not_before else { continue };
+            let Some(end) = stored.get(&tenant.id).and_then(|polls| polls.not_before) else {
+                continue;
+            };
             let rest = end.known_rest(now, MAX_RESTORED_RETRY_AFTER);
             if !rest.is_zero() {
                 state.graph.restore_pause(rest);

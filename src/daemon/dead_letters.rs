@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use tokio::task::block_in_place;
-
 use super::{
     DeliveryError, Engine,
     deliverer::{Catalogs, DeadLetterContext, derive_dead_letter},
@@ -34,8 +32,8 @@ impl Engine {
     ///
     /// Fails, and changes nothing, if the checkpoint cannot be written.
     pub fn retry_dead_letters(&self, keys: &[DeadLetterKey]) -> Result<u64, CheckpointError> {
-        let queued = block_in_place(|| self.checkpoint.retry_dead_letters(keys))?;
-        self.notify_log_grown();
+        let queued = self.store.run(|checkpoint| checkpoint.retry_dead_letters(keys))?;
+        self.log.notify_all();
         Ok(queued)
     }
 
@@ -48,8 +46,8 @@ impl Engine {
     pub fn discard_dead_letters(&self, keys: &[DeadLetterKey]) -> Result<u64, CheckpointError> {
         let now = clock::now().into();
         let (discarded, growth) =
-            block_in_place(|| self.checkpoint.discard_dead_letters(keys, now))?;
-        self.notify(growth);
+            self.store.run(|checkpoint| checkpoint.discard_dead_letters(keys, now))?;
+        self.log.notify(growth);
         Ok(discarded)
     }
 }

@@ -13,14 +13,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::{JoinSet, block_in_place},
-    time::Instant,
-};
+use tokio::{task::JoinSet, time::Instant};
 
-use super::{Engine, TenantState, first_day};
+use super::{Engine, TenantState, blocking, first_day};
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{Checkpoint, CheckpointError},
     clock,
     error::{Explanation, chain},
     model::{CLOCK_HINT, ClockAccuracy, ClockOffset, Day},
@@ -93,7 +90,7 @@ impl Engine {
         let Some(state) = self.tenants.first() else { return };
         let is_due = self.meters.clock.is_comparison_due().unwrap_or_else(|| {
             // An error is also found, and reported, by the other users of the checkpoint.
-            block_in_place(|| self.checkpoint.clock_difference()).is_ok_and(|found| found.is_some())
+            self.store.run(Checkpoint::clock_difference).is_ok_and(|found| found.is_some())
         });
         if !is_due {
             return;
@@ -114,7 +111,7 @@ impl Engine {
     /// Uses a new offset. A failure of the checkpoint is only logged.
     fn use_offset(&self, state: &TenantState, offset: ClockOffset) {
         self.meters.clock.set(offset.accuracy());
-        if let Err(error) = block_in_place(|| self.apply_clock(offset)) {
+        if let Err(error) = blocking(|| self.apply_clock(offset)) {
             let error = Explanation::of(&error);
             tracing::warn!(
                 tenant = state.plan.name,
@@ -152,8 +149,8 @@ impl Engine {
 
         self.meters.clock.has_checked_cursors.store(true, Relaxed);
         if has_moved {
-            self.mark_cursors_moved();
-            self.notify_log_grown();
+            self.cursor_file.mark_moved();
+            self.log.notify_all();
         }
         Ok(())
     }

@@ -6,9 +6,9 @@
 //! reading at [`RunningPoll`] and [`Engine::record_interrupted_polls`]. See decision 0063.
 
 use jiff::Timestamp;
-use tokio::{task::block_in_place, time::Instant};
+use tokio::time::Instant;
 
-use super::{Engine, TenantState, outage::OutageSubject};
+use super::{Engine, TenantState, blocking, outage::OutageSubject};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, PollFailure},
     clock,
@@ -30,7 +30,7 @@ impl<'a> RunningPoll<'a> {
     /// Lists a poll that begins. A failure is only logged: it does not prevent the poll.
     pub(super) fn begin(checkpoint: &'a Checkpoint, tenant: TenantId) -> Self {
         let now = clock::now();
-        log_failure(block_in_place(|| checkpoint.begin_poll(tenant, now.into())));
+        log_failure(blocking(|| checkpoint.begin_poll(tenant, now.into())));
         Self { checkpoint, tenant, is_committed: false }
     }
 
@@ -65,15 +65,15 @@ impl Engine {
     /// in order leaves no running polls.
     pub(super) fn record_interrupted_polls(&self) {
         let now = clock::now();
-        let recorded = block_in_place(|| {
-            for id in self.checkpoint.running_polls()? {
+        let recorded = self.store.run(|checkpoint| {
+            for id in checkpoint.running_polls()? {
                 let mut states = self.tenants.iter();
                 let was_polled =
                     |state: &&TenantState| state.resolved().is_some_and(|tenant| tenant.id == id);
                 match states.find(was_polled) {
                     Some(state) => self.record_interrupted_poll(state, id, now)?,
                     // The tenant is not configured anymore.
-                    None => self.checkpoint.abandon_poll(id)?,
+                    None => checkpoint.abandon_poll(id)?,
                 }
             }
             Ok::<_, CheckpointError>(())
@@ -105,7 +105,7 @@ impl Engine {
             observation: &observation,
             not_before: self.checkpoint.poll_state(tenant)?.not_before,
         };
-        self.notify(self.checkpoint.record_poll_failure(tenant, &failure)?);
+        self.log.notify(self.checkpoint.record_poll_failure(tenant, &failure)?);
 
         let polled = self.checkpoint.poll_state(tenant)?.polled;
         let retry_at = self.configuration.schedule.retry_at(&polled);

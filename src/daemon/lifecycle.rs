@@ -5,23 +5,20 @@
 //! checkpoint, whose lock is never released in between. Start reading at [`run`] and
 //! [`Generation`]. See decision 0030.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
-    task::{JoinSet, block_in_place},
+    task::JoinSet,
     time::Instant,
 };
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changes, Engine, ReloadReport, TenantRemovals, TenantState,
+    Changes, Engine, Poller, ReloadReport, TenantRemovals, blocking,
     control::{self, ReloadRequest},
     deliverer::{Shutdown, supervise},
     storage_watch::watch_storage,
@@ -116,7 +113,7 @@ pub async fn run(
 
     let engine = current.borrow().clone();
     let socket = control::socket_path(engine.checkpoint.directory());
-    let listener = control::bind(&socket)
+    let listener = control::bind(&socket, engine.checkpoint.directory())
         .map_err(|error| RunError::Control(socket.display().to_string(), error))?;
     let listener = Arc::new(listener);
     engine.checkpoint.announce(&socket)?;
@@ -182,7 +179,7 @@ fn reconfigured(
     load: &LoadConfiguration,
     removals: TenantRemovals,
 ) -> Result<(Arc<Engine>, ReloadReport), Vec<Explanation>> {
-    block_in_place(|| {
+    blocking(|| {
         let next = engine
             .reconfigured(load()?, removals)
             .map_err(|error| vec![Explanation::of(&error)])?;
@@ -206,7 +203,7 @@ fn record_rejection(engine: &Engine, fault: Option<&Explanation>) {
     let rejected = fault
         .map(|reason| RejectedConfiguration { at: clock::now().into(), reason: reason.clone() });
     let recorded =
-        block_in_place(|| engine.checkpoint.set_rejected_configuration(rejected.as_ref()));
+        engine.store.run(|checkpoint| checkpoint.set_rejected_configuration(rejected.as_ref()));
     if let Err(error) = recorded {
         let error = Explanation::of(&error);
         tracing::warn!(
@@ -267,7 +264,7 @@ impl Generation {
             self.tasks.shutdown().await;
         }
         // Acknowledgements may have moved cursors.
-        self.engine.write_cursor_file();
+        self.engine.cursor_file.update_or_log();
     }
 
     /// Ends all work because the daemon stops, possibly because of the loss of the database.
@@ -280,18 +277,18 @@ impl Generation {
         }
         if lost.is_some() {
             // The next start notices the loss only by the second cursor file.
-            self.engine.mark_cursors_moved();
+            self.engine.cursor_file.mark_moved();
         }
-        self.engine.write_cursor_file();
+        self.engine.cursor_file.update_or_log();
     }
 
     /// Applies the next configuration after the end of this generation. Returns the engine to
     /// continue with: `next`, or this generation's if the checkpoint could not be updated.
     fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, Applied) {
-        let applied = block_in_place(|| next.apply_configuration());
+        let applied = blocking(|| next.apply_configuration());
         // The configuration may have renamed a sink, so the cursor file may be outdated.
-        next.mark_cursors_moved();
-        next.write_cursor_file();
+        next.cursor_file.mark_moved();
+        next.cursor_file.update_or_log();
 
         match applied {
             Ok(()) => {
@@ -383,7 +380,7 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
     loop {
         engine.meters.scheduler_progress();
         poller.start_due();
-        engine.write_cursor_file();
+        engine.cursor_file.update_or_log();
 
         // Pruning may take minutes, so it runs in a separate task.
         let is_settled = started.elapsed() > PRUNE_DELAY;
@@ -398,103 +395,7 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
             () = tick.notified() => {}
             // The ticker follows the wall clock and pauses when the clock is set back.
             () = tokio::time::sleep(TICK) => {}
-            () = cancel.cancelled() => return poller.running.shutdown().await,
+            () = cancel.cancelled() => return poller.abort().await,
         }
     }
-}
-
-/// Starts the polls that are due, at most one per tenant at a time.
-#[derive(Debug)]
-pub struct Poller {
-    engine: Arc<Engine>,
-    running: JoinSet<()>,
-    /// The round that the next call of [`Self::start_due`] starts.
-    round: Round,
-}
-
-/// One evaluation of the schedule for all tenants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Round {
-    /// The first one under this configuration.
-    First,
-    /// Any other one.
-    Later,
-}
-
-impl Poller {
-    /// A poller without running polls.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, running: JoinSet::new(), round: Round::First }
-    }
-
-    /// Starts all polls that are due now, and returns without waiting for them.
-    pub fn start_due(&mut self) {
-        while self.running.try_join_next().is_some() {}
-
-        let mut unreadable = (0, None);
-        let round = std::mem::replace(&mut self.round, Round::Later);
-        for index in 0..self.engine.tenants.len() {
-            let state = &self.engine.tenants[index];
-            // With many tenants and a busy checkpoint, this loop may take longer than the limit.
-            self.engine.meters.scheduler_progress();
-            let due = is_due(&self.engine, state, round).unwrap_or_else(|error| {
-                unreadable = (unreadable.0 + 1, Some(error));
-                false
-            });
-            if due && !state.queued.swap(true, Ordering::Relaxed) {
-                let engine = self.engine.clone();
-                self.running.spawn(async move {
-                    let state = &engine.tenants[index];
-                    let _queued = Queued(state);
-                    // `poll` logs an error and records it in the checkpoint, also after a panic.
-                    let _ = engine.poll(state, None).await;
-                });
-            }
-        }
-
-        if let (tenants, Some(error)) = unreadable {
-            self.engine.note_storage_error(&error);
-            let error = Explanation::of(&error);
-            tracing::error!(
-                tenants,
-                error = error.message,
-                hint = error.hint,
-                "cannot read the state of polls from the checkpoint"
-            );
-        }
-    }
-
-    /// Waits until all started polls have ended.
-    pub async fn idle(&mut self) {
-        while self.running.join_next().await.is_some() {}
-    }
-}
-
-/// Clears `queued` of a tenant when its poll ends, even if its task is aborted.
-struct Queued<'a>(&'a TenantState);
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        self.0.queued.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Whether a poll of this tenant is due. In the first round, every failed poll is due immediately,
-/// because an operator may have fixed the cause; only `Retry-After` and backoff delay it.
-fn is_due(engine: &Engine, state: &TenantState, round: Round) -> Result<bool, CheckpointError> {
-    if state.is_backing_off() {
-        return Ok(false);
-    }
-    // The schedule does not count a poll that failed because of this host.
-    if let Some(time) = state.local_retry() {
-        return Ok(Instant::now() >= time);
-    }
-    // A tenant whose domain is not resolved has never been polled.
-    let Some(tenant) = state.resolved() else { return Ok(true) };
-
-    let stored = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
-    let (polled, schedule) = (stored.polled, &engine.configuration.schedule);
-    let has_failed = polled.failures > 0 || stored.failed_locally;
-    Ok(round == Round::First && has_failed
-        || schedule.due(tenant.id, &polled, clock::now()).is_some())
 }

@@ -1,7 +1,7 @@
 //! The two kinds of loop in the daemon, which share only the checkpoint: the collector polls and
 //! appends entries, and each sink's deliverer reads entries from the sink's cursors.
 //!
-//! The loops never call each other. A watch channel notifies deliverers when the log has grown.
+//! The loops never call each other. [`LogSignal`] notifies deliverers when the log has grown.
 //! Start reading at [`Engine`], then `lifecycle`, `collector` and `deliverer`. See decision 0002.
 
 mod apply;
@@ -9,6 +9,7 @@ mod changes;
 mod collector;
 mod containment;
 mod control;
+mod cursor_file_writer;
 mod dead_letters;
 mod deliverer;
 mod estimate;
@@ -17,10 +18,12 @@ mod fetch;
 mod host_clock;
 mod interrupted_polls;
 mod lifecycle;
+mod log_signal;
 mod meters;
 mod once;
 mod outage;
 mod poll;
+mod poller;
 mod possible_renames;
 mod replay;
 mod report;
@@ -30,22 +33,15 @@ mod self_report;
 mod sink_steps;
 mod socket_user;
 mod storage_watch;
+mod store_executor;
 mod systemd;
 mod tenants;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    borrow::Cow,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use secrecy::SecretString;
-use tokio::{sync::watch, task::block_in_place};
 
 pub use apply::check_sinks;
 pub use changes::{Changes, NamedChanges, ReloadReport, Renamed, TenantRemovals};
@@ -53,23 +49,28 @@ use collector::PollLimits;
 pub use collector::{PollError, PollReport};
 pub use containment::{CaughtPanic, ContainedTask, contain, contained, end_on_panic, report_panic};
 pub use control::{Event, Request, send_request};
+pub use cursor_file_writer::CursorFileWriter;
 pub use dead_letters::{DeadLetterRecord, dead_letter_record};
 pub use deliverer::{Deliverer, DeliveryError};
 pub use estimate::{Estimate, estimate};
 pub use facts::{ConfiguredTenant, CurrentStatus, DaemonState};
 pub use fetch::{FetchedTenant, fetch_tenant};
-pub use lifecycle::{LoadConfiguration, Poller, RunError, run};
+pub use lifecycle::{LoadConfiguration, RunError, run};
+pub use log_signal::LogSignal;
 pub use meters::{Meters, PollCounts, SinkMeter};
 pub use once::{OnceReport, SinkReport, backfill, once};
 pub use poll::PollOutcome;
+pub use poller::Poller;
 pub use possible_renames::{PossibleRename, possible_renames};
 pub use replay::{ReplayError, ReplayExtent, ReplayRequest, deliver_queued, estimate_replay};
 pub use report::Reporter;
 pub use request_failure::{RequestFailure, RequestFailureKind};
+use store_executor::StoreExecutor;
+pub(crate) use store_executor::blocking;
 pub use tenants::TenantState;
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, LogGrowth, Pruned},
+    checkpoint::{Checkpoint, CheckpointError, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     error::{Explanation, Hint, chain},
@@ -88,6 +89,8 @@ pub struct Engine {
     pub configuration: Configuration,
     /// The open checkpoint, which the next engine continues to use after a reload.
     pub checkpoint: Arc<Checkpoint>,
+    /// Runs calls of `checkpoint` in asynchronous code.
+    store: StoreExecutor,
     /// The counters of the process, which survive a reload.
     pub meters: Arc<Meters>,
     /// In the order of the configuration.
@@ -97,10 +100,10 @@ pub struct Engine {
     clients: Arc<Clients>,
     /// Limits the memory of concurrent polls; see [`POLL_PERMITS`].
     poll_limits: PollLimits,
-    /// Incremented after every append to the log, and when a replay is queued.
-    log_grown: watch::Sender<u64>,
-    /// Whether cursors have moved since the second cursor file was written.
-    cursors_moved: AtomicBool,
+    /// Notifies the readers of the log of this engine.
+    log: LogSignal,
+    /// Writes the second cursor file when cursors have moved.
+    cursor_file: CursorFileWriter,
     /// See [`Self::possible_renames`].
     possible_renames: Vec<PossibleRename>,
 }
@@ -172,7 +175,7 @@ impl Engine {
         engine.apply_configuration()?;
         engine.restore_outages()?;
         // A restored checkpoint has no second cursor file, or the file of another checkpoint.
-        engine.mark_cursors_moved();
+        engine.cursor_file.mark_moved();
         Ok(engine)
     }
 
@@ -235,16 +238,19 @@ impl Engine {
             ));
         }
 
+        let store = StoreExecutor::new(Arc::clone(&checkpoint));
+        let cursor_file = CursorFileWriter::new(store.clone(), Arc::clone(&meters));
         let mut engine = Self {
             configuration,
             checkpoint,
+            store,
             meters,
             tenants,
             resolution_lock: tokio::sync::Mutex::default(),
             clients,
             poll_limits: PollLimits::new(POLL_PERMITS, PERMITS_PER_BACKFILL),
-            log_grown: watch::Sender::new(0),
-            cursors_moved: AtomicBool::new(false),
+            log: LogSignal::default(),
+            cursor_file,
             possible_renames: Vec::new(),
         };
         check_sinks(&engine.configuration, &engine.checkpoint)?;
@@ -263,20 +269,14 @@ impl Engine {
         self.configuration.sinks.iter().filter(|sink| !sink.discarded)
     }
 
-    /// A receiver whose value changes whenever the log has grown or a replay has been queued.
-    pub fn log_grown(&self) -> watch::Receiver<u64> {
-        self.log_grown.subscribe()
+    /// Notifies the readers of the log when it has grown or something was queued.
+    pub fn log(&self) -> &LogSignal {
+        &self.log
     }
 
-    /// Wakes idle deliverers if a transaction has appended to the log.
-    fn notify(&self, growth: LogGrowth) {
-        if growth == LogGrowth::Grown {
-            self.notify_log_grown();
-        }
-    }
-
-    fn notify_log_grown(&self) {
-        self.log_grown.send_modify(|appends| *appends += 1);
+    /// Writes the second cursor file when cursors have moved.
+    pub fn cursor_file(&self) -> &CursorFileWriter {
+        &self.cursor_file
     }
 
     /// The tenant with this name in the configuration.
@@ -289,38 +289,6 @@ impl Engine {
         self.configuration.sink_named(name).filter(|sink| !sink.discarded)
     }
 
-    /// Makes the next [`Self::update_cursor_file`] write the file.
-    fn mark_cursors_moved(&self) {
-        self.cursors_moved.store(true, Relaxed);
-    }
-
-    /// Writes the second cursor file if cursors have moved since it was last written. If it fails,
-    /// the next call tries again.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the file cannot be written. The cursors themselves are in the database.
-    pub fn update_cursor_file(&self) -> Result<(), CheckpointError> {
-        if !self.cursors_moved.swap(false, Relaxed) {
-            return Ok(());
-        }
-        let written = block_in_place(|| self.checkpoint.write_cursor_file());
-        written.inspect_err(|_| self.mark_cursors_moved())
-    }
-
-    /// Like [`Self::update_cursor_file`], but logs a failure.
-    fn write_cursor_file(&self) {
-        if let Err(error) = self.update_cursor_file() {
-            self.note_storage_error(&error);
-            let error = Explanation::of(&error);
-            tracing::warn!(
-                error = error.message,
-                hint = error.hint,
-                "cannot write the second cursor file"
-            );
-        }
-    }
-
     /// Prunes bodies as [`prune`] does, at most once per day, and logs the result. Does nothing
     /// until a poll has confirmed the clock.
     fn prune_daily(&self) {
@@ -328,14 +296,14 @@ impl Engine {
             return;
         }
         let today = Day::of(clock::now());
-        let pruned = block_in_place(|| {
+        let pruned = self.store.run(|checkpoint| {
             // The cursors of removed sinks protect unsent bodies until they are deleted.
             self.delete_expired_sinks()?;
-            if self.checkpoint.last_prune_day()? == Some(today) {
+            if checkpoint.last_prune_day()? == Some(today) {
                 return Ok(Pruned::default());
             }
-            let pruned = prune(&self.configuration, &self.checkpoint)?;
-            self.checkpoint.set_last_prune_day(today)?;
+            let pruned = prune(&self.configuration, checkpoint)?;
+            checkpoint.set_last_prune_day(today)?;
             Ok::<_, CheckpointError>(pruned)
         });
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, DeliveryError, Engine, PollError, PollReport};
@@ -73,7 +73,7 @@ pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     engine.remove_report();
     let polls = backfill(engine, None, &[], |_, _| {}).await;
     let sinks = deliver_all(engine).await;
-    let written = engine.update_cursor_file();
+    let written = engine.cursor_file.update();
     engine.prune_daily();
     let outdated_cursor_file = written.as_ref().err().map(Explanation::of);
     OnceReport { polls, sinks, outdated_cursor_file }
@@ -157,7 +157,7 @@ pub(super) async fn finish(
     let name = deliverer.name().to_owned();
 
     let filter = DeadLetterFilter::of_sink(&name);
-    let counted = block_in_place(|| engine.checkpoint.count_dead_letters(&filter));
+    let counted = engine.store.run(|checkpoint| checkpoint.count_dead_letters(&filter));
     let dead_letters = counted.unwrap_or_else(|error| {
         tracing::warn!(sink = name, error = chain(&error), "cannot count the dead letters");
         rejected

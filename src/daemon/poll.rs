@@ -17,8 +17,7 @@ use super::{
 use crate::{
     clock,
     error::Explanation,
-    ledger::DAYS_AT_SOURCE,
-    model::{Day, short_duration},
+    model::{DAYS_AT_SOURCE, Day, short_duration},
 };
 
 /// The result of a request to poll a tenant.
@@ -108,12 +107,7 @@ pub(super) async fn respond_to_backfill(
     names: &[String],
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<()> {
-    // The UTC day may have ended since the command computed its first day.
-    if first_day < Day::of(clock::now()).plus(-DAYS_AT_SOURCE) {
-        let message =
-            format!("cannot read back to `{first_day}`: Microsoft keeps {DAYS_AT_SOURCE} days");
-        let hint = format!("request from 1 to {DAYS_AT_SOURCE} days");
-        let reason = Explanation::new(message).with_hint(hint);
+    if let Some(reason) = why_not_kept(first_day, Day::of(clock::now())) {
         return send(stream, &Event::Error(RequestFailure::invalid(reason))).await;
     }
     let selected = match selected(engine, names) {
@@ -123,6 +117,19 @@ pub(super) async fn respond_to_backfill(
 
     let failed = poll_and_report(engine, selected, Some(first_day), stream).await?;
     send(stream, &Event::Done { failed }).await
+}
+
+/// Why no poll can read back to this day; `None` if Microsoft may keep it.
+fn why_not_kept(first_day: Day, today: Day) -> Option<Explanation> {
+    // The UTC day may have ended since the command computed its first day.
+    if first_day >= today.oldest_possible_at_source() {
+        return None;
+    }
+
+    let message =
+        format!("cannot read back to `{first_day}`: Microsoft keeps {DAYS_AT_SOURCE} days");
+    let hint = format!("request from 1 to {DAYS_AT_SOURCE} days");
+    Some(Explanation::new(message).with_hint(hint))
 }
 
 /// The indexes in [`Engine::tenants`] of the tenants with these names, or of all tenants if there
@@ -178,6 +185,16 @@ mod tests {
         assert_eq!(json, expected);
         let read: PollOutcome = serde_json::from_str(expected).unwrap();
         assert_eq!(read, PollOutcome::Polled(report));
+    }
+
+    #[test]
+    fn backfills_begin_with_a_kept_day() {
+        let today = Day::parse("2026-11-22").unwrap();
+        for days in [0, 89, 90] {
+            assert_eq!(why_not_kept(today.plus(-days), today), None, "{days}");
+        }
+        let reason = why_not_kept(today.plus(-91), today).unwrap();
+        assert_eq!(reason.message, "cannot read back to `2026-08-23`: Microsoft keeps 90 days");
     }
 
     #[test]

@@ -5,7 +5,6 @@
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -109,14 +108,14 @@ impl Engine {
             self.tenants.iter().filter(selected).filter_map(TenantState::resolved).collect();
         request.check(&tenants)?;
 
-        let extent = block_in_place(|| {
+        let extent = self.store.run(|checkpoint| {
             let days = (first, last);
-            let extent = replay_extent(&self.checkpoint, plan, &tenants, days, &self.clients)?;
+            let extent = replay_extent(checkpoint, plan, &tenants, days, &self.clients)?;
             let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
-            self.checkpoint.add_replay(&plan.name, &ids, first, last, clock::now().into())?;
+            checkpoint.add_replay(&plan.name, &ids, first, last, clock::now().into())?;
             Ok::<_, CheckpointError>(extent)
         })?;
-        self.notify_log_grown();
+        self.log.notify_all();
         Ok(extent)
     }
 }
@@ -183,7 +182,7 @@ fn replay_extent(
 
 /// Delivers everything that is queued for one sink, without a daemon. Delivers nothing if no such
 /// sink is configured. The caller writes the second cursor file with
-/// [`Engine::update_cursor_file`].
+/// [`CursorFileWriter::update`](super::CursorFileWriter::update).
 pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> SinkReport {
     let Some(plan) = engine.sink_named(sink) else {
         return SinkReport { name: sink.to_owned(), ..SinkReport::default() };

@@ -7,7 +7,8 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, PastEntry, baseline_in_force},
     config::TenantPlan,
     derive::Entry,
-    model::{Baseline, Tenant},
+    ledger::DayPresence,
+    model::{Baseline, Day, Tenant},
     report::{Detail, Report, ReportBuilder, Window},
 };
 
@@ -55,9 +56,10 @@ impl<'a> Reporter<'a> {
 
         let catalog = self.catalogs.get(self.checkpoint, newest_catalog)?;
         let missing = self.checkpoint.missing_days(tenant.id)?;
-        Ok(builder.finish(&catalog, baseline_in_force(&baselines, u64::MAX), &plan.rules, |day| {
-            missing.iter().any(|missing| missing.day == day && !missing.absent)
-        }))
+        let expected = missing.iter().filter(|missing| missing.presence == DayPresence::Expected);
+        let expected: Vec<Day> = expected.map(|missing| missing.day).collect();
+        let baseline = baseline_in_force(&baselines, u64::MAX);
+        Ok(builder.finish(&catalog, baseline, &plan.rules, |day| expected.contains(&day)))
     }
 
     fn add_entry(

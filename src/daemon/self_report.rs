@@ -4,8 +4,6 @@
 //! The report is not essential: a failure to store it is logged, and nothing else. Start reading at
 //! [`Engine::store_report`].
 
-use tokio::task::block_in_place;
-
 use super::Engine;
 use crate::{checkpoint::DaemonReport, error::Explanation};
 
@@ -41,7 +39,7 @@ impl Engine {
     }
 
     fn set_report(&self, report: Option<&DaemonReport>) -> ReportOutcome {
-        if let Err(error) = block_in_place(|| self.checkpoint.set_daemon_report(report)) {
+        if let Err(error) = self.store.run(|checkpoint| checkpoint.set_daemon_report(report)) {
             self.note_storage_error(&error);
             let error = Explanation::of(&error);
             tracing::warn!(

@@ -14,13 +14,12 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::block_in_place,
     time::{self, Instant},
 };
 
 use super::{Engine, TenantState};
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{Checkpoint, CheckpointError},
     clock,
     conditions::StorageFacts,
     error::Explanation,
@@ -40,6 +39,22 @@ pub(super) const MAX_SILENCE: Duration = Duration::from_mins(5);
 pub(super) struct StorageHealth(Mutex<Option<StorageFacts>>);
 
 impl StorageHealth {
+    /// Notes that the checkpoint could not be read or written. Does nothing for an error that is
+    /// not a fault of the storage.
+    pub(super) fn note_error(&self, error: &CheckpointError) {
+        if error.storage_fault().is_none() {
+            return;
+        }
+        let reason = Explanation::of(error);
+        if self.begin(reason.clone(), clock::now().into()) {
+            tracing::error!(
+                error = reason.message,
+                hint = reason.hint,
+                "the checkpoint cannot be used; polls and deliveries are repeated until it can"
+            );
+        }
+    }
+
     /// Notes a fault. Its time is that of the first failure since the last success. Returns whether
     /// there was none before.
     fn begin(&self, reason: Explanation, now: UnixMillis) -> bool {
@@ -61,20 +76,9 @@ impl StorageHealth {
 }
 
 impl Engine {
-    /// Notes that the checkpoint could not be read or written. Does nothing for an error that is
-    /// not a fault of the storage.
+    /// Notes an error of the checkpoint, as [`StorageHealth::note_error`] does.
     pub(super) fn note_storage_error(&self, error: &CheckpointError) {
-        if error.storage_fault().is_none() {
-            return;
-        }
-        let reason = Explanation::of(error);
-        if self.meters.storage.begin(reason.clone(), clock::now().into()) {
-            tracing::error!(
-                error = reason.message,
-                hint = reason.hint,
-                "the checkpoint cannot be used; polls and deliveries are repeated until it can"
-            );
-        }
+        self.meters.storage.note_error(error);
     }
 
     /// Fails if the checkpoint cannot be written while the storage is known to fail: a response of
@@ -82,7 +86,7 @@ impl Engine {
     pub(super) fn require_storage(&self) -> Result<(), CheckpointError> {
         match self.meters.storage.current() {
             None => Ok(()),
-            Some(_) => block_in_place(|| self.checkpoint.confirm_writable()),
+            Some(_) => self.store.run(Checkpoint::confirm_writable),
         }
     }
 
@@ -117,14 +121,14 @@ pub(super) async fn watch_storage(
         let is_failing = engine.meters.storage.current().is_some();
         let is_write_due = last_write.is_none_or(|last| last.elapsed() >= WRITE_INTERVAL);
 
-        let tested = block_in_place(|| {
-            engine.checkpoint.check_in_place()?;
+        let tested = engine.store.run(|checkpoint| {
+            checkpoint.check_in_place()?;
             if is_failing || is_write_due {
-                engine.checkpoint.record_alive(clock::now().into())?;
+                checkpoint.record_alive(clock::now().into())?;
             }
             // The database may be the only file that can be written: its files are open already.
             if is_failing {
-                engine.checkpoint.write_cursor_file()?;
+                checkpoint.write_cursor_file()?;
             }
             Ok::<_, CheckpointError>(())
         });

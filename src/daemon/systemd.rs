@@ -7,9 +7,9 @@
 use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use tokio::{sync::watch, task::block_in_place, time};
+use tokio::{sync::watch, time};
 
-use super::{CurrentStatus, DaemonState, Engine, self_report::ReportOutcome};
+use super::{CurrentStatus, DaemonState, Engine, blocking, self_report::ReportOutcome};
 use crate::{
     checkpoint::{Checkpoint, StatusDetail},
     clock,
@@ -96,7 +96,7 @@ fn status_line(engine: &Engine) -> String {
 
 /// The newest day, and the conditions of the daemon.
 fn summary(engine: &Engine) -> String {
-    let read = block_in_place(|| {
+    let read = blocking(|| {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let daemon = DaemonState::Here(engine);
         let detail = StatusDetail::Summary;

@@ -12,7 +12,10 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     path::Path,
-    sync::{Mutex, atomic::AtomicU64},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use tokio::task::block_in_place;
 
 use super::{CatalogRead, PollError, PollKind, PollReport, PollResponse, not_before};
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     clock,
     compressed::CompressedText,
     conditions::is_near_expiry,
-    daemon::{Engine, TenantState},
+    daemon::{Engine, TenantState, blocking},
     error::{Explanation, chain},
     ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejections, Release, SnapshotOrigin},
     model::{Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis},
@@ -169,7 +168,7 @@ impl Engine {
         }
 
         let ingest = Ingest { snapshots, is_catalog_complete: true, ..Ingest::default() };
-        let report = block_in_place(|| self.ingest(tenant, ingest, now))?;
+        let report = blocking(|| self.ingest(tenant, ingest, now))?;
         Ok(PollReport { rejected: rejected.count(), ..report })
     }
 
@@ -226,7 +225,7 @@ impl Engine {
             },
         };
 
-        self.notify(self.checkpoint.commit_poll(tenant.id, &commit)?);
+        self.log.notify(self.checkpoint.commit_poll(tenant.id, &commit)?);
         log_faults(tenant, &plan, &ingest.snapshots);
 
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();

@@ -5,8 +5,6 @@
 //! therefore never counts as a failed attempt of the schedule. Start reading at
 //! [`Engine::record_local_failure`]. See decision 0076.
 
-use tokio::task::block_in_place;
-
 use super::PollError;
 use crate::{
     checkpoint::PollFailure,
@@ -80,9 +78,9 @@ impl Engine {
         };
 
         let recorded =
-            block_in_place(|| self.checkpoint.record_local_poll_failure(tenant.id, &failure));
+            self.store.run(|checkpoint| checkpoint.record_local_poll_failure(tenant.id, &failure));
         match recorded {
-            Ok(growth) => self.notify(growth),
+            Ok(growth) => self.log.notify(growth),
             Err(error) => {
                 self.note_storage_error(&error);
                 let error = Explanation::of(&error);

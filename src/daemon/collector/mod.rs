@@ -13,7 +13,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::{task::block_in_place, time::Instant};
+use tokio::time::Instant;
 
 use self::{
     poll_permits::PollSize,
@@ -24,7 +24,7 @@ pub(super) use self::{
     time_limit::{PollLimits, PollPace},
 };
 use super::{
-    CaughtPanic, ContainedTask, Engine, TenantState, contain, contained, has_free_space,
+    CaughtPanic, ContainedTask, Engine, TenantState, blocking, contain, contained, has_free_space,
     interrupted_polls::RunningPoll,
     outage::{OutageSubject, Recovery},
     report_panic,
@@ -230,8 +230,7 @@ impl Engine {
 
         let tenant = self.resolve(state).await?;
         let started = clock::now();
-        let (oldest, kind) =
-            block_in_place(|| self.oldest_requested(state, &tenant, back_to, started))?;
+        let (oldest, kind) = blocking(|| self.oldest_requested(state, &tenant, back_to, started))?;
 
         let reads_back = oldest < Day::of(started).plus(-DAYS_PER_PERMIT);
         let size = if reads_back { PollSize::Large } else { PollSize::Small };
@@ -253,8 +252,7 @@ impl Engine {
             state.set_pace(pace);
         }
         let response = response?;
-        let report =
-            block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?;
+        let report = blocking(|| self.ingest_response(state, &tenant, response, oldest, kind))?;
         running.committed();
         Ok(PollReport { clock, ..report })
     }
@@ -274,9 +272,9 @@ impl Engine {
         }
 
         // The cursors must be stored before other tasks can find the tenant.
-        block_in_place(|| {
+        self.store.run(|checkpoint| {
             if let TenantName::Domain(domain) = &state.plan.id {
-                self.checkpoint.store_resolved_domain(domain, id)?;
+                checkpoint.store_resolved_domain(domain, id)?;
             }
             self.register(&state.plan, id)
         })?;
@@ -335,7 +333,7 @@ impl Engine {
                 not_before,
             };
             let recorded =
-                block_in_place(|| self.checkpoint.record_resolution_failure(domain, &failure));
+                self.store.run(|checkpoint| checkpoint.record_resolution_failure(domain, &failure));
             if let Err(error) = recorded {
                 let error = chain(&error);
                 tracing::warn!(
@@ -383,8 +381,8 @@ impl Engine {
             observation: &observation,
             not_before,
         };
-        let recorded = block_in_place(|| {
-            self.notify(self.checkpoint.record_poll_failure(tenant.id, &failure)?);
+        let recorded = self.store.run(|checkpoint| {
+            self.log.notify(checkpoint.record_poll_failure(tenant.id, &failure)?);
             // A wrong clock does not decide how long a day has been held.
             if clock_offset.is_some() { Ok(()) } else { self.release_held(tenant) }
         });

@@ -17,7 +17,7 @@ use crate::{
     error::chain,
     foreign_text::ForeignText,
     ledger::{self, AcceptedSnapshot, CatalogMaxima, Rejected, Rejections, SnapshotOrigin},
-    model::{DataFaults, Day, Observation, Tenant, UnixMillis},
+    model::{DAYS_AT_SOURCE, DataFaults, Day, Observation, Tenant, UnixMillis},
     net::BodyError,
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
     wire::{self, DecodeLimit, WireError},
@@ -84,7 +84,8 @@ pub(in crate::daemon) async fn read(
     let mut scores = ScoresReader::new(tenant, oldest, now, graph.access().api);
 
     if scores.is_legacy {
-        let period = u32::try_from(today.number() - oldest.number() + 1).unwrap_or(1).clamp(1, 90);
+        let days = today.number() - oldest.number() + 1;
+        let period = days.clamp(1, DAYS_AT_SOURCE).unsigned_abs();
         graph.read(Collection::LegacyScores { period }, |event| scores.handle(event)).await?;
         return Ok(scores.into_response(CatalogRead::NotNeeded, DataFaults::default(), None));
     }
@@ -303,7 +304,8 @@ impl<'a> ScoresReader<'a> {
 /// The memory that the days from `oldest` to `today` may take, in bytes.
 fn max_memory_bytes(oldest: Day, today: Day) -> usize {
     let days = today.number().saturating_sub(oldest.number()).saturating_add(1);
-    usize::try_from(days).unwrap_or(1).clamp(3, 90).saturating_mul(MAX_DAY_BYTES)
+    let days = days.clamp(ledger::REREAD_DAYS, DAYS_AT_SOURCE).unsigned_abs();
+    (days as usize).saturating_mul(MAX_DAY_BYTES)
 }
 
 #[derive(Default)]

@@ -9,14 +9,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, DeliveryError};
 use crate::{
     checkpoint::CheckpointError,
     clock,
-    daemon::Reporter,
+    daemon::{Reporter, blocking},
     error::chain,
     model::{Day, UnixMillis},
     report::{Detail, Format, Overview, Row, Window},
@@ -56,7 +55,7 @@ impl Deliverer {
     fn is_due(&self) -> bool {
         let Some(schedule) = &self.plan.digest else { return true };
         let now = clock::now();
-        match block_in_place(|| self.last_digest(now)) {
+        match blocking(|| self.last_digest(now)) {
             Ok(last) => schedule.is_due(last, now),
             // The delivery that follows fails for the same reason, and reports it.
             Err(_) => true,
@@ -79,8 +78,9 @@ impl Deliverer {
         if self.plan.digest.is_none() {
             return;
         }
-        let checkpoint = &self.engine.checkpoint;
-        let stored = block_in_place(|| checkpoint.set_mark(&self.plan.name, &mark_of_time(time)));
+        let mark = mark_of_time(time);
+        let store = &self.engine.store;
+        let stored = store.run(|checkpoint| checkpoint.set_mark(&self.plan.name, &mark));
         if let Err(error) = stored {
             tracing::warn!(
                 sink = self.plan.name,

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::{task::block_in_place, time::Instant};
+use tokio::time::Instant;
 
 use super::{Deliverer, DeliveryError};
 use crate::{
@@ -38,8 +38,7 @@ impl Deliverer {
         }
 
         let now = clock::now().into();
-        let checkpoint = &self.engine.checkpoint;
-        let recorded = block_in_place(|| {
+        let recorded = self.engine.store.run(|checkpoint| {
             checkpoint.record_sink_failure(&self.plan.name, failure, &reason, now)
         });
         self.log_unrecorded(recorded);
@@ -47,8 +46,8 @@ impl Deliverer {
 
     /// Clears the stored failure of the sink, because nothing is left to deliver.
     pub(super) fn clear_failure(&self) {
-        let checkpoint = &self.engine.checkpoint;
-        let cleared = block_in_place(|| checkpoint.clear_sink_failure(&self.plan.name));
+        let store = &self.engine.store;
+        let cleared = store.run(|checkpoint| checkpoint.clear_sink_failure(&self.plan.name));
         self.log_unrecorded(cleared);
     }
 

@@ -1,20 +1,24 @@
 //! The loop of one sink: read entries from its cursors, derive and encode records, submit batches,
 //! and move the cursors when the receiver has acknowledged them.
 //!
-//! [`fill`] builds batches, each with records of one or more tenants; [`window`] submits and
-//! settles them. The next batch may be built while earlier ones wait for their acknowledgement;
-//! cursors move in the order of the batches. Start reading at [`supervise`] and [`Deliverer::run`].
+//! [`fill`] builds batches, each with records of one or more tenants, from one of the [`lanes`];
+//! [`window`] submits and settles them. The next batch may be built while earlier ones wait for
+//! their acknowledgement; cursors move in the order of the batches. Start reading at [`supervise`]
+//! and [`Deliverer::run`].
 
 mod catalogs;
-mod dead_letters;
+mod decoded;
 mod delivery;
 mod digest;
+mod encoding;
 mod failing_tenants;
 mod failure_report;
 mod fill;
+mod lanes;
 mod outgoing_batch;
 mod parking;
 mod rate_limit;
+mod reading;
 mod reconcile;
 mod rejection_limits;
 mod rejections;
@@ -34,12 +38,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::block_in_place, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::{
     catalogs::{Catalogs, compared_to},
-    dead_letters::{DeadLetterContext, derive_dead_letter},
+    lanes::{DeadLetterContext, derive_dead_letter},
     supervision::supervise,
 };
 use self::{
@@ -55,7 +59,7 @@ use self::{
 };
 use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject, sink_context};
 use crate::{
-    checkpoint::{CheckpointError, Lane, Position},
+    checkpoint::{Checkpoint, CheckpointError, Lane, Position},
     clock,
     config::SinkPlan,
     error::{Hint, chain},
@@ -221,7 +225,7 @@ impl Deliverer {
     /// Retries after every failure.
     async fn run(mut self, shutdown: Shutdown) {
         let cancel = shutdown.requested.clone();
-        let mut log_grown = self.engine.log_grown();
+        let mut log_grown = self.engine.log.subscribe();
         self.retries = RetryBudget::new(RetryLimit::Unlimited);
 
         loop {
@@ -251,7 +255,7 @@ impl Deliverer {
                     self.meter.idle();
                     self.clear_failure();
                     self.complete_digest(started);
-                    self.engine.write_cursor_file();
+                    self.engine.cursor_file.update_or_log();
                     tokio::select! {
                         _ = log_grown.changed() => continue,
                         () = tokio::time::sleep(IDLE_LIMIT), if self.sink.is_some() => {
@@ -291,7 +295,7 @@ impl Deliverer {
         self.meter.idle();
         if error.is_about_targets() {
             // Everything else is delivered.
-            self.engine.write_cursor_file();
+            self.engine.cursor_file.update_or_log();
             self.release_resources().await;
         }
         self.wait_after(error).unwrap_or(MAX_BACKOFF)
@@ -337,7 +341,7 @@ impl Deliverer {
         self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
         self.spare_buffers = Vec::new();
         self.catalogs = Catalogs::default();
-        if let Err(error) = block_in_place(|| self.engine.checkpoint.release_memory()) {
+        if let Err(error) = self.engine.store.run(Checkpoint::release_memory) {
             tracing::debug!(error = chain(&error), "cannot release the memory of the checkpoint");
         }
     }
@@ -407,9 +411,9 @@ impl Deliverer {
             return Ok(());
         }
 
-        let stored = block_in_place(|| {
-            self.engine.checkpoint.confirm_writable()?;
-            self.engine.checkpoint.mark(&self.plan.name)
+        let stored = self.engine.store.run(|checkpoint| {
+            checkpoint.confirm_writable()?;
+            checkpoint.mark(&self.plan.name)
         })?;
         let sink = self.plan.plan.open(&self.context, stored.as_deref()).await;
         let sink = sink.map_err(DeliveryError::Sink)?;
@@ -429,7 +433,7 @@ impl Deliverer {
         if let Some(mark) = sink.mark()
             && stored != Some(mark.as_slice())
         {
-            block_in_place(|| self.engine.checkpoint.set_mark(&self.plan.name, &mark))?;
+            self.engine.store.run(|checkpoint| checkpoint.set_mark(&self.plan.name, &mark))?;
         }
         self.reconcile(sink.progress())
     }

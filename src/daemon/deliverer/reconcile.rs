@@ -7,12 +7,10 @@
 
 use std::collections::HashMap;
 
-use tokio::task::block_in_place;
-
 use super::{Deliverer, DeliveryError, outgoing_batch::OutgoingBatch};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Position, StoredSnapshot},
-    model::{DayFacts, Snapshot, TenantId, day_hash},
+    checkpoint::{Checkpoint, CheckpointError, Position},
+    model::TenantId,
     sink::{Progress, SentDays},
 };
 
@@ -24,13 +22,14 @@ impl Deliverer {
     /// the checkpoint cannot be read or written.
     pub(super) fn reconcile(&mut self, stored: &[Progress]) -> Result<(), DeliveryError> {
         self.foreign_progress.clear();
+        let store = &self.engine.store;
 
         for progress in stored {
             let tenant = progress.tenant;
-            if block_in_place(|| is_of_this_log(&self.engine.checkpoint, progress))? {
+            if store.run(|checkpoint| is_of_this_log(checkpoint, progress))? {
                 let to = Position { seq: progress.seq, record_index: 0 };
                 let moved =
-                    block_in_place(|| self.engine.checkpoint.skip_to(&self.plan.name, tenant, to))?;
+                    store.run(|checkpoint| checkpoint.skip_to(&self.plan.name, tenant, to))?;
                 if moved {
                     tracing::info!(
                         sink = self.plan.name,
@@ -50,20 +49,6 @@ impl Deliverer {
             }
         }
         Ok(())
-    }
-
-    /// Whether an entry has been sent completely from another log.
-    pub(super) fn was_sent_from_another_log(
-        &self,
-        tenant: TenantId,
-        entry: &StoredSnapshot,
-        snapshot: &Snapshot<'_>,
-    ) -> bool {
-        let Some(sent) = self.foreign_progress.get(&tenant) else { return false };
-        // A later revision was read by this checkpoint only, so the other log did not contain it.
-        entry.snapshot.revision == 1
-            && DayFacts::of(snapshot)
-                .is_some_and(|facts| sent.covers(entry.snapshot.day, day_hash(&facts)))
     }
 
     /// The progress of each tenant of a batch, for the receiver to store with it. Fails if the

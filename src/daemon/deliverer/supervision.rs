@@ -95,7 +95,7 @@ impl Deliverer {
     fn record_panic(&self, panic: CaughtPanic) -> DeliveryError {
         report_panic(&self.engine.meters, ContainedTask::Sink, &self.plan.name, &panic);
         // The panic may have interrupted the writing of the second cursor file.
-        self.engine.mark_cursors_moved();
+        self.engine.cursor_file.mark_moved();
 
         let error = DeliveryError::Panicked(panic);
         self.record_failure(&error);

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::{task::block_in_place, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Deliverer, DeliveryError, RetryCause,
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     checkpoint::{Advance, DeadLetter, Lane},
     clock,
+    daemon::blocking,
     error::Explanation,
     model::EventId,
     sink::{Acknowledgement, Batch, Failure, FailurePlace, TargetName},
@@ -97,14 +98,14 @@ impl Deliverer {
     /// Fails if the checkpoint cannot be read.
     fn add_attachments(&self, outgoing: &mut OutgoingBatch) -> Result<(), DeliveryError> {
         if outgoing.lane == Lane::Live && self.plan.plan.stores_progress() {
-            let progress = block_in_place(|| self.progress_of(outgoing))?;
+            let progress = blocking(|| self.progress_of(outgoing))?;
             outgoing.batch.set_progress(progress);
         }
         if outgoing.lane == Lane::Live
             && self.plan.plan.attaches_report()
             && !outgoing.batch.is_empty()
         {
-            let report = block_in_place(|| self.report())?;
+            let report = blocking(|| self.report())?;
             outgoing.batch.set_attachment(report);
         }
         Ok(())
@@ -332,12 +333,12 @@ impl Deliverer {
     /// its progress moves the cursors to it. See decision 0073.
     async fn commit(&mut self, advance: &Advance<'_>) -> Result<(), DeliveryError> {
         loop {
-            let error = match block_in_place(|| self.engine.checkpoint.advance(advance)) {
+            let error = match self.engine.store.run(|checkpoint| checkpoint.advance(advance)) {
                 Ok(growth) => {
                     // An observation about dead letters is delivered by the other sinks.
-                    self.engine.notify(growth);
+                    self.engine.log.notify(growth);
                     if advance.lane == Lane::Live {
-                        self.engine.mark_cursors_moved();
+                        self.engine.cursor_file.mark_moved();
                     }
                     return Ok(());
                 }

@@ -1,4 +1,4 @@
-//! Retries dead letters: derives their records again and sends them in a separate lane.
+//! The lane of dead letters that are retried: derives their records again and sends them.
 //!
 //! A record that is rejected again stays a dead letter, and does not park the sink. The dead
 //! letters of a tenant that waits, or whose data cannot be read, must never delay those of others.
@@ -6,15 +6,17 @@
 //! [`Deliverer::retry_dead_letters`]. See decisions 0022 and 0087.
 
 use jiff::Timestamp;
-use tokio::task::block_in_place;
 
-use super::{
-    Deliverer, DeliveryError,
-    catalogs::Catalogs,
-    fill::{Decoded, ReadContext, ResolvedTenant, ResolvedTenants, observation_entry, rfc3339},
-};
 use crate::{
     checkpoint::{Checkpoint, Lane, LogEntry, Position, QueuedDeadLetter, ReadRequest},
+    daemon::{
+        blocking,
+        deliverer::{
+            Catalogs, Deliverer, DeliveryError,
+            decoded::{Decoded, ReadContext, observation_entry, rfc3339},
+            fill::{ResolvedTenant, ResolvedTenants},
+        },
+    },
     derive::{Records, Rules, Selection, quality},
     error::chain,
     model::{Day, Record, Tenant},
@@ -22,7 +24,7 @@ use crate::{
 };
 
 /// The number of dead letters that are retried at a time.
-const MAX_DEAD_LETTERS: u32 = 500;
+const MAX_DEAD_LETTERS: usize = 500;
 
 /// What the record of a dead letter is derived from, in addition to its entry.
 pub(in crate::daemon) struct DeadLetterContext<'a> {
@@ -72,13 +74,13 @@ pub(in crate::daemon) fn derive_dead_letter<T>(
         Some(LogEntry::Snapshot(stored)) => {
             let decoded = Decoded::read(stored, checkpoint, catalogs)?;
             let entry = decoded.entry(stored, context);
-            let selected = Records::new(&entry, &decoded.snapshot, selection).selected();
+            let selected = Records::new(&entry, decoded.snapshot(), selection).selected();
 
             // The record was selected when it was rejected, so the current selection does not
             // apply to it.
             let everything = Selection::all();
             let records =
-                Records::new(&entry, &decoded.snapshot, &everything).with_records_sent(selected);
+                Records::new(&entry, decoded.snapshot(), &everything).with_records_sent(selected);
 
             // If the day was enriched in the meantime, the record may have another index.
             let is_same = |record: &Record<'_>| record.event_id == letter.event_id;
@@ -92,7 +94,7 @@ pub(in crate::daemon) fn derive_dead_letter<T>(
 impl Deliverer {
     /// Retries the dead letters of these tenants that are queued for a retry. Returns whether there
     /// were any.
-    pub(super) async fn retry_dead_letters(
+    pub(in crate::daemon::deliverer) async fn retry_dead_letters(
         &mut self,
         tenants: &ResolvedTenants,
     ) -> Result<bool, DeliveryError> {
@@ -122,12 +124,12 @@ impl Deliverer {
         &self,
         tenants: &ResolvedTenants,
     ) -> Result<Vec<QueuedDeadLetter>, DeliveryError> {
-        let (checkpoint, sink) = (&self.engine.checkpoint, &self.plan.name);
+        let (store, sink) = (&self.engine.store, &self.plan.name);
         let suspects = self.suspects.waiting();
         let served = tenants.keys().copied().filter(|tenant| !suspects.contains(tenant));
 
         for tenants in self.targets.busy_last(served) {
-            let letters = block_in_place(|| {
+            let letters = store.run(|checkpoint| {
                 checkpoint.pending_dead_letters(sink, &tenants, MAX_DEAD_LETTERS)
             })?;
             if !letters.is_empty() {
@@ -149,7 +151,7 @@ impl Deliverer {
         let next = Position { record_index: at.record_index.saturating_add(1), ..at };
         self.outgoing.advance_to(next);
         self.suspects.begin(letter.tenant);
-        let encoded = block_in_place(|| self.encode_dead_letter(letter, resolved));
+        let encoded = blocking(|| self.encode_dead_letter(letter, resolved));
         self.suspects.end();
         encoded?;
 

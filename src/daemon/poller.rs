@@ -1,0 +1,141 @@
+//! Starts the polls that the schedule, a failure or the start of the daemon makes due.
+//!
+//! Every round reads the stored states of all tenants in one query. A tenant whose state cannot be
+//! read is not polled, because only that state shows when its last poll was. Start reading at
+//! [`Poller::start_due`].
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{Engine, TenantState};
+use crate::{
+    checkpoint::{Checkpoint, PollState},
+    clock,
+    error::Explanation,
+    model::TenantId,
+};
+
+/// Starts the polls that are due, at most one per tenant at a time.
+#[derive(Debug)]
+pub struct Poller {
+    engine: Arc<Engine>,
+    running: JoinSet<()>,
+    /// The round that the next call of [`Self::start_due`] starts.
+    round: Round,
+}
+
+/// One evaluation of the schedule for all tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// The first one under this configuration.
+    First,
+    /// Any other one.
+    Later,
+}
+
+impl Poller {
+    /// A poller without running polls.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, running: JoinSet::new(), round: Round::First }
+    }
+
+    /// Starts all polls that are due now, and returns without waiting for them.
+    pub fn start_due(&mut self) {
+        while self.running.try_join_next().is_some() {}
+
+        // A poll that ends after the states were read must not be repeated because of its old one.
+        let tenants = &self.engine.tenants;
+        let is_idle = |index: &usize| !tenants[*index].queued.load(Ordering::Relaxed);
+        let idle: Vec<usize> = (0..tenants.len()).filter(is_idle).collect();
+        let stored = self.engine.store.run(Checkpoint::poll_states);
+        // The checkpoint may have been busy for longer than the limit.
+        self.engine.meters.scheduler_progress();
+
+        let mut unreadable = 0_usize;
+        let round = std::mem::replace(&mut self.round, Round::Later);
+        for index in idle {
+            let state = &self.engine.tenants[index];
+            match is_due(&self.engine, state, stored.as_ref().ok(), round) {
+                Some(true) => self.start(index),
+                Some(false) => {}
+                None => unreadable += 1,
+            }
+        }
+
+        if let Err(error) = &stored
+            && unreadable > 0
+        {
+            self.engine.note_storage_error(error);
+            let error = Explanation::of(error);
+            tracing::error!(
+                tenants = unreadable,
+                error = error.message,
+                hint = error.hint,
+                "cannot read the state of polls from the checkpoint"
+            );
+        }
+    }
+
+    /// Waits until all started polls have ended.
+    pub async fn idle(&mut self) {
+        while self.running.join_next().await.is_some() {}
+    }
+
+    /// Aborts all running polls, and waits until they have ended.
+    pub(super) async fn abort(&mut self) {
+        self.running.shutdown().await;
+    }
+
+    /// Starts a poll of the tenant with this index.
+    fn start(&mut self, index: usize) {
+        self.engine.tenants[index].queued.store(true, Ordering::Relaxed);
+        let engine = self.engine.clone();
+        self.running.spawn(async move {
+            let state = &engine.tenants[index];
+            let _queued = Queued(state);
+            // `poll` logs an error and records it in the checkpoint, also after a panic.
+            let _ = engine.poll(state, None).await;
+        });
+    }
+}
+
+/// Clears `queued` of a tenant when its poll ends, even if its task is aborted.
+struct Queued<'a>(&'a TenantState);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.queued.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether a poll of this tenant is due; `None` if that depends on the stored states, which could
+/// not be read. In the first round, every failed poll is due immediately, because an operator may
+/// have fixed the cause; only `Retry-After` and backoff delay it.
+fn is_due(
+    engine: &Engine,
+    state: &TenantState,
+    stored: Option<&HashMap<TenantId, PollState>>,
+    round: Round,
+) -> Option<bool> {
+    if state.is_backing_off() {
+        return Some(false);
+    }
+    // The schedule does not count a poll that failed because of this host.
+    if let Some(time) = state.local_retry() {
+        return Some(Instant::now() >= time);
+    }
+    // A tenant whose domain is not resolved has never been polled.
+    let Some(tenant) = state.resolved() else { return Some(true) };
+
+    let stored = stored?.get(&tenant.id).cloned().unwrap_or_default();
+    let (polled, schedule) = (stored.polled, &engine.configuration.schedule);
+    let has_failed = polled.failures > 0 || stored.failed_locally;
+    Some(
+        round == Round::First && has_failed
+            || schedule.due(tenant.id, &polled, clock::now()).is_some(),
+    )
+}
