@@ -387,7 +387,10 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
         while pruning.try_join_next().is_some() {}
         if is_settled && pruning.is_empty() {
             let engine = engine.clone();
-            pruning.spawn(async move { engine.prune_daily() });
+            pruning.spawn(async move {
+                engine.prune_daily();
+                engine.cursor_file.update_or_log();
+            });
         }
         engine.start_clock_comparison(&mut clock_comparison);
 

@@ -73,8 +73,10 @@ pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     engine.remove_report();
     let polls = backfill(engine, None, &[], |_, _| {}).await;
     let sinks = deliver_all(engine).await;
-    let written = engine.cursor_file.update();
+    // Pruning deletes the cursors of removed sinks, which must not remain in the file: a sink that
+    // returns would continue there.
     engine.prune_daily();
+    let written = engine.cursor_file.update();
     let outdated_cursor_file = written.as_ref().err().map(Explanation::of);
     OnceReport { polls, sinks, outdated_cursor_file }
 }

@@ -36,7 +36,7 @@ fn warnings(state: &Path) -> [String; 2] {
 #[test]
 fn a_volume_of_a_group_remains_shared() {
     let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 2".to_owned();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
     // The volume of a container, whose mode the user cannot change.
     set_mode(workspace.path(""), 0o1777);
     set_mode(workspace.path("secret"), 0o644);
@@ -77,7 +77,7 @@ fn a_volume_of_a_group_remains_shared() {
 #[test]
 fn a_volume_of_all_users_remains_shared() {
     let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 2".to_owned();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
     let (file, state) = (workspace.file_sink("local"), workspace.state());
     chown(workspace.path(""), Some(0), Some(0)).unwrap();
     set_mode(workspace.path(""), 0o777);
@@ -92,7 +92,7 @@ fn a_volume_of_all_users_remains_shared() {
         for text in warnings(&state) {
             assert_eq!(run.stderr.matches(&text).count(), 1, "{user}: {run:?}");
         }
-        assert_eq!((mode(&state), summaries(&file)), (0o2775, 2), "{user}");
+        assert_eq!((mode(&state), summaries(&file)), (0o2775, 3), "{user}");
         // Kubernetes gives the files of a volume to the group before the next container starts.
         for (paths, permissions) in [(&state, "g+rwX"), (&file, "g+rw")] {
             let changed = Command::new("chmod").args(["-R", permissions]).arg(paths).status();
@@ -119,7 +119,7 @@ fn a_volume_of_all_users_remains_shared() {
 #[test]
 fn exchangeable_state_directories_are_warnings() {
     let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 2".to_owned();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
     set_mode(workspace.path(""), 0o755);
     chown(workspace.path("secret"), Some(FIRST), Some(0)).unwrap();
     set_mode(workspace.path("secret"), 0o640);
@@ -153,7 +153,7 @@ fn exchangeable_state_directories_are_warnings() {
 
     let run = run_as(&workspace, SECOND, &["once"]);
     assert_eq!(run.code, 0, "{run:?}");
-    assert_eq!(summaries(&file), 2);
+    assert_eq!(summaries(&file), 3);
     set_mode(&volume, 0o1777);
     let run = run_as(&workspace, FIRST, &["check", "--strict"]);
     assert_eq!(run.code, 0, "{run:?}");
