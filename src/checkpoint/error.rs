@@ -3,13 +3,10 @@
 
 use std::{borrow::Cow, path::PathBuf};
 
-use rusqlite::{ErrorCode, ffi};
-use rustix::io::Errno;
-
 use super::{
     backend::{DriverError, ShardId},
     lock::Holder,
-    storage_fault::{StorageFault, is_failed_read, last_number},
+    storage_fault::StorageFault,
 };
 use crate::{error::Hint, files::FileError};
 
@@ -149,20 +146,6 @@ impl CheckpointError {
         }
     }
 
-    /// The error that a result of SQLite's integrity check reports. A page that could not be read
-    /// is one of its lines, with the code of the failed read.
-    pub(super) fn of_integrity_check(result: String) -> Self {
-        let code = |line: &str| {
-            let (_, code) = line.rsplit_once("error code")?;
-            code.trim_matches(['=', ' ']).parse().ok().map(ffi::Error::new)
-        };
-        let failure = result.lines().filter_map(code).find(|failure| is_failed_read(*failure));
-        match failure {
-            Some(failure) => rusqlite::Error::SqliteFailure(failure, Some(result)).into(),
-            None => Self::Damaged(result),
-        }
-    }
-
     /// Whether the content of the database is the cause: setting the database aside removes it.
     pub(super) fn is_about_content(&self) -> bool {
         match self {
@@ -281,47 +264,6 @@ impl From<FileError> for CheckpointError {
         match error {
             FileError::Io { .. } => Self::File(error.into()),
             error => Self::Untrusted(error),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for CheckpointError {
-    fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::Error;
-
-        // Read before anything else can make a system call.
-        let left = last_number();
-        let failure = match &error {
-            Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => {
-                *failure
-            }
-            Error::IntegralValueOutOfRange(_, number) => {
-                return Self::Damaged(format!("the number `{number}` is out of range"));
-            }
-            Error::Utf8Error(..) => {
-                return Self::Damaged("a stored text is not valid UTF-8".to_owned());
-            }
-            Error::InvalidColumnType(_, column, _) => {
-                return Self::Damaged(format!("a value of the column `{column}` has a wrong type"));
-            }
-            Error::FromSqlConversionFailure(..) => {
-                return Self::Damaged("a stored value cannot be decoded".to_owned());
-            }
-            Error::QueryReturnedNoRows => {
-                return Self::Damaged("a row that others refer to does not exist".to_owned());
-            }
-            _ => return Self::Storage(StorageFault::Unexpected, DriverError::new(error)),
-        };
-
-        match failure.code {
-            // SQLite reports a read that fails within a statement as corruption.
-            ErrorCode::DatabaseCorrupt if left == Some(Errno::IO) => {
-                Self::Storage(StorageFault::Io, DriverError::new(error))
-            }
-            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig => {
-                Self::Damaged(error.to_string())
-            }
-            _ => Self::Storage(StorageFault::of_sqlite(failure, left), DriverError::new(error)),
         }
     }
 }

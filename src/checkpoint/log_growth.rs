@@ -2,7 +2,7 @@
 //! entries, so every function that can append one returns this value, and the compiler reports a
 //! caller that drops it.
 
-/// Whether entries were appended. `Engine::notify` passes it on to the deliverers.
+/// Whether entries were appended. `LogSignal::notify` passes it on to the deliverers.
 #[must_use = "idle deliverers must be notified of new entries"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogGrowth {

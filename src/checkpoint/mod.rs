@@ -12,7 +12,6 @@ mod backend;
 mod baseline;
 mod body;
 mod catalog;
-mod columns;
 mod commit_poll;
 mod control_names;
 mod cursor_checks;
@@ -69,8 +68,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
-
 pub use advance::{Advance, CursorMove};
 pub use backend::{DriverError, ShardId};
 pub use baseline::baseline_in_force;
@@ -111,35 +108,12 @@ pub use storage_fault::StorageFault;
 pub use tenant_status::{TenantStatus, UnresolvedDomain};
 
 use self::{
-    backend::{Backend, Claim, Epoch},
+    backend::{Backend, Claim, Epoch, Scope, Statements, values},
     control_names::ControlNames,
     row_ids::{tenant_id, tenant_row},
-    sqlite::{
-        SqliteBackend, busy,
-        continuity::{self, OpenedFiles},
-        directory::{self, connect},
-        schema,
-    },
+    sqlite::{SqliteBackend, continuity, directory},
 };
-use crate::files::{FileAccess, FileError, NewFileMode, OwnedDirectory};
-
-/// `ssf1` in ASCII: the SQLite application ID, by which `file` and this program recognize the
-/// database.
-const APPLICATION_ID: i32 = 0x7373_6631;
-/// The schema version of this release.
-const VERSION: i32 = 8;
-/// The SQL that migrates each version to the next one; the first script creates the database.
-const SCHEMAS: [&str; VERSION as usize] = [
-    include_str!("sqlite/schema.sql"),
-    include_str!("sqlite/schema-2.sql"),
-    include_str!("sqlite/schema-3.sql"),
-    include_str!("sqlite/schema-4.sql"),
-    include_str!("sqlite/schema-5.sql"),
-    include_str!("sqlite/schema-6.sql"),
-    include_str!("sqlite/schema-7.sql"),
-    include_str!("sqlite/schema-8.sql"),
-];
-const DATABASE: &str = "checkpoint.db";
+use crate::files::FileError;
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -180,10 +154,7 @@ impl Checkpoint {
     fn open_with_any_cursors(directory: &Path) -> Result<Self, CheckpointError> {
         let opened = directory::prepare(directory)?;
         let lock = lock::Lock::acquire(&opened)?;
-
-        let connection = directory::confirm_damage(&opened, || open_for_writing(&opened))
-            .map_err(|error| directory::find_cause(error, &opened))?;
-        Self::from_connection(directory, connection, Some(lock))
+        Self::over_sqlite(directory, SqliteBackend::open(&opened)?, Some(lock))
     }
 
     /// Opens an existing checkpoint for reading only, even while a daemon is using it.
@@ -194,21 +165,20 @@ impl Checkpoint {
     /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), if it is foreign,
     /// damaged or not trusted, or if it is not the one that the second cursor file remembers.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
-        let opened = directory::existing(directory)?;
-        let connection =
-            open_for_reading(&opened).map_err(|error| directory::find_cause(error, &opened))?;
-        let checkpoint = Self::from_connection(directory, connection, None)?;
-        continuity::require_same(&checkpoint.connection(), &checkpoint.saved_cursors(), directory)?;
+        let sqlite = SqliteBackend::open_read_only(directory)?;
+        let checkpoint = Self::over_sqlite(directory, sqlite, None)?;
+        checkpoint.reading(|store| {
+            continuity::require_same(store, &checkpoint.saved_cursors(), directory)
+        })?;
         Ok(checkpoint)
     }
 
-    fn from_connection(
+    fn over_sqlite(
         directory: &Path,
-        connection: Connection,
+        sqlite: SqliteBackend,
         lock: Option<lock::Lock>,
     ) -> Result<Self, CheckpointError> {
-        let opened = lock.as_ref().and_then(|_| OpenedFiles::of(directory));
-        let sqlite = Arc::new(SqliteBackend::new(connection, opened));
+        let sqlite = Arc::new(sqlite);
         let backend = Arc::clone(&sqlite);
         Self::over(directory, sqlite, backend, lock)
     }
@@ -221,10 +191,11 @@ impl Checkpoint {
         lock: Option<lock::Lock>,
     ) -> Result<Self, CheckpointError> {
         let (id, control_names) = {
-            let connection = sqlite.connection();
+            let transaction = backend.begin(Scope::Read)?;
+            let store: &dyn Statements = &*transaction;
             let sql = "SELECT value FROM meta WHERE key = 'checkpoint_id'";
-            let id = connection.query_row(sql, [], |row| row.get("value"))?;
-            (id, ControlNames::load(&connection)?)
+            let id = store.query_one(sql, values![], |row| row.get("value"))?;
+            (id, ControlNames::load(store)?)
         };
 
         let saved_cursors = match CursorFile::read(directory) {
@@ -288,24 +259,6 @@ impl Checkpoint {
         lock::holder(directory)
     }
 
-    /// Frees SQLite's caches and moves the write-ahead log into the database. Called before a long
-    /// idle time between two polls.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the write-ahead log cannot be written to the database.
-    pub fn release_memory(&self) -> Result<(), CheckpointError> {
-        let connection = self.connection();
-        connection.flush_prepared_statement_cache();
-        connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;")?;
-        Ok(())
-    }
-
-    /// The connection, for the maintenance and for code that does not use the backend.
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.sqlite.connection()
-    }
-
     fn saved_cursors(&self) -> MutexGuard<'_, CursorFile> {
         self.saved_cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,7 +267,7 @@ impl Checkpoint {
     /// locked, before. Fails if the cache must be read again and the database cannot be read.
     fn control_names(
         &self,
-        store: &dyn backend::Statements,
+        store: &dyn Statements,
     ) -> Result<MutexGuard<'_, ControlNames>, CheckpointError> {
         match self.control_names.lock() {
             Ok(names) if !names.is_stale() => Ok(names),
@@ -331,130 +284,6 @@ impl Checkpoint {
             }
         }
     }
-}
-
-/// Opens the database of a directory whose lock is held. See [`Checkpoint::open`].
-fn open_for_writing(directory: &OwnedDirectory) -> Result<Connection, CheckpointError> {
-    continuity::require_remembered(directory)?;
-    let existed = directory.inspect(DATABASE)?.is_some();
-    if existed {
-        check_before_open(directory)?;
-    } else {
-        directory.open_file(DATABASE, FileAccess::CreateNew(NewFileMode::State))?;
-    }
-    let mut connection = connect(directory, DATABASE, OpenFlags::default())?;
-    continuity::check(&connection, directory)?;
-    configure(&mut connection)?;
-    migrate(&mut connection)?;
-
-    for part in directory::PARTS {
-        directory.restrict_file(&format!("{DATABASE}{part}"))?;
-    }
-    if !existed {
-        // A new file survives a power failure only after its directory has been synced.
-        directory.sync()?;
-    }
-
-    Ok(connection)
-}
-
-/// Opens the database of a directory for reading. See [`Checkpoint::open_read_only`].
-fn open_for_reading(directory: &OwnedDirectory) -> Result<Connection, CheckpointError> {
-    let connection = connect(directory, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(busy::BUSY_TIMEOUT)?;
-    check_identity(&connection, &directory.path_of(DATABASE))?;
-    match connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))? {
-        VERSION => Ok(connection),
-        older => Err(CheckpointError::Older(older)),
-    }
-}
-
-/// Checks the whole database without writing to it. The file is opened for writing only if a killed
-/// process left a transaction to roll back, because SQLite cannot read it before the rollback.
-fn check_before_open(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
-    let path = directory.path_of(DATABASE);
-    let connection = connect(directory, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    match check_database(&connection, &path) {
-        // SQLite cannot roll back or recover through a connection that is read-only.
-        Err(CheckpointError::Storage(StorageFault::ReadOnly, _)) => {}
-        other => return other,
-    }
-    drop(connection);
-
-    let connection = connect(directory, DATABASE, OpenFlags::default())?;
-    // Closing a damaged database must not write the write-ahead log into it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    check_database(&connection, &path)
-}
-
-/// Checks that the database belongs to this program, that this release can read its version, and
-/// that its structure is intact.
-fn check_database(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
-    check_identity(connection, path)?;
-    schema::require_current(connection)?;
-    let result: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get("quick_check"))?;
-    if result == "ok" { Ok(()) } else { Err(CheckpointError::of_integrity_check(result)) }
-}
-
-fn check_identity(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
-    let pragma = |name: &str| {
-        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(name))
-    };
-    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-
-    match (application, version) {
-        (APPLICATION_ID, 1..=VERSION) => Ok(()),
-        (APPLICATION_ID, newer) if newer > VERSION => Err(CheckpointError::Newer(newer)),
-        // The process that created the file was killed before its first commit.
-        (0, 0) if length_of(path)? == 0 => Ok(()),
-        (0, 0) if has_no_tables(connection)? => Ok(()),
-        _ => Err(CheckpointError::Foreign(path.to_owned())),
-    }
-}
-
-fn length_of(path: &Path) -> Result<u64, FileError> {
-    Ok(path.metadata().map_err(FileError::io("read the metadata of", path))?.len())
-}
-
-fn has_no_tables(connection: &Connection) -> Result<bool, CheckpointError> {
-    let sql = "SELECT count(*) AS tables FROM sqlite_schema";
-    Ok(connection.query_row(sql, [], |row| row.get::<_, i64>("tables"))? == 0)
-}
-
-fn configure(connection: &mut Connection) -> Result<(), CheckpointError> {
-    connection.busy_handler(Some(busy::handler()))?;
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -1000;",
-    )?;
-    // More than the statements that a running daemon uses; `release_memory` empties the cache.
-    connection.set_prepared_statement_cache_capacity(128);
-    Ok(())
-}
-
-/// Migrates a database of an older version, or an empty file, to the version of this release, in
-/// one transaction.
-fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
-    let current: i32 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
-    let transaction = connection.transaction()?;
-
-    for (schema, version) in SCHEMAS.iter().zip(1..).filter(|(_, version)| *version > current) {
-        transaction.execute_batch(schema)?;
-        if version == 1 {
-            transaction.execute(
-                "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
-                params![uuid::Uuid::new_v4().to_string()],
-            )?;
-            transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        }
-        transaction.pragma_update(None, "user_version", version)?;
-    }
-
-    transaction.commit()?;
-    Ok(())
 }
 
 /// Decodes the packed facts of a day, in which every control has the same name.

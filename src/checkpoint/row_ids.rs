@@ -4,10 +4,6 @@
 
 use std::fmt;
 
-use rusqlite::{
-    ToSql,
-    types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef},
-};
 use serde::Serialize;
 
 use super::{
@@ -23,18 +19,6 @@ macro_rules! row_ids {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         $visibility struct $name(i64);
-
-        impl FromSql for $name {
-            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-                i64::column_result(value).map(Self)
-            }
-        }
-
-        impl ToSql for $name {
-            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-                Ok(self.0.into())
-            }
-        }
 
         impl FromValue for $name {
             fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {

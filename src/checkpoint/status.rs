@@ -182,11 +182,6 @@ impl Checkpoint {
         })?;
         Ok(ends.into_iter().collect())
     }
-
-    fn file_size(&self, suffix: &str) -> u64 {
-        fs_err::metadata(self.directory.join(format!("{}{suffix}", super::DATABASE)))
-            .map_or(0, |file| file.len())
-    }
 }
 
 /// The columns `name` and `failing_since` of a query.

@@ -20,7 +20,10 @@ mod saved_cursors;
 
 use std::time::Duration;
 
-use super::*;
+use super::{
+    sqlite::{directory::DATABASE, raw::RawDatabase},
+    *,
+};
 use crate::{
     compressed::CompressedText,
     error::Explanation,
@@ -76,8 +79,12 @@ fn lose_database(directory: &Path) -> Checkpoint {
 
 /// The result of a query that returns one number.
 fn query_number(checkpoint: &Checkpoint, sql: &str) -> i64 {
-    let named = format!("SELECT ({sql}) AS number");
-    checkpoint.connection().query_row(&named, [], |row| row.get("number")).unwrap()
+    checkpoint.raw().number(&format!("SELECT ({sql}) AS number")).unwrap()
+}
+
+/// Changes rows as only damage can.
+fn change(checkpoint: &Checkpoint, sql: &'static str) {
+    checkpoint.administrative(|store| store.execute(sql, values![])).unwrap();
 }
 
 /// Registers a sink that receives only [`tenant`].
@@ -287,8 +294,9 @@ fn stores_profiles_once_and_only_changed_catalogs() {
     assert_eq!((count("profile"), count("catalog")), (2, 3));
 
     let sql = "SELECT max(id) AS newest FROM catalog";
-    let newest = checkpoint.connection().query_row(sql, [], |row| row.get("newest")).unwrap();
-    let members = checkpoint.catalog(newest).unwrap();
+    let newest: Result<CatalogVersion, _> =
+        checkpoint.reading(|store| store.query_one(sql, values![], |row| row.get("newest")));
+    let members = checkpoint.catalog(newest.unwrap()).unwrap();
     assert_eq!((members.len(), members[0].decisions.as_str()), (1, "[2]"));
     assert_eq!(checkpoint.profile(members[0].profile).unwrap(), r#"{"id":"A"}"#);
 }
@@ -351,16 +359,14 @@ fn an_observation_begins_once_and_ends_once() {
     observe(Phase::Begin, "2026-11-03");
     observe(Phase::End, "2026-11-04");
 
-    let connection = checkpoint.connection();
-    let mut statement =
-        connection.prepare("SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq").unwrap();
-    let rows: Vec<(String, i32)> = statement
-        .query_map([], |row| Ok((row.get("phase")?, row.get("day")?)))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
+    let sql = "SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq";
+    let rows = checkpoint.reading(|store| {
+        store.query_all(sql, values![], |row| {
+            Ok((row.get::<String>("phase")?, row.get::<i32>("day")?))
+        })
+    });
     let first = day("2026-11-02").number();
-    assert_eq!(rows, [("begin".to_owned(), first), ("end".to_owned(), first)]);
+    assert_eq!(rows.unwrap(), [("begin".to_owned(), first), ("end".to_owned(), first)]);
 }
 
 #[test]

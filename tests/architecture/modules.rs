@@ -176,7 +176,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "src/cli/",
         ],
     ),
-    ("rusqlite", &["src/checkpoint/"]),
+    ("rusqlite", &["src/checkpoint/sqlite/"]),
     ("lettre", &["src/sink/email/"]),
     ("rdkafka", &["src/sink/kafka/"]),
     ("object_store", &["src/sink/object_store/"]),
@@ -344,6 +344,22 @@ fn protocols_and_stores_stay_in_their_modules() {
         }
     }
     expect_none(&violations, "a crate is used outside its module");
+}
+
+/// A unit test that uses the driver of a database cannot run on another database, or on one that
+/// fails.
+#[test]
+fn unit_tests_do_not_name_a_database_driver() {
+    let mut violations = Vec::new();
+    for file in rust_files(&["src"]) {
+        if file.path.starts_with("src/checkpoint/sqlite/") {
+            continue;
+        }
+        for (line, _) in file.lines().filter(|(_, line)| names(line, "rusqlite")) {
+            violations.push(format!("{}:{line}: `rusqlite` is named", file.path));
+        }
+    }
+    expect_none(&violations, "use a transaction of the checkpoint, or `RawDatabase` in tests");
 }
 
 /// An error of `std::fs` does not name the file; an error of `fs_err` or of `files` does. See

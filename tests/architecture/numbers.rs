@@ -7,7 +7,6 @@ use crate::files::{expect_none, files};
 const ATTRIBUTE: &str = "#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]";
 
 const MODULES: &[&str] = &[
-    "src/checkpoint/columns.rs",
     "src/checkpoint/fields.rs",
     "src/daemon/control.rs",
     "src/daemon/poll.rs",

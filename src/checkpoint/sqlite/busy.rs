@@ -10,7 +10,7 @@ use std::{
 
 /// How long a statement waits for a lock of another process, and how long the statements after it
 /// do not wait.
-pub(in crate::checkpoint) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -29,7 +29,7 @@ struct BusyWaits {
     clippy::disallowed_methods,
     reason = "SQLite calls the handler in a thread that blocks, and waits as long as it does"
 )]
-pub(in crate::checkpoint) fn handler() -> impl FnMut(i32) -> bool + Send {
+pub(super) fn handler() -> impl FnMut(i32) -> bool + Send {
     let mut waits = BusyWaits::default();
     move |previous| {
         let waits_longer = waits.continue_after(previous, Instant::now());

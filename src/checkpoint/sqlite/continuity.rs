@@ -13,15 +13,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
-use super::directory::{connect, prepare};
+use super::{
+    directory::{DATABASE, connect, prepare},
+    migration::migrate,
+    open::configure,
+};
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, CursorFile, DATABASE, DatabaseLoss, SavedCursor, columns,
-        configure, cursor_file,
+        Checkpoint, CheckpointError, CursorFile, DatabaseLoss, SavedCursor,
+        backend::{Statements, values},
+        cursor_file,
+        fields::unsigned,
         lock::{self, Lock},
-        migrate, running_polls,
+        meta, running_polls,
     },
     files::{FileAccess, NewFileMode, OwnedDirectory},
 };
@@ -34,7 +40,7 @@ const WRITE_AHEAD_LOG: &str = "checkpoint.db-wal";
 
 /// The files that a connection has opened, by which it notices that its path leads to other ones.
 #[derive(Debug)]
-pub(in crate::checkpoint) struct OpenedFiles {
+pub(super) struct OpenedFiles {
     directory: PathBuf,
     database: FileIdentity,
     /// `None` if the file did not exist when the checkpoint was opened.
@@ -53,7 +59,7 @@ struct FileIdentity {
 
 impl OpenedFiles {
     /// The files at the paths of a checkpoint; `None` if they cannot be found.
-    pub(in crate::checkpoint) fn of(directory: &Path) -> Option<Self> {
+    pub(super) fn of(directory: &Path) -> Option<Self> {
         let identity = |name: &str| FileIdentity::of(&directory.join(name)).ok();
         Some(Self {
             directory: directory.to_owned(),
@@ -143,9 +149,7 @@ pub(super) struct TakenOver {
 
 /// Fails with [`CheckpointError::DatabaseLost`] if the second cursor file exists, and the database
 /// does not, or is an empty file.
-pub(in crate::checkpoint) fn require_remembered(
-    directory: &OwnedDirectory,
-) -> Result<(), CheckpointError> {
+pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
     let loss = match directory.inspect(DATABASE)? {
         None => DatabaseLoss::Absent,
         Some(found) if found.len() == 0 => DatabaseLoss::Empty,
@@ -160,7 +164,7 @@ pub(in crate::checkpoint) fn require_remembered(
 /// Fails with [`CheckpointError::DatabaseLost`] if a database is not the one whose cursors the
 /// second cursor file contains, or is older than that file. Only reads. The caller holds the lock,
 /// so that the file does not change.
-pub(in crate::checkpoint) fn check(
+pub(super) fn check(
     connection: &Connection,
     directory: &OwnedDirectory,
 ) -> Result<(), CheckpointError> {
@@ -174,7 +178,7 @@ pub(in crate::checkpoint) fn check(
 
     // A file that cannot be used is reported when it is read for its cursors.
     let Some(saved) = read_saved(directory) else { return Ok(()) };
-    let (id, predecessor) = (value(connection, ID)?, value(connection, PREDECESSOR)?);
+    let (id, predecessor) = (meta::value(connection, ID)?, meta::value(connection, PREDECESSOR)?);
     if Some(&saved.checkpoint_id) == id.as_ref() {
         let is_outdated = is_outdated(connection, &saved)?;
         return if is_outdated { lost(DatabaseLoss::Outdated) } else { Ok(()) };
@@ -185,11 +189,11 @@ pub(in crate::checkpoint) fn check(
 /// Fails with [`CheckpointError::DatabaseLost`] if a database that is open for reading is the one
 /// of another checkpoint. `saved` was read before, and may be older than the database. Only reads.
 pub(in crate::checkpoint) fn require_same(
-    connection: &Connection,
+    store: &dyn Statements,
     saved: &CursorFile,
     directory: &Path,
 ) -> Result<(), CheckpointError> {
-    let known = [value(connection, ID)?, value(connection, PREDECESSOR)?];
+    let known = [meta::value(store, ID)?, meta::value(store, PREDECESSOR)?];
     let is_same = known.iter().flatten().any(|id| *id == saved.checkpoint_id);
     // The default of a file that does not exist or cannot be used has no ID.
     if is_same || saved.checkpoint_id.is_empty() {
@@ -202,15 +206,14 @@ pub(in crate::checkpoint) fn require_same(
 /// its log. The file is written after the transactions that moved its cursors, and cursors only
 /// move forward, so the database must contain all these moves.
 fn is_outdated(connection: &Connection, saved: &CursorFile) -> Result<bool, CheckpointError> {
-    let mut statement = connection.prepare(
-        "SELECT s.name, t.guid, min(c.seq, t.next_seq) AS seq
-         FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant",
-    )?;
-    let stored: HashMap<(String, String), u64> = statement
-        .query_map([], |row| {
-            Ok(((row.get("name")?, row.get("guid")?), columns::unsigned(row, "seq")?))
-        })?
-        .collect::<Result<_, _>>()?;
+    let store: &dyn Statements = connection;
+    let sql = "SELECT s.name, t.guid, min(c.seq, t.next_seq) AS seq
+               FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant";
+    let stored = store.query_all(sql, values![], |row| {
+        let key = (row.get::<String>("name")?, row.get::<String>("guid")?);
+        Ok((key, unsigned(row, "seq")?))
+    })?;
+    let stored: HashMap<(String, String), u64> = stored.into_iter().collect();
 
     // A cursor without a row belongs to a sink or a tenant that was deleted, and the file was not
     // written since.
@@ -278,10 +281,4 @@ pub(super) fn take_over(
 /// The second cursor file; `None` if it does not exist or cannot be used.
 pub(super) fn read_saved(directory: &OwnedDirectory) -> Option<CursorFile> {
     CursorFile::read(directory.path()).ok().flatten()
-}
-
-/// The value of a key of `meta`.
-fn value(connection: &Connection, key: &str) -> Result<Option<String>, CheckpointError> {
-    let sql = "SELECT value FROM meta WHERE key = ?1";
-    Ok(connection.query_row(sql, [key], |row| row.get("value")).optional()?)
 }

@@ -14,14 +14,13 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{
     continuity::{TakenOver, assign_new_id, read_saved, take_over},
-    directory::{self, connect},
+    directory::{self, DATABASE, connect},
+    migration::{VERSION, migrate},
+    open::{check_database, check_identity, configure},
     schema,
 };
 use crate::{
-    checkpoint::{
-        Checkpoint, CheckpointError, CursorFile, DATABASE, VERSION, check_database, check_identity,
-        configure, cursor_file, lock::Lock, migrate,
-    },
+    checkpoint::{Checkpoint, CheckpointError, CursorFile, cursor_file, lock::Lock},
     error::{causes, chain},
     files::{self, FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory},
 };

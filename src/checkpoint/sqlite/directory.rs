@@ -11,12 +11,14 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{continuity, schema::harden};
 use crate::{
-    checkpoint::{CheckpointError, DATABASE, StorageFault},
+    checkpoint::{CheckpointError, StorageFault},
     files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
 };
 
+/// The name of the database.
+pub(in crate::checkpoint) const DATABASE: &str = "checkpoint.db";
 /// The ends of the names of a database and of the files that SQLite keeps next to it.
-pub(in crate::checkpoint) const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+pub(super) const PARTS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 /// The parts that contain data.
 const DATA: [&str; 3] = ["", "-wal", "-journal"];
 /// The size of the buffer with which data is read.
@@ -37,7 +39,7 @@ pub(in crate::checkpoint) fn prepare(path: &Path) -> Result<OwnedDirectory, Chec
 
 /// Opens a state directory that contains a database. Fails with [`CheckpointError::Absent`] if it
 /// does not exist or contains none, and with [`CheckpointError::DatabaseLost`] if it contained one.
-pub(in crate::checkpoint) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
+pub(super) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
     let absent = || CheckpointError::Absent(path.join(DATABASE));
     let directory = match OwnedDirectory::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent()),
@@ -49,7 +51,7 @@ pub(in crate::checkpoint) fn existing(path: &Path) -> Result<OwnedDirectory, Che
 
 /// Opens a database of this directory, which must be one that only this user and those it shares
 /// the directory with can change.
-pub(in crate::checkpoint) fn connect(
+pub(super) fn connect(
     directory: &OwnedDirectory,
     name: &str,
     flags: OpenFlags,
@@ -99,7 +101,7 @@ pub(super) fn read_all(directory: &OwnedDirectory) -> Result<Vec<File>, Checkpoi
 /// Repeats an operation that has found damage, after all bytes have been read: only damage that is
 /// found again is not an error of the disk. This process must have no other connection to the
 /// database. Fails as the operation does, and if the operating system cannot read the files.
-pub(in crate::checkpoint) fn confirm_damage<T>(
+pub(super) fn confirm_damage<T>(
     directory: &OwnedDirectory,
     operation: impl Fn() -> Result<T, CheckpointError>,
 ) -> Result<T, CheckpointError> {
@@ -114,10 +116,7 @@ pub(in crate::checkpoint) fn confirm_damage<T>(
 
 /// Replaces the error of a file next to the database that cannot be created. SQLite then tries to
 /// open the file without creating it, and reports only that it does not exist.
-pub(in crate::checkpoint) fn find_cause(
-    error: CheckpointError,
-    directory: &OwnedDirectory,
-) -> CheckpointError {
+pub(super) fn find_cause(error: CheckpointError, directory: &OwnedDirectory) -> CheckpointError {
     if !matches!(error, CheckpointError::Storage(StorageFault::Missing, _)) {
         return error;
     }

@@ -1,8 +1,10 @@
-//! Maintenance of the database file: its size, and the space that deleted rows have used.
+//! Maintenance of the database file: its size, the space that deleted rows have used, and the
+//! memory of its connection.
 //!
 //! None of it changes a row, so it runs outside of transactions. Start reading at
 //! [`Checkpoint::compact`].
 
+use super::directory::DATABASE;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 
 impl Checkpoint {
@@ -30,6 +32,26 @@ impl Checkpoint {
     pub fn compact(&self) -> Result<(), CheckpointError> {
         self.connection().execute_batch("VACUUM")?;
         self.truncate_log()
+    }
+
+    /// Frees SQLite's caches and moves the write-ahead log into the database. Called before a long
+    /// idle time between two polls.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the write-ahead log cannot be written to the database.
+    pub fn release_memory(&self) -> Result<(), CheckpointError> {
+        let connection = self.connection();
+        connection.flush_prepared_statement_cache();
+        connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;")?;
+        Ok(())
+    }
+
+    /// The size in bytes of the file of the database whose name ends with `suffix`; 0 if there is
+    /// none.
+    pub(in crate::checkpoint) fn file_size(&self, suffix: &str) -> u64 {
+        fs_err::metadata(self.directory.join(format!("{DATABASE}{suffix}")))
+            .map_or(0, |file| file.len())
     }
 
     /// Moves the write-ahead log into the database and truncates it. Each of three attempts waits

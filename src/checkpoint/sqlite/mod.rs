@@ -1,20 +1,25 @@
-//! A checkpoint in one SQLite database: one connection, one writer.
+//! A checkpoint in one SQLite database, with one connection and one writer.
 //!
 //! A transaction holds the connection until it ends, so transactions of one process never overlap.
 //! The lock of the state directory excludes other processes. The other files of this folder open,
-//! check, copy and repair the database, for which there is no common interface. Start reading at
-//! [`SqliteBackend`]. See decisions 0014 and 0089.
+//! check, copy and repair the database, for which there is no common interface. No other module may
+//! name the driver. Start reading at [`SqliteBackend`]; decisions 0014 and 0089 have the reasons.
 
-pub(super) mod busy;
+mod busy;
 pub(super) mod continuity;
 mod copy;
 pub(super) mod directory;
+mod fault;
 mod maintenance;
+mod migration;
+mod open;
 mod partial_indexes;
+#[cfg(test)]
+pub(super) mod raw;
 mod rebuild;
 mod repair;
 mod repair_steps;
-pub(super) mod schema;
+mod schema;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -38,7 +43,7 @@ pub use verify::{Finding, VerifyReport};
 
 use self::{continuity::OpenedFiles, statements::SqliteStatements};
 use super::{
-    CheckpointError, DatabaseLoss,
+    Checkpoint, CheckpointError, DatabaseLoss,
     backend::{
         Backend, Claim, CommitOutcome, RowVisitor, Scope, SqlValue, Statements, Transaction,
     },
@@ -70,7 +75,7 @@ struct SqliteTransaction<'a> {
 }
 
 impl SqliteBackend {
-    pub(super) fn new(connection: Connection, opened: Option<OpenedFiles>) -> Self {
+    fn new(connection: Connection, opened: Option<OpenedFiles>) -> Self {
         Self { connection: Mutex::new(connection), read_files: Mutex::default(), opened }
     }
 
@@ -79,13 +84,13 @@ impl SqliteBackend {
     pub(super) fn in_memory() -> Result<Self, CheckpointError> {
         let mut connection = Connection::open_in_memory()?;
         schema::harden(&connection)?;
-        super::configure(&mut connection)?;
-        super::migrate(&mut connection)?;
+        open::configure(&mut connection)?;
+        migration::migrate(&mut connection)?;
         Ok(Self::new(connection, None))
     }
 
     /// The connection, which no transaction of another thread uses.
-    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(|poisoned| {
             let connection = poisoned.into_inner();
             // A panic rolls back its transaction. If one is open nevertheless, nothing is known
@@ -100,8 +105,8 @@ impl SqliteBackend {
         })
     }
 
-    /// See [`Checkpoint::check_in_place`](super::Checkpoint::check_in_place).
-    pub(super) fn check_in_place(&self) -> Result<(), CheckpointError> {
+    /// See [`Checkpoint::check_in_place`].
+    fn check_in_place(&self) -> Result<(), CheckpointError> {
         let Some(opened) = &self.opened else { return Ok(()) };
         let checked = opened.check_in_place();
         if let Err(CheckpointError::DatabaseLost(_, DatabaseLoss::Gone)) = checked {
@@ -118,6 +123,13 @@ impl SqliteBackend {
         let files = directory::read_all(&OwnedDirectory::open(directory)?)?;
         self.read_files.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
         Ok(())
+    }
+}
+
+impl Checkpoint {
+    /// The connection, for the maintenance, which does not use the backend.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.sqlite.connection()
     }
 }
 

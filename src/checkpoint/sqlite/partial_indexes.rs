@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 
-use crate::checkpoint::{CheckpointError, columns};
+use crate::checkpoint::CheckpointError;
 
 /// An index that contains only some of the rows of its table.
 struct PartialIndex {
@@ -44,9 +44,8 @@ pub(super) fn findings(connection: &Connection) -> Result<Vec<String>, Checkpoin
             "SELECT (SELECT count(*) FROM {table} INDEXED BY {name} WHERE {condition}) AS indexed,
                 (SELECT count(*) FROM {table} NOT INDEXED WHERE {condition}) AS stored"
         );
-        let (indexed, stored) = connection.query_row(&sql, [], |row| {
-            Ok((columns::unsigned(row, "indexed")?, columns::unsigned(row, "stored")?))
-        })?;
+        let (indexed, stored): (i64, i64) =
+            connection.query_row(&sql, [], |row| Ok((row.get("indexed")?, row.get("stored")?)))?;
         if indexed != stored {
             findings.push(format!(
                 "index `{name}` differs from table `{table}`: {indexed} and {stored} rows"
@@ -63,7 +62,7 @@ mod tests {
     use rusqlite::ToSql;
 
     use super::*;
-    use crate::checkpoint::{Checkpoint, DATABASE, StructureRepair};
+    use crate::checkpoint::{Checkpoint, StructureRepair, sqlite::directory::DATABASE};
 
     const ROWS: &str = "
         PRAGMA foreign_keys = OFF;

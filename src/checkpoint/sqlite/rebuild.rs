@@ -12,14 +12,13 @@ use rusqlite::{Connection, OpenFlags, Transaction, config::DbConfig};
 use super::{
     continuity::{assign_new_id, read_saved},
     copy::{close_as_one_file, remove_database, replace_database, utf8_path},
-    directory::{confirm_damage, connect, existing, read_all},
+    directory::{DATABASE, confirm_damage, connect, existing, read_all},
+    migration::migrate,
+    open::{check_before_open, check_database, configure},
     partial_indexes, texts,
 };
 use crate::{
-    checkpoint::{
-        Checkpoint, CheckpointError, DATABASE, check_before_open, check_database, configure,
-        lock::Lock, migrate,
-    },
+    checkpoint::{Checkpoint, CheckpointError, lock::Lock},
     files::{FileAccess, NewFileMode, OwnedDirectory},
 };
 

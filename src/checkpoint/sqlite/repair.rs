@@ -7,15 +7,13 @@
 
 use std::ops::ControlFlow;
 
-use rusqlite::{Connection, Transaction, params};
-
 use crate::{
     checkpoint::{
         Checkpoint, CheckpointError, ControlNames,
-        backend::{self, values},
+        backend::{Scope, Statements, values},
         baseline,
         body::{self, BodyReader},
-        catalog, columns, control_names, cursor_checks,
+        catalog, control_names, cursor_checks,
         entry_reader::read_facts,
         fields, held, pack,
         row_ids::{BodyId, CatalogVersion, TenantRow},
@@ -74,22 +72,18 @@ impl Checkpoint {
         now: UnixMillis,
         facts_of: impl Fn(&str) -> Option<DayFacts>,
     ) -> Result<Repaired, CheckpointError> {
-        let mut connection = self.connection();
-        let first = connection.transaction()?;
-        let found = self.repair_content(&first, now, &facts_of)?;
+        let first = self.backend.begin(Scope::Administrative)?;
+        let found = self.repair_content(&*first, now, &facts_of)?;
 
         let repaired = if found == Repaired::default() {
             first.commit()?;
             found
         } else {
-            first.rollback()?;
+            drop(first);
             self.sqlite.require_readable(&self.directory)?;
-            let second = connection.transaction()?;
-            let repaired = self.repair_content(&second, now, &facts_of)?;
-            second.commit()?;
-            repaired
+            self.administrative(|store| self.repair_content(store, now, &facts_of))?
         };
-        drop(connection);
+
         if !repaired.cursors.is_empty() {
             // Cursors otherwise only move forward, so the next start would take this database for
             // an old copy.
@@ -100,26 +94,26 @@ impl Checkpoint {
 
     fn repair_content(
         &self,
-        transaction: &Transaction<'_>,
+        store: &dyn Statements,
         now: UnixMillis,
         facts_of: impl Fn(&str) -> Option<DayFacts>,
     ) -> Result<Repaired, CheckpointError> {
         let mut repaired = Repaired::default();
         // Bodies are repaired first: facts are derived from the bodies that are intact.
-        repair_bodies(transaction, now, &mut repaired)?;
-        repair_facts(transaction, facts_of, &mut repaired)?;
-        repair_held(transaction, now, &mut repaired)?;
-        repair_baselines(transaction, &mut repaired)?;
-        repair_catalogs(transaction, &mut repaired)?;
-        repair_log_ends(transaction)?;
-        repaired.cursors = cursor_checks::repair(transaction, &self.saved_cursors(), &self.id)?;
+        repair_bodies(store, now, &mut repaired)?;
+        repair_facts(store, facts_of, &mut repaired)?;
+        repair_held(store, now, &mut repaired)?;
+        repair_baselines(store, &mut repaired)?;
+        repair_catalogs(store, &mut repaired)?;
+        repair_log_ends(store)?;
+        repaired.cursors = cursor_checks::repair(store, &self.saved_cursors(), &self.id)?;
         Ok(repaired)
     }
 }
 
 /// Makes a day missing, unless it is older than the 90 days that Microsoft keeps.
 fn request_again(
-    connection: &Connection,
+    store: &dyn Statements,
     tenant: TenantRow,
     day: Day,
     now: UnixMillis,
@@ -128,34 +122,30 @@ fn request_again(
         return Ok(());
     }
 
-    connection.execute(
-        "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
-         ON CONFLICT DO UPDATE SET requests = 0, absent = 0",
-        params![tenant, day.number(), now],
-    )?;
+    let sql = "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
+               ON CONFLICT DO UPDATE SET requests = 0, absent = 0";
+    store.execute(sql, values![tenant, day.number(), now])?;
     Ok(())
 }
 
 fn repair_bodies(
-    transaction: &Transaction<'_>,
+    store: &dyn Statements,
     now: UnixMillis,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    for DamagedBody { tenant, guid, seq, day, body } in damaged_bodies(transaction)? {
-        let mut statement = transaction.prepare_cached(
-            "SELECT s.name FROM cursor c JOIN sink s ON s.id = c.sink
-             WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name",
-        )?;
-        let unsent_sinks = statement
-            .query_map(params![tenant, seq.cast_signed(), day.number()], |row| row.get("name"))?
-            .collect::<Result<_, _>>()?;
+    let unsent = "SELECT s.name FROM cursor c JOIN sink s ON s.id = c.sink
+         WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name";
+    let remove = "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2";
 
-        transaction.execute(
-            "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2",
-            params![tenant, seq.cast_signed()],
-        )?;
-        body::delete_if_unreferenced(transaction, vec![body])?;
-        request_again(transaction, tenant, day, now)?;
+    for DamagedBody { tenant, guid, seq, day, body } in damaged_bodies(store)? {
+        let unsent_sinks =
+            store.query_all(unsent, values![tenant, seq.cast_signed(), day.number()], |row| {
+                row.get("name")
+            })?;
+
+        store.execute(remove, values![tenant, seq.cast_signed()])?;
+        body::delete_if_unreferenced(store, vec![body])?;
+        request_again(store, tenant, day, now)?;
 
         repaired.days.push(LostBody { tenant: guid, day, unsent_sinks });
     }
@@ -172,40 +162,36 @@ struct DamagedBody {
     body: BodyId,
 }
 
-fn damaged_bodies(connection: &Connection) -> Result<Vec<DamagedBody>, CheckpointError> {
-    let mut statement = connection.prepare(
-        "SELECT e.tenant, t.guid, e.seq, e.day, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
-         WHERE e.body IS NOT NULL ORDER BY e.tenant, e.seq",
-    )?;
+fn damaged_bodies(store: &dyn Statements) -> Result<Vec<DamagedBody>, CheckpointError> {
+    let sql = "SELECT e.tenant, t.guid, e.seq, e.day, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
+         WHERE e.body IS NOT NULL ORDER BY e.tenant, e.seq";
 
-    let mut bodies = BodyReader::default();
-    let mut rows = statement.query([])?;
-    let mut damaged = Vec::new();
-    while let Some(row) = rows.next()? {
-        let body = row.get("body")?;
+    let (mut bodies, mut damaged) = (BodyReader::default(), Vec::new());
+    store.query(sql, values![], &mut |row| {
+        let body: BodyId = row.get("body")?;
         // A fault of the disk does not show that the body is damaged.
-        let is_damaged = match bodies.read(connection, body) {
+        let is_damaged = match bodies.read(store, body) {
             Ok(_) => false,
             Err(error) => error.into_damage().map(|_| true)?,
         };
-        if is_damaged && let Some(day) = columns::day(row, "day")? {
+        if is_damaged && let Some(day) = fields::day(row, "day")? {
             let (tenant, guid) = (row.get("tenant")?, row.get("guid")?);
-            let seq = columns::unsigned(row, "seq")?;
+            let seq = fields::unsigned(row, "seq")?;
             damaged.push(DamagedBody { tenant, guid, seq, day, body });
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(damaged)
 }
 
 fn repair_facts(
-    transaction: &Transaction<'_>,
+    store: &dyn Statements,
     facts_of: impl Fn(&str) -> Option<DayFacts>,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    let mut names = ControlNames::load(transaction)?;
+    let mut names = ControlNames::load(store)?;
     let mut bodies = BodyReader::default();
     let mut replacements = Vec::new();
-    let store: &dyn backend::Statements = transaction;
     let sql = "SELECT tenant, seq, day, facts, digest, body FROM entry
                WHERE kind = 1 AND body IS NOT NULL ORDER BY tenant, seq";
 
@@ -229,91 +215,79 @@ fn repair_facts(
     })?;
 
     for (tenant, seq, facts) in replacements {
-        let packed =
-            pack::pack(&facts, |name| control_names::control_id(transaction, &mut names, name))?;
-        transaction.execute(
-            "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2",
-            params![tenant, seq.cast_signed(), packed, day_hash(&facts)],
-        )?;
+        let packed = pack::pack(&facts, |name| control_names::control_id(store, &mut names, name))?;
+        let sql = "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2";
+        store.execute(sql, values![tenant, seq.cast_signed(), packed, day_hash(&facts)])?;
         repaired.facts += 1;
     }
     Ok(())
 }
 
 fn repair_held(
-    transaction: &Transaction<'_>,
+    store: &dyn Statements,
     now: UnixMillis,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    for (tenant, guid, day) in held::damaged_days(transaction)? {
-        transaction.execute(
-            "DELETE FROM held WHERE tenant = ?1 AND day = ?2",
-            params![tenant, day.number()],
-        )?;
-        request_again(transaction, tenant, day, now)?;
+    for (tenant, guid, day) in held::damaged_days(store)? {
+        let sql = "DELETE FROM held WHERE tenant = ?1 AND day = ?2";
+        store.execute(sql, values![tenant, day.number()])?;
+        request_again(store, tenant, day, now)?;
         repaired.held.push((guid, day));
     }
     Ok(())
 }
 
 fn repair_baselines(
-    transaction: &Transaction<'_>,
+    store: &dyn Statements,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    for (tenant, since, guid, name) in baseline::damaged_baselines(transaction)? {
-        transaction.execute(
-            "DELETE FROM baseline WHERE tenant = ?1 AND since = ?2",
-            params![tenant, since],
-        )?;
+    for (tenant, since, guid, name) in baseline::damaged_baselines(store)? {
+        let sql = "DELETE FROM baseline WHERE tenant = ?1 AND since = ?2";
+        store.execute(sql, values![tenant, since])?;
         repaired.baselines.push((guid, name));
     }
     Ok(())
 }
 
-fn repair_catalogs(
-    transaction: &Transaction<'_>,
-    repaired: &mut Repaired,
-) -> Result<(), CheckpointError> {
-    let (intact_profiles, damaged_profiles) = catalog::check_profiles(transaction)?;
-    let damaged: Vec<CatalogVersion> = catalog::damaged_catalogs(transaction, &intact_profiles)?
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect();
+fn repair_catalogs(store: &dyn Statements, repaired: &mut Repaired) -> Result<(), CheckpointError> {
+    let (intact_profiles, damaged_profiles) = catalog::check_profiles(store)?;
+    let damaged: Vec<CatalogVersion> =
+        catalog::damaged_catalogs(store, &intact_profiles)?.into_iter().map(|(id, _)| id).collect();
 
     for id in &damaged {
         // Without a newest version, the next poll stores its catalog as a new version.
-        transaction.execute("UPDATE tenant SET catalog = NULL WHERE catalog = ?1", [id])?;
+        store.execute("UPDATE tenant SET catalog = NULL WHERE catalog = ?1", values![id])?;
     }
 
     let all = serde_json::to_string(&damaged).map_err(std::io::Error::from)?;
     for id in &damaged {
         // The entries of a damaged version refer to the next intact one, or else to the one before
         // it.
-        transaction.execute(
+        store.execute(
             "UPDATE entry SET catalog = coalesce(
                (SELECT min(c.id) FROM catalog c WHERE c.tenant = entry.tenant AND c.id > ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))),
                (SELECT max(c.id) FROM catalog c WHERE c.tenant = entry.tenant AND c.id < ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))))
              WHERE catalog = ?1",
-            params![id, all],
+            values![id, all],
         )?;
-        transaction.execute("DELETE FROM catalog WHERE id = ?1", [id])?;
+        store.execute("DELETE FROM catalog WHERE id = ?1", values![id])?;
         repaired.catalogs += 1;
     }
 
     for id in damaged_profiles {
-        transaction.execute("DELETE FROM profile WHERE id = ?1", [id])?;
+        store.execute("DELETE FROM profile WHERE id = ?1", values![id])?;
     }
     Ok(())
 }
 
 /// Corrects the `seq` of the next entry of each log.
-fn repair_log_ends(transaction: &Transaction<'_>) -> Result<(), CheckpointError> {
+fn repair_log_ends(store: &dyn Statements) -> Result<(), CheckpointError> {
     // It follows from the last entry of a log without gaps. A log with a gap is not repaired.
-    transaction.execute(
+    store.execute(
         "UPDATE tenant SET next_seq = ends.last + 1 FROM
            (SELECT tenant, count(*) AS count, max(seq) AS last FROM entry GROUP BY tenant) AS ends
          WHERE ends.tenant = tenant.id AND ends.count = ends.last AND next_seq <> ends.last + 1",
-        [],
+        values![],
     )?;
     Ok(())
 }

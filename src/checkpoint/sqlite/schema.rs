@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, config::DbConfig};
 
-use crate::checkpoint::{CheckpointError, SCHEMAS, VERSION};
+use super::migration::{SCHEMAS, VERSION};
+use crate::checkpoint::CheckpointError;
 
 /// More objects than any version has; further ones make no difference.
 const MAX_OBJECTS: u32 = 1_000;
@@ -43,9 +44,7 @@ pub(super) fn harden(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 /// Fails with [`CheckpointError::Damaged`] if a database of the current version lacks one of its
 /// tables or indexes. An older version is not checked, because its migration fails otherwise.
-pub(in crate::checkpoint) fn require_current(
-    connection: &Connection,
-) -> Result<(), CheckpointError> {
+pub(super) fn require_current(connection: &Connection) -> Result<(), CheckpointError> {
     let version: i32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
     if version != VERSION || expected_objects(version)?.is_subset(&objects(connection)?) {

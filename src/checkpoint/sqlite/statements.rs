@@ -6,7 +6,6 @@
 use std::{
     cell::{Cell, RefCell},
     ops::ControlFlow,
-    sync::MutexGuard,
 };
 
 use rusqlite::{
@@ -111,32 +110,21 @@ impl Statements for SqliteStatements<'_> {
     }
 }
 
-/// The types of connections that code uses which does not run in a transaction of a backend, such
-/// as the maintenance.
-macro_rules! connections {
-    ($($connection:ty),*) => {$(
-        impl Statements for $connection {
-            fn query(
-                &self,
-                sql: &'static str,
-                values: &[SqlValue<'_>],
-                each: &mut RowVisitor<'_>,
-            ) -> Result<(), CheckpointError> {
-                SqliteStatements(self).query(sql, values, each)
-            }
+/// For code that does not run in a transaction of a backend, such as the maintenance.
+impl Statements for Connection {
+    fn query(
+        &self,
+        sql: &'static str,
+        values: &[SqlValue<'_>],
+        each: &mut RowVisitor<'_>,
+    ) -> Result<(), CheckpointError> {
+        SqliteStatements(self).query(sql, values, each)
+    }
 
-            fn execute(
-                &self,
-                sql: &'static str,
-                values: &[SqlValue<'_>],
-            ) -> Result<u64, CheckpointError> {
-                SqliteStatements(self).execute(sql, values)
-            }
-        }
-    )*};
+    fn execute(&self, sql: &'static str, values: &[SqlValue<'_>]) -> Result<u64, CheckpointError> {
+        SqliteStatements(self).execute(sql, values)
+    }
 }
-
-connections!(Connection, rusqlite::Transaction<'_>, MutexGuard<'_, Connection>);
 
 impl ToSql for SqlValue<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

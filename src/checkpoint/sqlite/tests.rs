@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::*;
+use super::{directory::DATABASE, *};
 use crate::checkpoint::{
-    Checkpoint, DATABASE, StorageFault,
+    StorageFault,
     backend::{Epoch, ShardId, values},
     meta,
 };

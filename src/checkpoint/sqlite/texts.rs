@@ -9,7 +9,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::continuity::assign_new_id;
-use crate::checkpoint::{CheckpointError, CursorFile, row_ids::SinkRow, sinks::delete_sink};
+use crate::checkpoint::{
+    CheckpointError, CursorFile,
+    backend::{Statements, values},
+    sinks::delete_sink,
+};
 
 /// A column that contains texts, and how a text is repaired.
 struct TextColumn {
@@ -157,9 +161,11 @@ impl TextColumn {
                 connection.execute(&format!("DELETE FROM {table} WHERE {condition}"), [bytes])?;
             }
             DeleteSink => {
-                let sql = format!("SELECT id FROM sink WHERE {condition}");
-                let id: SinkRow = connection.query_row(&sql, [bytes], |row| row.get("id"))?;
-                delete_sink(connection, id)?;
+                let store: &dyn Statements = connection;
+                // Only the name of a sink has this remedy.
+                let sql = "SELECT id FROM sink WHERE CAST(name AS BLOB) = ?1";
+                let id = store.query_one(sql, values![bytes], |row| row.get("id"))?;
+                delete_sink(store, id)?;
             }
             Keep => {}
         }
@@ -172,7 +178,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::checkpoint::{Checkpoint, DATABASE};
+    use crate::checkpoint::{Checkpoint, sqlite::directory::DATABASE};
 
     /// An empty database of this version.
     fn database() -> (tempfile::TempDir, Connection) {

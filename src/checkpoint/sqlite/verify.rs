@@ -7,16 +7,17 @@ use std::ops::ControlFlow;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    directory::{self, connect},
+    directory::{self, DATABASE, connect},
+    open::check_database,
     partial_indexes, texts,
 };
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, ControlNames, DATABASE, StatusDetail,
-        backend::{self, values},
+        Checkpoint, CheckpointError, ControlNames, StatusDetail,
+        backend::{Statements, values},
         baseline,
         body::BodyReader,
-        catalog, check_database, columns, cursor_checks,
+        catalog, cursor_checks,
         entry_reader::read_facts,
         fields, held,
         row_ids::BodyId,
@@ -187,7 +188,8 @@ fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(),
     }
 
     let sql = "SELECT count(*) AS unknown FROM entry WHERE kind NOT IN (1, 2)";
-    let unknown = connection.query_row(sql, [], |row| columns::unsigned(row, "unknown"))?;
+    let store: &dyn Statements = connection;
+    let unknown = store.query_one(sql, values![], |row| fields::unsigned(row, "unknown"))?;
     if unknown > 0 {
         report.add_finding(None, None, "the log contains an entry of an unknown kind".to_owned());
     }
@@ -205,7 +207,7 @@ fn verify_entries(
 ) -> Result<(), CheckpointError> {
     let names = ControlNames::load(connection)?;
     let mut bodies = BodyReader::default();
-    let store: &dyn backend::Statements = connection;
+    let store: &dyn Statements = connection;
     let sql = "SELECT t.guid, e.day, e.facts, e.digest, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
                WHERE e.kind = 1 ORDER BY e.tenant, e.seq";
 
@@ -255,7 +257,8 @@ fn verify_others(
     }
 
     let sql = "SELECT count(*) AS catalogs FROM catalog";
-    report.catalogs = connection.query_row(sql, [], |row| columns::unsigned(row, "catalogs"))?;
+    let store: &dyn Statements = connection;
+    report.catalogs = store.query_one(sql, values![], |row| fields::unsigned(row, "catalogs"))?;
     for (id, guid) in catalog::damaged_catalogs(connection, &intact_profiles)? {
         report.add_finding(Some(guid), None, format!("catalog `{id}` cannot be read"));
     }

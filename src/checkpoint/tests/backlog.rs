@@ -169,7 +169,7 @@ fn numbered_tenant(number: usize) -> TenantId {
 /// An empty checkpoint that does not wait for the disk.
 fn fast_checkpoint() -> (tempfile::TempDir, Checkpoint) {
     let (directory, checkpoint) = new_checkpoint();
-    checkpoint.connection().execute_batch("PRAGMA synchronous = OFF").unwrap();
+    checkpoint.raw().run("PRAGMA synchronous = OFF");
     (directory, checkpoint)
 }
 
@@ -188,7 +188,9 @@ fn append(checkpoint: &Checkpoint, tenant: usize, log: &mut Vec<ModelEntry>, ent
             if !has_body {
                 let sql = "UPDATE entry SET body = NULL
                     WHERE seq = ?2 AND tenant = (SELECT id FROM tenant WHERE guid = ?1)";
-                checkpoint.connection().execute(sql, (id.to_string(), seq)).unwrap();
+                let removed = checkpoint
+                    .administrative(|store| store.execute(sql, values![id.to_string(), seq]));
+                assert_eq!(removed.unwrap(), 1);
             }
         }
 
@@ -411,14 +413,7 @@ fn poll_states_equal_those_of_a_model() {
 
 /// The steps in which SQLite runs a query.
 fn plan(checkpoint: &Checkpoint, sql: &str) -> Vec<String> {
-    let connection = checkpoint.connection();
-    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-    let mut rows = statement.raw_query();
-    let mut steps = Vec::new();
-    while let Some(row) = rows.next().unwrap() {
-        steps.push(row.get("detail").unwrap());
-    }
-    steps
+    checkpoint.raw().texts(&format!("EXPLAIN QUERY PLAN {sql}"), "detail")
 }
 
 /// Regression: every look for unsent entries searched the log of each tenant, although most tenants

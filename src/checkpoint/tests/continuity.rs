@@ -52,12 +52,9 @@ fn replace_with(directory: &Path, other: &Path) {
 
 /// Makes the database an earlier copy of itself, with only the first day and nothing delivered.
 fn roll_back(directory: &Path) {
-    let connection = Connection::open(directory.join(DATABASE)).unwrap();
-    connection
-        .execute_batch(
-            "UPDATE cursor SET seq = 1; DELETE FROM entry WHERE seq = 2; UPDATE tenant SET next_seq = 2 WHERE next_seq > 2;",
-        )
-        .unwrap();
+    RawDatabase::open(directory).run(
+        "UPDATE cursor SET seq = 1; DELETE FROM entry WHERE seq = 2; UPDATE tenant SET next_seq = 2 WHERE next_seq > 2;",
+    );
 }
 
 /// A loss, and what causes it in a directory.
@@ -69,8 +66,7 @@ const CASES: &[Case] = &[
     (DatabaseLoss::Empty, |directory| {
         // The file has a header, but no tables.
         remove(directory);
-        let connection = Connection::open(directory.join(DATABASE)).unwrap();
-        connection.execute_batch("PRAGMA journal_mode = WAL; VACUUM").unwrap();
+        RawDatabase::open(directory).run("PRAGMA journal_mode = WAL; VACUUM");
     }),
     (DatabaseLoss::Replaced, |directory| replace_with(directory, delivered().path())),
     (DatabaseLoss::Outdated, roll_back),

@@ -24,10 +24,7 @@ fn half_delivered(file: CursorFileState) -> tempfile::TempDir {
         commit_day(&checkpoint, text, 1, 1);
     }
     // The other days are read after the acknowledgement.
-    checkpoint
-        .connection()
-        .execute("UPDATE entry SET observed = observed + 1000 WHERE seq > 2", [])
-        .unwrap();
+    change(&checkpoint, "UPDATE entry SET observed = observed + 1000 WHERE seq > 2");
     if file == CursorFileState::Written {
         checkpoint.write_cursor_file().unwrap();
     }
@@ -36,7 +33,7 @@ fn half_delivered(file: CursorFileState) -> tempfile::TempDir {
 }
 
 fn damage(directory: &Path, sql: &str) {
-    Connection::open(directory.join(DATABASE)).unwrap().execute_batch(sql).unwrap();
+    RawDatabase::open(directory).run(sql);
 }
 
 fn repair(directory: &Path) {

@@ -140,11 +140,10 @@ fn commit_body(checkpoint: &Checkpoint, day: Day) -> Result<(), CheckpointError>
 }
 
 fn days_without_body(checkpoint: &Checkpoint) -> Result<Vec<Day>, CheckpointError> {
-    let connection = checkpoint.connection();
-    let mut statement =
-        connection.prepare("SELECT day FROM entry WHERE kind = 1 AND body IS NULL")?;
-    let days = statement.query_map([], |row| columns::day(row, "day"))?;
-    Ok(days.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    let sql = "SELECT day FROM entry WHERE kind = 1 AND body IS NULL";
+    let days = checkpoint
+        .reading(|store| store.query_all(sql, values![], |row| fields::day(row, "day")))?;
+    Ok(days.into_iter().flatten().collect())
 }
 
 /// What `state repair` does. It may fail because of the damage, but not for another reason.
@@ -278,19 +277,14 @@ fn an_index_is_built_again() {
         commit_day(&checkpoint, text, 1, 1);
     }
     register(&checkpoint, "s");
-    let (root, size): (u64, u64) = checkpoint
-        .connection()
-        .query_row(
-            "SELECT rootpage AS root, (SELECT page_size FROM pragma_page_size) AS size FROM sqlite_schema WHERE name = 'entry_day'",
-            [],
-            |row| Ok((columns::unsigned(row, "root")?, columns::unsigned(row, "size")?)),
-        )
-        .unwrap();
+    let number = |sql: &str| usize::try_from(query_number(&checkpoint, sql)).unwrap();
+    let root = number("SELECT rootpage FROM sqlite_schema WHERE name = 'entry_day'");
+    let size = number("SELECT page_size FROM pragma_page_size");
     drop(checkpoint);
 
     let path = directory.path().join(DATABASE);
     let mut bytes = fs_err::read(&path).unwrap();
-    let start = usize::try_from((root - 1) * size).unwrap();
+    let start = (root - 1) * size;
     bytes[start..start + 100].fill(0xAA);
     fs_err::write(&path, bytes).unwrap();
     let damaged = Checkpoint::open(directory.path()).unwrap_err();

@@ -102,19 +102,12 @@ fn rolls_back_the_journal_of_a_killed_process() {
 
     // The database is created before it is in WAL mode. The small cache spills uncommitted pages
     // into the file.
-    let connection = Connection::open(directory.path().join(DATABASE)).unwrap();
-    connection
-        .execute_batch(
-            "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE;",
-        )
-        .unwrap();
+    let database = RawDatabase::open(directory.path());
+    database.run(
+        "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE;",
+    );
     for key in 0..500 {
-        connection
-            .execute(
-                "INSERT INTO meta VALUES (?1, ?2)",
-                params![key.to_string(), "x".repeat(2_000)],
-            )
-            .unwrap();
+        database.run(&format!("INSERT INTO meta VALUES ('{key}', '{}')", "x".repeat(2_000)));
     }
 
     let killed = tempfile::tempdir().unwrap();
@@ -127,15 +120,11 @@ fn rolls_back_the_journal_of_a_killed_process() {
     assert_eq!(rows, 1, "the uncommitted rows are gone");
 }
 
-/// The tables and indexes of a database, each with the names of its columns. Their SQL is not part
-/// of the result, because it differs between a created table and a migrated one.
-fn tables(connection: &rusqlite::Connection) -> Vec<String> {
-    let sql = "SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name) FROM pragma_table_info(m.name) c), '')
+/// SQL: the tables and indexes of a database, each with the names of its columns. Their SQL is not
+/// part of the result, because it differs between a created table and a migrated one.
+const TABLES: &str = "SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name) FROM pragma_table_info(m.name) c), '')
                  AS columns
                FROM sqlite_master m WHERE m.name NOT LIKE 'sqlite%' ORDER BY 1";
-    let mut statement = connection.prepare(sql).unwrap();
-    statement.query_map([], |row| row.get("columns")).unwrap().map(Result::unwrap).collect()
-}
 
 #[test]
 fn migrates_a_version_1_database_completely() {
@@ -168,11 +157,10 @@ fn migrates_a_version_1_database_completely() {
         let _ = checkpoint.advance(&advance).unwrap();
 
         // No release writes version 1 anymore, so the database is converted back to it.
-        let connection = checkpoint.connection();
-        connection.execute_batch(include_str!("downgrade-to-1.sql")).unwrap();
-        let first = rusqlite::Connection::open_in_memory().unwrap();
-        first.execute_batch(SCHEMAS[0]).unwrap();
-        assert_eq!(tables(&connection), tables(&first));
+        let database = checkpoint.raw();
+        database.run(include_str!("downgrade-to-1.sql"));
+        let first = RawDatabase::of_version(1);
+        assert_eq!(database.texts(TABLES, "columns"), first.texts(TABLES, "columns"));
     }
 
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
@@ -194,7 +182,7 @@ fn migrates_a_version_1_database_completely() {
 #[test]
 fn rejects_a_database_of_a_newer_version() {
     let (directory, checkpoint) = new_checkpoint();
-    checkpoint.connection().pragma_update(None, "user_version", 99).unwrap();
+    checkpoint.raw().run("PRAGMA user_version = 99");
     drop(checkpoint);
     assert!(matches!(Checkpoint::open(directory.path()), Err(CheckpointError::Newer(99))));
 }

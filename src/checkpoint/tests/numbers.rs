@@ -78,17 +78,16 @@ fn damaged_numbers_are_errors_or_values() {
         // The first tenant represents the host.
         let row = if *table == "tenant" { "rowid = 2" } else { "true" };
         let select = format!("SELECT {column} AS number FROM {table} WHERE {row}");
-        let original: Option<i64> =
-            checkpoint.connection().query_row(&select, [], |row| row.get("number")).unwrap();
+        let original = checkpoint.raw().number(&select);
         let update = format!("UPDATE {table} SET {column} = ?1 WHERE {row}");
 
         for number in NUMBERS {
-            checkpoint.connection().execute(&update, [number]).unwrap();
+            checkpoint.raw().run_with(&update, Some(*number));
             for (function, result) in read_all(&checkpoint) {
                 let is_expected = matches!(result, Ok(()) | Err(CheckpointError::Damaged(_)));
                 assert!(is_expected, "{function}: {table}.{column} = {number}: {result:?}");
             }
-            checkpoint.connection().execute(&update, [original]).unwrap();
+            checkpoint.raw().run_with(&update, original);
         }
     }
 
@@ -104,7 +103,7 @@ fn a_negative_cursor_is_damaged() {
     let (_directory, checkpoint) = new_checkpoint();
     register(&checkpoint, "local");
     commit_day(&checkpoint, "2026-11-21", 1, 1);
-    checkpoint.connection().execute("UPDATE cursor SET seq = -1", []).unwrap();
+    change(&checkpoint, "UPDATE cursor SET seq = -1");
 
     let error = checkpoint.pending("local").unwrap_err();
     assert!(error.to_string().contains("the number `-1` is out of range"), "{error}");

@@ -9,12 +9,8 @@ fn a_panic_rolls_back_its_transaction() {
     let (_directory, checkpoint) = new_checkpoint();
     commit_day(&checkpoint, "2026-11-21", 1, 1);
     commit_day(&checkpoint, "2026-11-22", 1, 1);
-    checkpoint
-        .connection()
-        .execute_batch(
-            "UPDATE body SET bytes = x'00' WHERE id = 2; UPDATE entry SET digest = x'00' WHERE seq = 1;",
-        )
-        .unwrap();
+    change(&checkpoint, "UPDATE body SET bytes = x'00' WHERE id = 2");
+    change(&checkpoint, "UPDATE entry SET digest = x'00' WHERE seq = 1");
 
     // The damaged body of the second day is removed before the facts of the first one are derived.
     let now = empty_commit().observed_at;

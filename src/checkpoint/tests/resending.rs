@@ -31,11 +31,11 @@ fn key(record_index: u32) -> DeadLetterKey {
 
 /// The phase and the details of all observations, in the order of the log.
 fn observations(checkpoint: &Checkpoint) -> Vec<(String, String)> {
-    let connection = checkpoint.connection();
     let sql = "SELECT phase, details FROM entry WHERE kind = 2 ORDER BY seq";
-    let mut statement = connection.prepare(sql).unwrap();
-    let rows = statement.query_map([], |row| Ok((row.get("phase")?, row.get("details")?))).unwrap();
-    rows.map(Result::unwrap).collect()
+    let rows = checkpoint.reading(|store| {
+        store.query_all(sql, values![], |row| Ok((row.get("phase")?, row.get("details")?)))
+    });
+    rows.unwrap()
 }
 
 /// Regression: the metrics read all groups of dead letters at every scrape, and showed none.

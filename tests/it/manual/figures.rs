@@ -261,7 +261,12 @@ pub(super) const FIGURES: &[Figure] = &[
         REQUESTS,
         DAILY_REQUESTS,
     ),
-    (ARCHITECTURE, "The schema has version 8", "src/checkpoint/mod.rs", "const VERSION: i32 = 8;"),
+    (
+        ARCHITECTURE,
+        "The schema has version 8",
+        "src/checkpoint/sqlite/migration.rs",
+        "const VERSION: i32 = 8;",
+    ),
     (
         "src/config/keys/tenant.rs",
         "at most 16, with",

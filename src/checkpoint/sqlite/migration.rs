@@ -1,0 +1,50 @@
+//! The schema of the database in all versions, and the migration to that of this release.
+//!
+//! A script that a release has contained must never change, because databases of its version exist.
+//! The caller has checked that the database is not newer than this release. Start reading at
+//! [`migrate`].
+
+use rusqlite::{Connection, params};
+
+use crate::checkpoint::CheckpointError;
+
+/// `ssf1` in ASCII: the SQLite application ID, by which `file` and this program recognize the
+/// database.
+pub(super) const APPLICATION_ID: i32 = 0x7373_6631;
+/// The schema version of this release.
+pub(super) const VERSION: i32 = 8;
+/// The SQL that migrates each version to the next one; the first script creates the database.
+pub(super) const SCHEMAS: [&str; VERSION as usize] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
+    include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
+];
+
+/// Migrates a database of an older version, or an empty file, to the version of this release, in
+/// one transaction.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
+    let current: i32 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
+    let transaction = connection.transaction()?;
+
+    for (schema, version) in SCHEMAS.iter().zip(1..).filter(|(_, version)| *version > current) {
+        transaction.execute_batch(schema)?;
+        if version == 1 {
+            transaction.execute(
+                "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
+                params![uuid::Uuid::new_v4().to_string()],
+            )?;
+            transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        transaction.pragma_update(None, "user_version", version)?;
+    }
+
+    transaction.commit()?;
+    Ok(())
+}
