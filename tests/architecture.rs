@@ -1,7 +1,8 @@
 //! Rules of the source tree: dependencies between modules, purity, hints, names of types and tests,
-//! the documentation of modules, the length of files and paragraphs, arithmetic with foreign
-//! numbers, addresses for credentials, the place that blocks for the store, words to avoid,
-//! citations of decisions, the matrix of faults, and the form of Markdown.
+//! the files with the methods of a type, the documentation of modules, the length of files and
+//! paragraphs, arithmetic with foreign numbers, addresses for credentials, the place that blocks
+//! for the store, words to avoid, citations of decisions, the matrix of faults, and the form of
+//! Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -28,6 +29,8 @@ mod decisions;
 mod faults;
 #[path = "architecture/files.rs"]
 mod files;
+#[path = "architecture/impls.rs"]
+mod impls;
 #[path = "architecture/layout.rs"]
 mod layout;
 #[path = "architecture/markdown.rs"]

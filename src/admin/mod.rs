@@ -136,7 +136,7 @@ async fn respond(sources: &Sources, path: &str, query: &str) -> PageResponse {
     let engine = sources.current.borrow().clone();
     match path {
         "/healthz" => {
-            let stalled = engine.meters.stalled();
+            let stalled = engine.meters().stalled();
             if stalled.is_empty() {
                 PageResponse::text("alive\n")
             } else {
@@ -155,7 +155,7 @@ async fn respond(sources: &Sources, path: &str, query: &str) -> PageResponse {
 
 /// The response to a request that a fault in this program has interrupted.
 fn after_panic(sources: &Sources, panic: &CaughtPanic) -> PageResponse {
-    let meters = Arc::clone(&sources.current.borrow().meters);
+    let meters = Arc::clone(sources.current.borrow().meters());
     report_panic(&meters, ContainedTask::Request, "status page", panic);
     PageResponse::unavailable(&[panic.to_string()])
 }

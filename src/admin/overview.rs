@@ -99,21 +99,22 @@ impl StatusOverview {
     /// Reads the current state through a separate connection to the checkpoint, so that no
     /// deliverer has to wait. Fails if the checkpoint cannot be read.
     pub(super) fn of(engine: &Engine, detail: StatusDetail) -> Result<Self, CheckpointError> {
-        let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
+        let checkpoint = Checkpoint::open_read_only(engine.store().checkpoint().directory())?;
         let now = clock::now();
         let daemon = DaemonState::Here(engine);
-        let current = CurrentStatus::read(&engine.configuration, &checkpoint, detail, daemon, now)?;
+        let current =
+            CurrentStatus::read(engine.configuration(), &checkpoint, detail, daemon, now)?;
         let CurrentStatus { tenants, stored, facts, conditions, .. } = current;
 
         let by_subject = BySubject::new(&conditions);
         // Both are in the order of the configuration.
-        let tenants = tenants.into_iter().zip(&engine.tenants).map(|(tenant, state)| {
+        let tenants = tenants.into_iter().zip(engine.tenants()).map(|(tenant, state)| {
             let of_tenant = by_subject.tenant(&tenant.name);
             TenantLine {
                 credential_expires: state.graph.access().credential.expires().map(Into::into),
                 health: TenantHealth::of(of_tenant),
                 severity: severity_of(of_tenant),
-                polls: engine.meters.polls_of(&tenant.name),
+                polls: engine.meters().polls_of(&tenant.name),
                 name: tenant.name,
                 status: tenant.status,
                 next_poll: tenant.next_poll,
@@ -121,9 +122,9 @@ impl StatusOverview {
         });
         let tenants = tenants.collect();
 
-        let meters = engine.meters.sinks();
+        let meters = engine.meters().sinks();
         let sinks = stored.sinks.into_iter().filter_map(|status| {
-            let plan = engine.sink_named(&status.name)?;
+            let plan = engine.sinks().named(&status.name)?;
             let meter = meters.get(&status.name)?;
             let of_sink = by_subject.sink(&status.name);
             Some(SinkLine {
@@ -139,10 +140,10 @@ impl StatusOverview {
         });
         let sinks = sinks.collect();
 
-        let admin = engine.configuration.admin.as_ref();
+        let admin = engine.configuration().admin.as_ref();
         Ok(Self {
             now,
-            started: engine.meters.started,
+            started: engine.meters().started,
             host: host_name(),
             tenants,
             sinks,
@@ -152,7 +153,7 @@ impl StatusOverview {
             free: facts.free_bytes.unwrap_or(0),
             facts,
             conditions,
-            panics: ContainedTask::ALL.map(|task| (task, engine.meters.panics(task))),
+            panics: ContainedTask::ALL.map(|task| (task, engine.meters().panics(task))),
             tenant_series: admin.map_or(0, |admin| admin.tenant_series),
         })
     }

@@ -65,16 +65,16 @@ impl Views {
     /// no longer configured. Reads the checkpoint through a separate connection. Fails if the
     /// checkpoint cannot be read.
     pub(super) fn update(&mut self, engine: &Engine) -> Result<(), CheckpointError> {
-        let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
+        let checkpoint = Checkpoint::open_read_only(engine.store().checkpoint().directory())?;
         let ends = checkpoint.log_ends()?;
         let names: BTreeSet<&str> =
-            engine.configuration.tenants.iter().map(|plan| plan.name.as_str()).collect();
+            engine.configuration().tenants.iter().map(|plan| plan.name.as_str()).collect();
         self.0.retain(|name, _| names.contains(name.as_str()));
 
         let today = Day::of(clock::now());
         let window = Window { first: today.plus(1 - TREND_DAYS), last: today };
         let mut reporter = Reporter::new(&checkpoint);
-        for state in &engine.tenants {
+        for state in engine.tenants() {
             let Some(tenant) = state.resolved() else { continue };
             let Some(end) = ends.get(&tenant.id).copied() else { continue };
             if self.get(&tenant.name).is_some_and(|view| view.end == end) {
@@ -90,7 +90,7 @@ impl Views {
                     self.0.insert(tenant.name.clone(), Arc::new(view?));
                 }
                 Err(panic) => {
-                    report_panic(&engine.meters, ContainedTask::Request, &tenant.name, &panic);
+                    report_panic(engine.meters(), ContainedTask::Request, &tenant.name, &panic);
                     reporter = Reporter::new(&checkpoint);
                 }
             }

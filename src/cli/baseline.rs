@@ -261,7 +261,7 @@ fn set_without_daemon(config: &Path, baselines: &[NewBaseline]) -> Result<(), Co
     block_on(async {
         for baseline in baselines {
             let NewBaseline { tenant, name, day, .. } = baseline;
-            engine.set_baseline(tenant, name, *day, &baseline.targets_as_text())?;
+            engine.operations().set_baseline(tenant, name, *day, &baseline.targets_as_text())?;
         }
         Ok(())
     })?

@@ -118,10 +118,10 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
     let last = Day::of(clock::now());
     let window = Window { first: last.plus(-364), last };
     let mut out = String::from("\nThe three most important changes:\n\n");
-    for state in &engine.tenants {
+    for state in engine.tenants() {
         let Some(tenant) = state.resolved() else { continue };
-        let report =
-            Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window, Detail::Page)?;
+        let mut reporter = Reporter::new(engine.store().checkpoint());
+        let report = reporter.report(&tenant, &state.plan, window, Detail::Page)?;
         for change in report.most_important(3) {
             let severity = change.severity.as_str();
             let _ = writeln!(out, "  {} {severity}: {}", change.day, change.sentence);
@@ -232,7 +232,7 @@ fn statistics(
         let _ = writeln!(out, "  sink `{}`: {delivered} delivered", sink.name);
     }
 
-    let status = engine.checkpoint.status(StatusDetail::Summary)?;
+    let status = engine.store().checkpoint().status(StatusDetail::Summary)?;
     let _ = writeln!(out, "  from the first request to the last acknowledgement: {seconds:.2} s");
     let _ = writeln!(out, "  checkpoint: {} kB", status.size / 1_000);
     for line in score_lines(&fs_err::read_to_string(scratch.join("records.jsonl"))?) {

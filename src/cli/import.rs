@@ -140,14 +140,12 @@ fn import_without_daemon(
     block_on(async {
         let mut exit = ExitCode::Done;
         for (name, items) in tenants {
-            let Some(tenant) = engine.tenant_named(name).and_then(daemon::TenantState::resolved)
-            else {
-                continue;
-            };
+            let tenant = engine.tenants().named(name).and_then(daemon::TenantState::resolved);
+            let Some(tenant) = tenant else { continue };
 
             let mut totals = Totals::default();
             for part in parts(items) {
-                match engine.import(&tenant, &part) {
+                match engine.collector().import(&tenant, &part) {
                     Ok(report) => totals.add(report.days, report.rejected),
                     Err(error) => {
                         exit = print_failure(name, RequestFailure::from(error).into());

@@ -30,10 +30,10 @@ pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandF
         let configuration = load_with_secrets(config)?;
         document.check_stdout(&configuration.sinks)?;
         let engine = Engine::build(configuration)?;
-        if let Some(warning) = exchange_warning(engine.checkpoint.directory()) {
+        if let Some(warning) = exchange_warning(engine.store().checkpoint().directory()) {
             print_message(&format!("warning: {}", render(&warning)));
         }
-        print_possible_renames(engine.possible_renames());
+        print_possible_renames(engine.sinks().possible_renames());
 
         let report = block_on(run_once(&engine))?;
         print_report(&report);

@@ -115,7 +115,7 @@ fn replay_without_daemon(
     let engine = Engine::build(configuration)?;
 
     block_on(async {
-        let extent = engine.replay(request).map_err(RequestFailure::from)?;
+        let extent = engine.operations().replay(request).map_err(RequestFailure::from)?;
         print_message(&queued_line(&extent));
 
         let sink = daemon::deliver_queued(&engine, &request.sink).await;

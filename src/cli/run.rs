@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     let engine = Engine::build(configuration)?;
-    if let Some(warning) = exchange_warning(engine.checkpoint.directory()) {
+    if let Some(warning) = exchange_warning(engine.store().checkpoint().directory()) {
         tracing::warn!(
             error = warning.message,
             hint = warning.hint,
@@ -30,7 +30,7 @@ pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
 
     // `block_on` of the command line is not used, because the daemon handles the signals itself.
     let runtime = runtime()?;
-    let plan = engine.configuration.admin.clone();
+    let plan = engine.configuration().admin.clone();
     let (current, _) = watch::channel(engine);
     let reread = {
         let config = config.to_owned();

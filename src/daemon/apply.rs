@@ -1,59 +1,122 @@
-//! Applies a configuration to the sinks and cursors of the checkpoint. `sink_steps` decides what
-//! changes; this module reads the checkpoint before, carries the steps out, and logs them. It must
-//! run only while no deliverer is running. Start reading at [`Engine::apply_configuration`].
-//! See decision 0051.
+//! The configured sinks, and their sinks and cursors in the checkpoint. `sink_steps` decides what a
+//! configuration changes; this module reads the checkpoint before, carries the steps out, and logs
+//! them. A configuration must be applied only while no deliverer is running, because this module
+//! renames and deletes the cursors that deliverers move. Start reading at
+//! [`SinkConfiguration::apply`]. See decision 0051.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::{
-    BuildError, Engine, PossibleRename, first_day, possible_renames,
+    BuildError, CursorFileWriter, PossibleRename, StoreExecutor, Tenants, first_day,
+    possible_renames, sink_context,
     sink_steps::{ConfiguredSink, NameConflict, SinkStep, steps},
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, EntryFilter, OtherTenants, StoredSink},
     clock,
-    config::{Configuration, TenantPlan},
+    config::{Configuration, SinkPlan, TenantPlan},
     error::Explanation,
     model::{Day, TenantId, UnixMillis},
+    sink::Context,
+    source::Clients,
 };
 
-/// The longest remaining `Retry-After` that is restored at startup: the limit of one hour that the
-/// source applies, plus the random fifth that the throttle adds.
-pub(super) const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
+/// The sinks of one configuration, which it registers in the checkpoint. It never delivers, and
+/// moves a cursor only when it is created, or when its first day is corrected.
+#[derive(Debug)]
+pub struct SinkConfiguration {
+    configuration: Arc<Configuration>,
+    store: StoreExecutor,
+    tenants: Arc<Tenants>,
+    cursor_file: Arc<CursorFileWriter>,
+    clients: Arc<Clients>,
+    /// See [`Self::possible_renames`].
+    possible_renames: Vec<PossibleRename>,
+}
 
-impl Engine {
+/// The sinks whose first day is compared with a confirmed clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartDayCheck {
+    /// All of them.
+    All,
+    /// Those whose first day was determined before the clock was confirmed.
+    Provisional,
+}
+
+/// Whether the first day of a sink was corrected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartDays {
+    Corrected,
+    Unchanged,
+}
+
+impl SinkConfiguration {
+    /// The sinks of a configuration that is not applied yet. Reads the checkpoint, and writes
+    /// nothing.
+    pub(super) fn new(
+        configuration: Arc<Configuration>,
+        store: StoreExecutor,
+        tenants: Arc<Tenants>,
+        cursor_file: Arc<CursorFileWriter>,
+        clients: Arc<Clients>,
+    ) -> Self {
+        let possible_renames = find_possible_renames(&configuration, store.checkpoint(), &clients);
+        Self { configuration, store, tenants, cursor_file, clients, possible_renames }
+    }
+
+    /// The sinks that records are sent to, in the order of the configuration.
+    pub fn active(&self) -> impl Iterator<Item = &SinkPlan> {
+        self.configuration.sinks.iter().filter(|sink| !sink.discarded)
+    }
+
+    /// The sink with this name; `None` also if its delivery is stopped.
+    pub fn named(&self, name: &str) -> Option<&SinkPlan> {
+        self.configuration.sink_named(name).filter(|sink| !sink.discarded)
+    }
+
+    /// New sinks for which `renamed_from` may be missing, as they were found before the
+    /// configuration was applied.
+    pub fn possible_renames(&self) -> &[PossibleRename] {
+        &self.possible_renames
+    }
+
+    /// What a sink needs to open.
+    pub(super) fn context_of(&self, plan: &SinkPlan) -> Context {
+        sink_context(plan, &self.clients)
+    }
+
+    /// The HTTP clients whose tokens the sinks use.
+    pub(super) fn clients(&self) -> &Arc<Clients> {
+        &self.clients
+    }
+
     /// Updates the sinks and cursors of the checkpoint to match the configuration.
     ///
     /// Fails if the checkpoint cannot be read or written, or if a sink cannot be renamed.
-    pub fn apply_configuration(&self) -> Result<(), CheckpointError> {
+    pub(super) fn apply(&self) -> Result<(), CheckpointError> {
         self.update_sinks()?;
         // With `state.removed_sinks = "0d"`, no time must pass before removed sinks are deleted.
-        // For all others, a poll must have confirmed the clock; see `prune_daily`.
+        // For all others, a poll must have confirmed the clock; see `Operations::prune_daily`.
         if self.configuration.removed_sinks.is_zero() {
-            self.delete_expired_sinks()?;
+            self.delete_expired()?;
         }
-        self.register_all()?;
-        self.restore_retry_after()?;
-        self.log_possible_renames();
-
-        let is_tenant = |name: &str| self.tenant_named(name).is_some();
-        self.meters.retain(is_tenant, |name| self.sinks().any(|sink| sink.name == name));
-        Ok(())
+        self.register_all()
     }
 
     /// Renames, restores, discards and removes sinks in the checkpoint.
     fn update_sinks(&self) -> Result<(), CheckpointError> {
         let now = UnixMillis::from(clock::now());
+        let checkpoint = self.store.checkpoint();
 
-        for step in planned_steps(&self.configuration, &self.checkpoint)? {
+        for step in planned_steps(&self.configuration, checkpoint)? {
             match step {
                 SinkStep::Rename { from, to } => {
-                    self.checkpoint.rename_sink(&from, &to, now)?;
+                    checkpoint.rename_sink(&from, &to, now)?;
                     tracing::info!(sink = to, old = from, "sink renamed");
                 }
                 SinkStep::Restore(name) => {
-                    self.checkpoint.restore_sink(&name, now)?;
-                    let entries = self.checkpoint.unsent_entries(&name)?;
+                    checkpoint.restore_sink(&name, now)?;
+                    let entries = checkpoint.unsent_entries(&name)?;
                     tracing::info!(
                         sink = name,
                         entries,
@@ -68,8 +131,9 @@ impl Engine {
     }
 
     fn discard_sink(&self, name: &str, now: UnixMillis) -> Result<(), CheckpointError> {
-        let entries = self.checkpoint.unsent_entries(name)?;
-        self.checkpoint.drop_sink(name, now)?;
+        let checkpoint = self.store.checkpoint();
+        let entries = checkpoint.unsent_entries(name)?;
+        checkpoint.drop_sink(name, now)?;
         if entries > 0 {
             tracing::warn!(sink = name, entries, "sink removed, and its backlog discarded");
         } else {
@@ -79,13 +143,14 @@ impl Engine {
     }
 
     fn remove_sink(&self, name: &str, now: UnixMillis) -> Result<(), CheckpointError> {
-        self.checkpoint.remove_sink(name, now)?;
+        let checkpoint = self.store.checkpoint();
+        checkpoint.remove_sink(name, now)?;
         let kept_until = now.saturating_add(self.configuration.removed_sinks);
         let kept_until = tracing::field::display(jiff::Timestamp::from(kept_until));
 
         // A sink without a backlog can still receive entries in a reload, between the check and the
         // end of the old generation.
-        let entries = self.checkpoint.unsent_entries(name)?;
+        let entries = checkpoint.unsent_entries(name)?;
         if entries > 0 {
             tracing::warn!(
                 sink = name,
@@ -102,11 +167,12 @@ impl Engine {
 
     /// Deletes the cursors and dead letters of sinks that were removed long enough ago, and logs
     /// their names. The clock must be right.
-    pub(super) fn delete_expired_sinks(&self) -> Result<(), CheckpointError> {
+    pub(super) fn delete_expired(&self) -> Result<(), CheckpointError> {
         let now = UnixMillis::from(clock::now());
-        self.checkpoint.correct_removal_times(now)?;
+        let checkpoint = self.store.checkpoint();
+        checkpoint.correct_removal_times(now)?;
         let until = now.saturating_sub(self.configuration.removed_sinks);
-        let expired = self.checkpoint.delete_removed_sinks(until)?;
+        let expired = checkpoint.delete_removed_sinks(until)?;
         if !expired.is_empty() {
             self.cursor_file.mark_moved();
         }
@@ -116,43 +182,22 @@ impl Engine {
         Ok(())
     }
 
-    /// The new sinks for which `renamed_from` may be missing. A checkpoint that cannot be read is
-    /// logged, because the list is not essential.
-    pub(super) fn find_possible_renames(&self) -> Vec<PossibleRename> {
-        let found = possible_renames(&self.configuration, &self.checkpoint, &self.clients);
-        found.unwrap_or_else(|error| {
-            let error = Explanation::of(&error);
-            tracing::warn!(
-                error = error.message,
-                hint = error.hint,
-                "cannot estimate what new sinks will receive"
-            );
-            Vec::new()
-        })
-    }
-
-    fn log_possible_renames(&self) {
-        for rename in self.possible_renames() {
-            let Explanation { message, hint } = rename.explanation();
-            tracing::warn!(sink = rename.added, records = rename.records, hint, "{message}");
-        }
-    }
-
     /// Registers every sink with a cursor for each tenant that it selects, and deactivates its
     /// cursors for all other tenants.
     fn register_all(&self) -> Result<(), CheckpointError> {
         let today = Day::of(clock::now());
-        for sink in self.sinks() {
+        let checkpoint = self.store.checkpoint();
+        for sink in self.active() {
             let selected = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
             let resolved: Vec<TenantId> =
                 selected.filter_map(|state| Some(state.resolved()?.id)).collect();
             let others = OtherTenants::Deactivate;
-            self.checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink, today))?;
+            checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink, today))?;
 
             let filter =
                 if sink.selection.quality { EntryFilter::All } else { EntryFilter::Snapshots };
-            self.checkpoint.set_entry_filter(&sink.name, filter)?;
-            self.checkpoint.set_sink_type(&sink.name, sink.kind)?;
+            checkpoint.set_entry_filter(&sink.name, filter)?;
+            checkpoint.set_sink_type(&sink.name, sink.kind)?;
         }
         Ok(())
     }
@@ -160,29 +205,70 @@ impl Engine {
     /// Adds a cursor for this tenant to every sink that selects it.
     pub(super) fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
         let today = Day::of(clock::now());
-        for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
-            let others = OtherTenants::Keep;
-            self.checkpoint.register_sink(&sink.name, &[id], others, first_day(sink, today))?;
+        for sink in self.active().filter(|sink| sink.tenants.matches(plan)) {
+            let (others, start_from) = (OtherTenants::Keep, first_day(sink, today));
+            self.store.checkpoint().register_sink(&sink.name, &[id], others, start_from)?;
         }
         Ok(())
     }
 
-    /// Restores the pauses that servers requested with `Retry-After` before a restart.
-    fn restore_retry_after(&self) -> Result<(), CheckpointError> {
-        let now = UnixMillis::from(clock::now());
-        let stored = self.checkpoint.poll_states()?;
-        for state in &self.tenants {
-            let Some(tenant) = state.resolved() else { continue };
-            let Some(end) = stored.get(&tenant.id).and_then(|polls| polls.not_before) else {
-                continue;
-            };
-            let rest = end.known_rest(now, MAX_RESTORED_RETRY_AFTER);
-            if !rest.is_zero() {
-                state.graph.restore_pause(rest);
+    /// Corrects the first days of cursors that were created with a wrong clock. The clock must be
+    /// right. Returns whether a first day was corrected.
+    ///
+    /// Fails if the checkpoint cannot be read or written.
+    pub(super) fn confirm_start_days(
+        &self,
+        check: StartDayCheck,
+        today: Day,
+    ) -> Result<StartDays, CheckpointError> {
+        let checkpoint = self.store.checkpoint();
+        let provisional = checkpoint.provisional_sinks()?;
+        let is_checked = |name: &String| check == StartDayCheck::All || provisional.contains(name);
+
+        let mut days = StartDays::Unchanged;
+        for sink in self.active().filter(|sink| is_checked(&sink.name)) {
+            let start_from = first_day(sink, today);
+            if checkpoint.confirm_start_day(&sink.name, start_from, today)? {
+                days = StartDays::Corrected;
+                tracing::warn!(
+                    sink = sink.name,
+                    start_from = tracing::field::display(start_from),
+                    "the sink was added with a wrong clock; its first day was corrected"
+                );
             }
         }
-        Ok(())
+
+        if days == StartDays::Corrected {
+            self.cursor_file.mark_moved();
+        }
+        Ok(days)
     }
+
+    /// Logs the new sinks for which `renamed_from` may be missing.
+    pub(super) fn log_possible_renames(&self) {
+        for rename in &self.possible_renames {
+            let Explanation { message, hint } = rename.explanation();
+            tracing::warn!(sink = rename.added, records = rename.records, hint, "{message}");
+        }
+    }
+}
+
+/// The new sinks for which `renamed_from` may be missing. A checkpoint that cannot be read is
+/// logged, because the list is not essential.
+fn find_possible_renames(
+    configuration: &Configuration,
+    checkpoint: &Checkpoint,
+    clients: &Arc<Clients>,
+) -> Vec<PossibleRename> {
+    possible_renames(configuration, checkpoint, clients).unwrap_or_else(|error| {
+        let error = Explanation::of(&error);
+        tracing::warn!(
+            error = error.message,
+            hint = error.hint,
+            "cannot estimate what new sinks will receive"
+        );
+        Vec::new()
+    })
 }
 
 /// Checks that a configuration loses no backlog of a sink, and renames no sink to a name that is in

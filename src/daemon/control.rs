@@ -28,17 +28,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ContainedTask, Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, RequestFailure,
-    RequestFailureKind, TenantRemovals, TenantState, contain,
+    RequestFailureKind, TenantRemovals, contain,
     poll::{respond_to_backfill, respond_to_poll},
-    prune, report_panic,
+    report_panic,
     socket_user::SocketUser,
 };
 use crate::{
     checkpoint::{CheckpointError, DeadLetterKey, ErasureReceipt, Pruned},
-    clock,
     error::Explanation,
     files::{OwnedDirectory, SocketPath},
-    model::{Baseline, Day, TenantId},
+    model::{Day, TenantId},
     source::PlaintextPolicy,
 };
 
@@ -106,6 +105,25 @@ pub enum Event {
     Error(RequestFailure),
     /// The new configuration was rejected; contains all its faults.
     Invalid(Vec<Explanation>),
+}
+
+impl Request {
+    /// The command that sends this request, as it is entered.
+    pub(super) fn command(&self) -> &'static str {
+        match self {
+            Self::Backfill { .. } => "backfill",
+            Self::Poll { .. } => "poll",
+            Self::Replay(_) => "replay",
+            Self::RetryDeadLetters { .. } => "dead-letters retry",
+            Self::DiscardDeadLetters { .. } => "dead-letters discard",
+            Self::Import { .. } => "import",
+            Self::Baseline { .. } => "baseline set",
+            Self::Reload { .. } => "reload",
+            Self::Prune => "state prune",
+            Self::Forget { .. } => "state forget",
+            Self::SignedIn { .. } => "login",
+        }
+    }
 }
 
 impl Event {
@@ -212,7 +230,7 @@ async fn serve_connection(
     let served = match responded {
         Some(Ok(served)) => served,
         Some(Err(panic)) => {
-            report_panic(&engine.meters, ContainedTask::Request, "control socket", &panic);
+            report_panic(engine.meters(), ContainedTask::Request, "control socket", &panic);
             let failure = RequestFailure::incomplete(Explanation::of(&panic));
             send(&mut stream, &Event::Error(failure)).await
         }
@@ -257,16 +275,16 @@ async fn respond(
         }
         Ok(Request::Replay(request)) => replay(engine, &request, &caller),
         Ok(Request::RetryDeadLetters { letters }) => {
-            let queued = engine.retry_dead_letters(&letters);
+            let queued = engine.operations().retry_dead_letters(&letters);
             changed_dead_letters("dead letters queued for a retry", queued, &caller)
         }
         Ok(Request::DiscardDeadLetters { letters }) => {
-            let discarded = engine.discard_dead_letters(&letters);
+            let discarded = engine.operations().discard_dead_letters(&letters);
             changed_dead_letters("dead letters discarded", discarded, &caller)
         }
         Ok(Request::Import { tenant, items }) => import(engine, &tenant, &items).await,
         Ok(Request::Baseline { tenant, name, day, targets }) => {
-            match engine.set_baseline(&tenant, &name, day, &targets) {
+            match engine.operations().set_baseline(&tenant, &name, day, &targets) {
                 Ok(()) => {
                     let SocketUser { uid, name: user } = &caller;
                     tracing::info!(tenant, name, uid, user, "baseline set");
@@ -292,34 +310,6 @@ async fn respond(
     send(&mut writer, &event).await
 }
 
-impl Engine {
-    /// Sets the baseline that all later entries of a tenant are compared with.
-    ///
-    /// Fails if the tenant is not configured or not resolved, or if a target is invalid.
-    pub fn set_baseline(
-        &self,
-        tenant: &str,
-        name: &str,
-        day: Option<Day>,
-        targets: &str,
-    ) -> Result<(), RequestFailure> {
-        let resolved = self.tenant_named(tenant).and_then(TenantState::resolved);
-        let resolved = resolved.ok_or_else(|| unknown_tenant(tenant))?;
-        let targets = Baseline::parse_targets(targets)
-            .map_err(|line| RequestFailure::invalid(format!("invalid target in line {line}")))?;
-
-        let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
-        let now = clock::now().into();
-        self.store.run(|checkpoint| checkpoint.set_baseline(resolved.id, &baseline, now))?;
-        Ok(())
-    }
-}
-
-fn unknown_tenant(tenant: &str) -> RequestFailure {
-    let reason = format!("unknown tenant `{tenant}`: not configured, or not resolved yet");
-    RequestFailure::invalid(reason)
-}
-
 fn permission_denied() -> RequestFailure {
     let reason =
         Explanation::new("permission denied: only root and the user of the daemon are permitted")
@@ -339,7 +329,7 @@ async fn reload(reloads: &mpsc::Sender<ReloadRequest>, removals: TenantRemovals)
 }
 
 fn replay(engine: &Engine, request: &ReplayRequest, caller: &SocketUser) -> Event {
-    match engine.replay(request) {
+    match engine.operations().replay(request) {
         Ok(extent) => {
             let (sink, days) = (&request.sink, extent.tenant_days);
             let SocketUser { uid, name: user } = caller;
@@ -366,7 +356,7 @@ fn changed_dead_letters(
 }
 
 fn prune_now(engine: &Engine, caller: &SocketUser) -> Event {
-    match engine.store.run(|checkpoint| prune(&engine.configuration, checkpoint)) {
+    match engine.operations().prune() {
         Ok(pruned) => {
             let SocketUser { uid, name: user } = caller;
             let Pruned { days, used_bytes } = pruned;
@@ -378,17 +368,7 @@ fn prune_now(engine: &Engine, caller: &SocketUser) -> Event {
 }
 
 fn forget(engine: &Engine, tenant: TenantId, caller: &SocketUser) -> Event {
-    if engine.tenants.iter().filter_map(TenantState::resolved).any(|known| known.id == tenant) {
-        let error = Explanation::new("the running configuration still contains the tenant");
-        let hint = "remove it from the configuration and run `reload`";
-        return Event::Error(RequestFailure::invalid(error.with_hint(hint)));
-    }
-
-    let now = clock::now().into();
-    let forgotten = engine
-        .store
-        .run(|checkpoint| engine.meters.run_maintenance(|| checkpoint.forget(tenant, now)));
-    match forgotten {
+    match engine.operations().forget(tenant) {
         Ok(forgotten) => {
             if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
                 let SocketUser { uid, name: user } = caller;
@@ -396,20 +376,20 @@ fn forget(engine: &Engine, tenant: TenantId, caller: &SocketUser) -> Event {
             }
             Event::Forgotten(forgotten)
         }
-        Err(error) => Event::Error(error.into()),
+        Err(error) => Event::Error(error),
     }
 }
 
 async fn import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
-    let state = engine.tenant_named(tenant);
+    let state = engine.tenants().named(tenant);
     let Some((state, resolved)) = state.and_then(|state| Some((state, state.resolved()?))) else {
-        return Event::Error(unknown_tenant(tenant));
+        return Event::Error(RequestFailure::unknown_tenant(tenant));
     };
 
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
     // A running poll compares days with the same log, so the import waits for its end.
     let _polling = state.polling.lock().await;
-    match engine.import(&resolved, &items) {
+    match engine.collector().import(&resolved, &items) {
         Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
         Err(error) => Event::Error(error.into()),
     }
@@ -421,7 +401,7 @@ async fn accept_token(
     token: SecretString,
     plaintext: PlaintextPolicy,
 ) -> Event {
-    let named = engine.configuration.credentials.iter().find(|named| named.name == credential);
+    let named = engine.configuration().credentials.iter().find(|named| named.name == credential);
     let Some(user) = named.and_then(|named| named.credential.user()) else {
         let error = format!("the running configuration has no user credential `{credential}`");
         let error = Explanation::new(error).with_hint("run `reload`");

@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use super::{Meters, store_executor::StoreExecutor};
+use super::{Meters, StoreExecutor};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     error::Explanation,

@@ -1,16 +1,15 @@
-//! Retries and discards dead letters, and shows the record of one. Both requests only change the
-//! checkpoint: the deliverers send what is queued. Start reading at `Engine::retry_dead_letters`.
+//! Shows the record of a dead letter as its sink would send it now. Nothing is sent or changed.
+//! Start reading at [`dead_letter_record`].
 
 use std::sync::Arc;
 
 use super::{
-    DeliveryError, Engine,
+    DeliveryError,
     deliverer::{Catalogs, DeadLetterContext, derive_dead_letter},
     sampler::formatter,
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, DeadLetterKey, QueuedDeadLetter},
-    clock,
+    checkpoint::{Checkpoint, QueuedDeadLetter},
     config::{SinkPlan, TenantPlan},
     model::Tenant,
     source::Clients,
@@ -23,33 +22,6 @@ pub enum DeadLetterRecord {
     Text(String),
     /// The reason why the record no longer exists.
     Absent(&'static str),
-}
-
-impl Engine {
-    /// Queues dead letters for a retry and notifies the deliverers. Returns how many of them exist.
-    ///
-    /// # Errors
-    ///
-    /// Fails, and changes nothing, if the checkpoint cannot be written.
-    pub fn retry_dead_letters(&self, keys: &[DeadLetterKey]) -> Result<u64, CheckpointError> {
-        let queued = self.store.run(|checkpoint| checkpoint.retry_dead_letters(keys))?;
-        self.log.notify_all();
-        Ok(queued)
-    }
-
-    /// Discards dead letters, which the other sinks are notified of. Returns how many of them
-    /// existed.
-    ///
-    /// # Errors
-    ///
-    /// Fails, and changes nothing, if the checkpoint cannot be written.
-    pub fn discard_dead_letters(&self, keys: &[DeadLetterKey]) -> Result<u64, CheckpointError> {
-        let now = clock::now().into();
-        let (discarded, growth) =
-            self.store.run(|checkpoint| checkpoint.discard_dead_letters(keys, now))?;
-        self.log.notify(growth);
-        Ok(discarded)
-    }
 }
 
 /// Derives the record of a dead letter as its sink would send it now.

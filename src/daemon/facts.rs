@@ -9,8 +9,9 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Engine, RESERVED_BYTES, apply::MAX_RESTORED_RETRY_AFTER, free_bytes, resolved_id,
-    storage_watch::MAX_SILENCE, tenants::LONGEST_BACKOFF,
+    Engine, RESERVED_BYTES, free_bytes, resolved_id,
+    storage_watch::MAX_SILENCE,
+    tenants::{LONGEST_BACKOFF, MAX_RESTORED_RETRY_AFTER},
 };
 use crate::{
     checkpoint::{
@@ -146,7 +147,7 @@ impl DaemonState<'_> {
         match self {
             Self::Stopped => None,
             Self::Elsewhere { since, .. } => Some(since),
-            Self::Here(engine) => Some(engine.meters.started.into()),
+            Self::Here(engine) => Some(engine.meters().started.into()),
         }
     }
 
@@ -163,7 +164,7 @@ impl DaemonState<'_> {
     /// The stalled loops, from the report if the daemon runs in another process.
     fn stalled(self, report: Option<&DaemonReport>) -> Vec<String> {
         match self {
-            Self::Here(engine) => engine.meters.stalled(),
+            Self::Here(engine) => engine.meters().stalled(),
             Self::Elsewhere { pid, .. } => {
                 let report = report.filter(|report| report.pid == pid);
                 report.map(|report| report.stalled.clone()).unwrap_or_default()
@@ -176,7 +177,7 @@ impl DaemonState<'_> {
     /// which time it could write last.
     fn storage(self, alive_at: Option<UnixMillis>, now: UnixMillis) -> Option<StorageFacts> {
         match self {
-            Self::Here(engine) => engine.meters.storage.current(),
+            Self::Here(engine) => engine.meters().storage.current(),
             Self::Elsewhere { since: started, .. } => {
                 let since = alive_at?.max(started);
                 let reason = "the daemon has not been able to write to it for 5 minutes".into();

@@ -3,7 +3,7 @@
 //!
 //! What lasts is decided only after a response has confirmed the clock in this process: the first
 //! days of new cursors, the deletion of removed sinks, and the pruning of bodies. Start reading at
-//! [`Engine::compare_clock`]. See decision 0079.
+//! [`HostClockWatch::compare`]. See decision 0079.
 
 use std::{
     sync::{
@@ -15,7 +15,10 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Engine, TenantState, blocking, first_day};
+use super::{
+    LogSignal, Meters, SinkConfiguration, StoreExecutor, TenantState, Tenants,
+    apply::{StartDayCheck, StartDays},
+};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
@@ -25,6 +28,17 @@ use crate::{
 
 /// The interval at which a wrong clock is compared without a poll.
 const INTERVAL: Duration = Duration::from_mins(2);
+
+/// Compares the clock under one configuration, and confirms what depends on it. It never sets a
+/// clock: what it knows survives a reload in [`HostClock`].
+#[derive(Debug)]
+pub(super) struct HostClockWatch {
+    store: StoreExecutor,
+    meters: Arc<Meters>,
+    tenants: Arc<Tenants>,
+    sinks: Arc<SinkConfiguration>,
+    log: Arc<LogSignal>,
+}
 
 /// What is known about the clock of this host since the start of the process.
 #[derive(Debug, Default)]
@@ -58,11 +72,21 @@ impl HostClock {
     }
 }
 
-impl Engine {
+impl HostClockWatch {
+    pub(super) fn new(
+        store: StoreExecutor,
+        meters: Arc<Meters>,
+        tenants: Arc<Tenants>,
+        sinks: Arc<SinkConfiguration>,
+        log: Arc<LogSignal>,
+    ) -> Self {
+        Self { store, meters, tenants, sinks, log }
+    }
+
     /// Compares the clock of this host with the responses of a poll: reports a difference, and
     /// confirms what depends on the clock if it is right. A failure of the checkpoint is only
     /// logged: the next poll compares again. Returns the difference if it is inaccurate.
-    pub(super) fn compare_clock(&self, state: &TenantState) -> Option<Explanation> {
+    pub(super) fn compare(&self, state: &TenantState) -> Option<Explanation> {
         let offset = state.graph.take_clock_offset()?;
         // The poll fails with the same message if the clock is unusable.
         let difference = (offset.accuracy() == ClockAccuracy::Inaccurate).then(|| {
@@ -76,18 +100,18 @@ impl Engine {
     }
 
     /// Starts [`Self::compare_wrong_clock`] as the only task of `running`, unless it is running.
-    pub(super) fn start_clock_comparison(self: &Arc<Self>, running: &mut JoinSet<()>) {
+    pub(super) fn start_comparison(self: &Arc<Self>, running: &mut JoinSet<()>) {
         while running.try_join_next().is_some() {}
         if running.is_empty() {
-            let engine = Arc::clone(self);
-            running.spawn(async move { engine.compare_wrong_clock().await });
+            let watch = Arc::clone(self);
+            running.spawn(async move { watch.compare_wrong_clock().await });
         }
     }
 
     /// Compares a clock that was wrong with a request that requires no token, unless it was
     /// compared a short time ago. If the request fails, the next call tries again.
     async fn compare_wrong_clock(&self) {
-        let Some(state) = self.tenants.first() else { return };
+        let Some(state) = self.tenants.iter().next() else { return };
         let is_due = self.meters.clock.is_comparison_due().unwrap_or_else(|| {
             // An error is also found, and reported, by the other users of the checkpoint.
             self.store.run(Checkpoint::clock_difference).is_ok_and(|found| found.is_some())
@@ -111,7 +135,7 @@ impl Engine {
     /// Uses a new offset. A failure of the checkpoint is only logged.
     fn use_offset(&self, state: &TenantState, offset: ClockOffset) {
         self.meters.clock.set(offset.accuracy());
-        if let Err(error) = blocking(|| self.apply_clock(offset)) {
+        if let Err(error) = self.store.run(|checkpoint| self.apply(checkpoint, offset)) {
             let error = Explanation::of(&error);
             tracing::warn!(
                 tenant = state.plan.name,
@@ -122,34 +146,20 @@ impl Engine {
         }
     }
 
-    fn apply_clock(&self, offset: ClockOffset) -> Result<(), CheckpointError> {
+    /// Stores an offset, and confirms the first days of cursors if the clock is right.
+    fn apply(&self, checkpoint: &Checkpoint, offset: ClockOffset) -> Result<(), CheckpointError> {
         let now = clock::now();
-        self.checkpoint.record_clock(offset, offset.correct(now).into())?;
-        if !self.meters.clock.is_confirmed() {
+        checkpoint.record_clock(offset, offset.correct(now).into())?;
+        let clock = &self.meters.clock;
+        if !clock.is_confirmed() {
             return Ok(());
         }
 
-        let provisional = self.checkpoint.provisional_sinks()?;
-        let check_all = !self.meters.clock.has_checked_cursors.load(Relaxed);
-        if provisional.is_empty() && !check_all {
-            return Ok(());
-        }
-        let (today, mut has_moved) = (Day::of(now), false);
-        for sink in self.sinks().filter(|sink| check_all || provisional.contains(&sink.name)) {
-            let start_from = first_day(sink, today);
-            if self.checkpoint.confirm_start_day(&sink.name, start_from, today)? {
-                has_moved = true;
-                tracing::warn!(
-                    sink = sink.name,
-                    start_from = tracing::field::display(start_from),
-                    "the sink was added with a wrong clock; its first day was corrected"
-                );
-            }
-        }
-
-        self.meters.clock.has_checked_cursors.store(true, Relaxed);
-        if has_moved {
-            self.cursor_file.mark_moved();
+        let has_checked_all = clock.has_checked_cursors.load(Relaxed);
+        let check = if has_checked_all { StartDayCheck::Provisional } else { StartDayCheck::All };
+        let days = self.sinks.confirm_start_days(check, Day::of(now))?;
+        clock.has_checked_cursors.store(true, Relaxed);
+        if days == StartDays::Corrected {
             self.log.notify_all();
         }
         Ok(())

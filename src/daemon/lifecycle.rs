@@ -112,16 +112,16 @@ pub async fn run(
     let mut signals = Signals::listen(reloads, losses).map_err(RunError::Signals)?;
 
     let engine = current.borrow().clone();
-    let socket = control::socket_path(engine.checkpoint.directory());
-    let listener = control::bind(&socket, engine.checkpoint.directory())
+    let socket = control::socket_path(engine.store().checkpoint().directory());
+    let listener = control::bind(&socket, engine.store().checkpoint().directory())
         .map_err(|error| RunError::Control(socket.display().to_string(), error))?;
     let listener = Arc::new(listener);
-    engine.checkpoint.announce(&socket)?;
+    engine.store().checkpoint().announce(&socket)?;
 
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
     record_rejection(&engine, None);
-    engine.store_report(&engine.report(engine.meters.stalled()));
+    engine.self_report().store(&engine.self_report().current());
     let mut background = JoinSet::new();
     background.spawn(systemd::notify_watchdog(current.subscribe()));
     background.spawn(systemd::update_status_line(current.subscribe()));
@@ -184,8 +184,8 @@ fn reconfigured(
             .reconfigured(load()?, removals)
             .map_err(|error| vec![Explanation::of(&error)])?;
         let report = ReloadReport {
-            changes: Changes::between(&engine.configuration, &next.configuration),
-            possible_renames: next.possible_renames().to_vec(),
+            changes: Changes::between(engine.configuration(), next.configuration()),
+            possible_renames: next.sinks().possible_renames().to_vec(),
         };
         Ok((next, report))
     })
@@ -203,7 +203,7 @@ fn record_rejection(engine: &Engine, fault: Option<&Explanation>) {
     let rejected = fault
         .map(|reason| RejectedConfiguration { at: clock::now().into(), reason: reason.clone() });
     let recorded =
-        engine.store.run(|checkpoint| checkpoint.set_rejected_configuration(rejected.as_ref()));
+        engine.store().run(|checkpoint| checkpoint.set_rejected_configuration(rejected.as_ref()));
     if let Err(error) = recorded {
         let error = Explanation::of(&error);
         tracing::warn!(
@@ -236,7 +236,7 @@ impl Generation {
         let (shutdown, cancel) = (Shutdown::default(), CancellationToken::new());
         let mut tasks = JoinSet::new();
 
-        for plan in engine.sinks() {
+        for plan in engine.sinks().active() {
             tasks.spawn(supervise(engine.clone(), plan.clone(), shutdown.clone()));
         }
         tasks.spawn(poll_loop(engine.clone(), tick.clone(), cancel.clone()));
@@ -247,7 +247,8 @@ impl Generation {
     }
 
     fn log(&self, message: &str) {
-        let (tenants, sinks) = (self.engine.tenants.len(), self.engine.sinks().count());
+        let tenants = self.engine.tenants().count();
+        let sinks = self.engine.sinks().active().count();
         tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "{message}");
     }
 
@@ -264,7 +265,7 @@ impl Generation {
             self.tasks.shutdown().await;
         }
         // Acknowledgements may have moved cursors.
-        self.engine.cursor_file.update_or_log();
+        self.engine.cursor_file().update_or_log();
     }
 
     /// Ends all work because the daemon stops, possibly because of the loss of the database.
@@ -277,9 +278,9 @@ impl Generation {
         }
         if lost.is_some() {
             // The next start notices the loss only by the second cursor file.
-            self.engine.cursor_file.mark_moved();
+            self.engine.cursor_file().mark_moved();
         }
-        self.engine.cursor_file.update_or_log();
+        self.engine.cursor_file().update_or_log();
     }
 
     /// Applies the next configuration after the end of this generation. Returns the engine to
@@ -287,13 +288,13 @@ impl Generation {
     fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, Applied) {
         let applied = blocking(|| next.apply_configuration());
         // The configuration may have renamed a sink, so the cursor file may be outdated.
-        next.cursor_file.mark_moved();
-        next.cursor_file.update_or_log();
+        next.cursor_file().mark_moved();
+        next.cursor_file().update_or_log();
 
         match applied {
             Ok(()) => {
                 record_rejection(&next, None);
-                next.store_report(&next.report(next.meters.stalled()));
+                next.self_report().store(&next.self_report().current());
                 (next, Applied::Yes)
             }
             Err(error) => {
@@ -372,15 +373,15 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
 /// Starts due polls, immediately and then every minute. Also writes the cursor file, prunes bodies,
 /// and compares a clock that was wrong.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
-    engine.record_interrupted_polls();
+    engine.collector().record_interrupted_polls();
     let mut poller = Poller::new(engine.clone());
     let (mut pruning, mut clock_comparison) = (JoinSet::new(), JoinSet::new());
     let started = Instant::now();
 
     loop {
-        engine.meters.scheduler_progress();
+        engine.meters().scheduler_progress();
         poller.start_due();
-        engine.cursor_file.update_or_log();
+        engine.cursor_file().update_or_log();
 
         // Pruning may take minutes, so it runs in a separate task.
         let is_settled = started.elapsed() > PRUNE_DELAY;
@@ -388,11 +389,11 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
         if is_settled && pruning.is_empty() {
             let engine = engine.clone();
             pruning.spawn(async move {
-                engine.prune_daily();
-                engine.cursor_file.update_or_log();
+                engine.operations().prune_daily();
+                engine.cursor_file().update_or_log();
             });
         }
-        engine.start_clock_comparison(&mut clock_comparison);
+        engine.host_clock().start_comparison(&mut clock_comparison);
 
         tokio::select! {
             () = tick.notified() => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, DeliveryError, Engine, PollError, PollReport};
+use super::{Deliverer, DeliveryError, Engine, PollError, PollReport, TenantState};
 use crate::{
     checkpoint::DeadLetterFilter,
     error::{Explanation, chain},
@@ -70,13 +70,13 @@ pub(super) fn is_complete(poll: &Result<PollReport, PollError>) -> bool {
 
 /// Polls every tenant once, delivers everything that is queued, and prunes bodies.
 pub async fn once(engine: &Arc<Engine>) -> OnceReport {
-    engine.remove_report();
+    engine.self_report().remove();
     let polls = backfill(engine, None, &[], |_, _| {}).await;
     let sinks = deliver_all(engine).await;
     // Pruning deletes the cursors of removed sinks, which must not remain in the file: a sink that
     // returns would continue there.
-    engine.prune_daily();
-    let written = engine.cursor_file.update();
+    engine.operations().prune_daily();
+    let written = engine.cursor_file().update();
     let outdated_cursor_file = written.as_ref().err().map(Explanation::of);
     OnceReport { polls, sinks, outdated_cursor_file }
 }
@@ -92,42 +92,42 @@ pub async fn backfill(
     on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
     let is_selected =
-        |index: &usize| names.is_empty() || names.contains(&engine.tenants[*index].plan.name);
-    let indexes = (0..engine.tenants.len()).filter(is_selected).collect();
-    poll_tenants(engine, indexes, back_to, on_finished).await
+        |state: &&Arc<TenantState>| names.is_empty() || names.contains(&state.plan.name);
+    let tenants = engine.tenants().iter().filter(is_selected).cloned().collect();
+    poll_tenants(engine, tenants, back_to, on_finished).await
 }
 
-/// Polls the tenants with these indexes in [`Engine::tenants`], as [`backfill`] does.
+/// Polls these tenants, as [`backfill`] does. Returns all results in the order of the tenants.
 pub(super) async fn poll_tenants(
     engine: &Arc<Engine>,
-    indexes: Vec<usize>,
+    tenants: Vec<Arc<TenantState>>,
     back_to: Option<Day>,
     mut on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
     let mut running = JoinSet::new();
-    for index in indexes {
+    for (index, state) in tenants.into_iter().enumerate() {
         let engine = engine.clone();
-        running.spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
+        running.spawn(async move {
+            let result = engine.collector().poll(&state, back_to).await;
+            (index, state, result)
+        });
     }
 
     let mut results = Vec::new();
     // A poll returns its panic as an error, so no result is lost here.
-    while let Some(Ok((index, result))) = running.join_next().await {
-        on_finished(&engine.tenants[index].plan.name, &result);
-        results.push((index, result));
+    while let Some(Ok((index, state, result))) = running.join_next().await {
+        on_finished(&state.plan.name, &result);
+        results.push((index, state, result));
     }
 
-    results.sort_by_key(|(index, _)| *index);
-    results
-        .into_iter()
-        .map(|(index, result)| (engine.tenants[index].plan.name.clone(), result))
-        .collect()
+    results.sort_by_key(|(index, ..)| *index);
+    results.into_iter().map(|(_, state, result)| (state.plan.name.clone(), result)).collect()
 }
 
 /// Delivers to all sinks at the same time.
 async fn deliver_all(engine: &Arc<Engine>) -> Vec<SinkReport> {
     let mut running = JoinSet::new();
-    for (index, plan) in engine.sinks().enumerate() {
+    for (index, plan) in engine.sinks().active().enumerate() {
         let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
         running.spawn(async move {
             let result = deliverer.run_once_if_due(&CancellationToken::new()).await;
@@ -159,7 +159,7 @@ pub(super) async fn finish(
     let name = deliverer.name().to_owned();
 
     let filter = DeadLetterFilter::of_sink(&name);
-    let counted = engine.store.run(|checkpoint| checkpoint.count_dead_letters(&filter));
+    let counted = engine.store().run(|checkpoint| checkpoint.count_dead_letters(&filter));
     let dead_letters = counted.unwrap_or_else(|error| {
         tracing::warn!(sink = name, error = chain(&error), "cannot count the dead letters");
         rejected

@@ -13,8 +13,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Engine, TenantState};
-use crate::{checkpoint::CheckpointError, clock, config::TenantName, model::UnixMillis};
+use super::{TenantState, Tenants};
+use crate::{
+    checkpoint::StoredFailures,
+    clock,
+    config::{SinkPlan, TenantName},
+    model::UnixMillis,
+};
 
 /// The sink or the tenant that fails, by its name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +64,37 @@ impl Outages {
         *outage = Outage::since(outage.since, outage.before_start);
     }
 
+    /// Continues the stored outages of these tenants and sinks. Called once, when the process
+    /// starts.
+    pub(super) fn restore_all<'a>(
+        &self,
+        stored: &StoredFailures,
+        tenants: &Tenants,
+        sinks: impl Iterator<Item = &'a SinkPlan>,
+    ) {
+        let now = UnixMillis::from(clock::now());
+        let restore = |subject, since: UnixMillis| {
+            let age = now.saturating_duration_since(since);
+            self.restore(subject, age, Instant::now());
+        };
+
+        let failing_since = |state: &TenantState| match (state.resolved(), &state.plan.id) {
+            (Some(tenant), _) => stored.tenants.get(&tenant.id).copied(),
+            (None, TenantName::Domain(domain)) => stored.domains.get(domain).copied(),
+            (None, TenantName::Guid(_)) => None,
+        };
+        for state in tenants {
+            if let Some(since) = failing_since(state) {
+                restore(OutageSubject::Tenant(state.plan.name.clone()), since);
+            }
+        }
+        for sink in sinks {
+            if let Some(since) = stored.sinks.get(&sink.name) {
+                restore(OutageSubject::Sink(sink.name.clone()), *since);
+            }
+        }
+    }
+
     /// Continues an outage that began before the start of the process. `age` is the time since its
     /// first failure.
     fn restore(&self, subject: OutageSubject, age: Duration, now: Instant) {
@@ -98,37 +134,6 @@ impl Outage {
     /// An outage without progress.
     fn since(since: Instant, before_start: Duration) -> Self {
         Self { since, before_start, recovering_since: None, progress: 0 }
-    }
-}
-
-impl Engine {
-    /// Continues the outages that the checkpoint has stored. Called once, when the process starts.
-    ///
-    /// Fails if the checkpoint cannot be read.
-    pub(super) fn restore_outages(&self) -> Result<(), CheckpointError> {
-        let stored = self.checkpoint.failures()?;
-        let now = UnixMillis::from(clock::now());
-        let restore = |subject, since: UnixMillis| {
-            let age = now.saturating_duration_since(since);
-            self.meters.outages.restore(subject, age, Instant::now());
-        };
-
-        let failing_since = |state: &TenantState| match (state.resolved(), &state.plan.id) {
-            (Some(tenant), _) => stored.tenants.get(&tenant.id).copied(),
-            (None, TenantName::Domain(domain)) => stored.domains.get(domain).copied(),
-            (None, TenantName::Guid(_)) => None,
-        };
-        for state in &self.tenants {
-            if let Some(since) = failing_since(state) {
-                restore(OutageSubject::Tenant(state.plan.name.clone()), since);
-            }
-        }
-        for sink in self.sinks() {
-            if let Some(since) = stored.sinks.get(&sink.name) {
-                restore(OutageSubject::Sink(sink.name.clone()), *since);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -84,10 +84,10 @@ pub(super) async fn respond_to_poll(
         Err(failure) => return send(stream, &Event::Error(failure)).await,
     };
 
-    let (ready, paused): (Vec<usize>, Vec<usize>) =
-        selected.into_iter().partition(|index| engine.tenants[*index].graph.paused_for().is_zero());
-    for index in &paused {
-        let state = &engine.tenants[*index];
+    let is_ready = |state: &Arc<TenantState>| state.graph.paused_for().is_zero();
+    let (ready, paused): (Vec<Arc<TenantState>>, Vec<Arc<TenantState>>) =
+        selected.into_iter().partition(is_ready);
+    for state in &paused {
         // The last second of a pause is not rounded down to zero.
         let rest = Duration::from_secs(state.graph.paused_for().as_secs().saturating_add(1));
         let outcome = PollOutcome::Paused { rest };
@@ -132,29 +132,29 @@ fn why_not_kept(first_day: Day, today: Day) -> Option<Explanation> {
     Some(Explanation::new(message).with_hint(hint))
 }
 
-/// The indexes in [`Engine::tenants`] of the tenants with these names, or of all tenants if there
-/// are no names. Fails if a tenant is unknown.
-fn selected(engine: &Engine, names: &[String]) -> Result<Vec<usize>, RequestFailure> {
-    if let Some(unknown) = names.iter().find(|name| engine.tenant_named(name).is_none()) {
+/// The tenants with these names, or all tenants if there are no names. Fails if a tenant is
+/// unknown.
+fn selected(engine: &Engine, names: &[String]) -> Result<Vec<Arc<TenantState>>, RequestFailure> {
+    if let Some(unknown) = names.iter().find(|name| engine.tenants().named(name).is_none()) {
         let reason = format!("the running configuration has no tenant `{unknown}`");
         let reason = Explanation::new(reason).with_hint("run `reload`");
         return Err(RequestFailure::invalid(reason));
     }
-    let is_selected = |state: &TenantState| names.is_empty() || names.contains(&state.plan.name);
-    let tenants = engine.tenants.iter().enumerate();
-    Ok(tenants.filter(|(_, state)| is_selected(state)).map(|(index, _)| index).collect())
+    let is_selected =
+        |state: &&Arc<TenantState>| names.is_empty() || names.contains(&state.plan.name);
+    Ok(engine.tenants().iter().filter(is_selected).cloned().collect())
 }
 
-/// Polls the tenants with these indexes, and sends an event for each of them as it finishes.
-/// Returns the number of polls that failed or are incomplete. Fails if the caller has disconnected.
+/// Polls these tenants, and sends an event for each of them as it finishes. Returns the number of
+/// polls that failed or are incomplete. Fails if the caller has disconnected.
 async fn poll_and_report(
     engine: &Arc<Engine>,
-    indexes: Vec<usize>,
+    tenants: Vec<Arc<TenantState>>,
     back_to: Option<Day>,
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<usize> {
     let (sender, mut events) = mpsc::unbounded_channel();
-    let polls = poll_tenants(engine, indexes, back_to, |name, result| {
+    let polls = poll_tenants(engine, tenants, back_to, |name, result| {
         // Cannot fail: the receiver outlives this future.
         let outcome = PollOutcome::of(result);
         let _ = sender.send(Event::Polled { name: name.to_owned(), outcome });

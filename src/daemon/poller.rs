@@ -48,19 +48,18 @@ impl Poller {
         while self.running.try_join_next().is_some() {}
 
         // A poll that ends after the states were read must not be repeated because of its old one.
-        let tenants = &self.engine.tenants;
-        let is_idle = |index: &usize| !tenants[*index].queued.load(Ordering::Relaxed);
-        let idle: Vec<usize> = (0..tenants.len()).filter(is_idle).collect();
-        let stored = self.engine.store.run(Checkpoint::poll_states);
+        let engine = Arc::clone(&self.engine);
+        let is_idle = |state: &&Arc<TenantState>| !state.queued.load(Ordering::Relaxed);
+        let idle: Vec<&Arc<TenantState>> = engine.tenants().iter().filter(is_idle).collect();
+        let stored = engine.store().run(Checkpoint::poll_states);
         // The checkpoint may have been busy for longer than the limit.
-        self.engine.meters.scheduler_progress();
+        engine.meters().scheduler_progress();
 
         let mut unreadable = 0_usize;
         let round = std::mem::replace(&mut self.round, Round::Later);
-        for index in idle {
-            let state = &self.engine.tenants[index];
-            match is_due(&self.engine, state, stored.as_ref().ok(), round) {
-                Some(true) => self.start(index),
+        for state in idle {
+            match is_due(&engine, state, stored.as_ref().ok(), round) {
+                Some(true) => self.start(Arc::clone(state)),
                 Some(false) => {}
                 None => unreadable += 1,
             }
@@ -69,7 +68,7 @@ impl Poller {
         if let Err(error) = &stored
             && unreadable > 0
         {
-            self.engine.note_storage_error(error);
+            engine.meters().storage.note_error(error);
             let error = Explanation::of(error);
             tracing::error!(
                 tenants = unreadable,
@@ -90,15 +89,14 @@ impl Poller {
         self.running.shutdown().await;
     }
 
-    /// Starts a poll of the tenant with this index.
-    fn start(&mut self, index: usize) {
-        self.engine.tenants[index].queued.store(true, Ordering::Relaxed);
+    /// Starts a poll of a tenant.
+    fn start(&mut self, state: Arc<TenantState>) {
+        state.queued.store(true, Ordering::Relaxed);
         let engine = self.engine.clone();
         self.running.spawn(async move {
-            let state = &engine.tenants[index];
-            let _queued = Queued(state);
+            let _queued = Queued(&state);
             // `poll` logs an error and records it in the checkpoint, also after a panic.
-            let _ = engine.poll(state, None).await;
+            let _ = engine.collector().poll(&state, None).await;
         });
     }
 }
@@ -132,7 +130,7 @@ fn is_due(
     let Some(tenant) = state.resolved() else { return Some(true) };
 
     let stored = stored?.get(&tenant.id).cloned().unwrap_or_default();
-    let (polled, schedule) = (stored.polled, &engine.configuration.schedule);
+    let (polled, schedule) = (stored.polled, &engine.configuration().schedule);
     let has_failed = polled.failures > 0 || stored.failed_locally;
     Some(
         round == Round::First && has_failed

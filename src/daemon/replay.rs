@@ -1,6 +1,6 @@
-//! Queues stored days so that a sink receives them again, and estimates how much that is. A replay
-//! is stored in the checkpoint, so it survives a restart, and it never moves a live cursor. Start
-//! reading at `Engine::replay`.
+//! Which stored days a sink receives again, and how much that is. A replay is stored in the
+//! checkpoint, so it survives a restart, and it never moves a live cursor; `operations` queues it.
+//! Start reading at [`ReplayRequest`].
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
@@ -8,14 +8,13 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Deliverer, Engine, SinkReport, TenantState,
+    Deliverer, Engine, SinkReport,
     estimate::tenants_of_sink,
     once::finish,
     sampler::{SnapshotSpan, Volume, volume},
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, ReplayTenant},
-    clock,
     config::{Configuration, SinkPlan, TenantPlan},
     error::Hint,
     model::{Day, Tenant, TenantId},
@@ -77,46 +76,17 @@ impl Hint for ReplayError {
 
 impl ReplayRequest {
     /// Whether the request includes this tenant if the sink receives it.
-    fn selects(&self, tenant: &TenantPlan) -> bool {
+    pub(super) fn selects(&self, tenant: &TenantPlan) -> bool {
         self.tenants.is_empty() || self.tenants.contains(&tenant.name)
     }
 
     /// Fails if the request names tenants, and the sink receives none of them. `tenants` are those
     /// that it receives.
-    fn check(&self, tenants: &[Arc<Tenant>]) -> Result<(), ReplayError> {
+    pub(super) fn check(&self, tenants: &[Arc<Tenant>]) -> Result<(), ReplayError> {
         if tenants.is_empty() && !self.tenants.is_empty() {
             return Err(ReplayError::NoTenant(self.sink.clone()));
         }
         Ok(())
-    }
-}
-
-impl Engine {
-    /// Queues a replay and notifies the deliverers. Returns how much it sends.
-    ///
-    /// Fails if no such sink is configured, if the sink receives none of the tenants, or if the
-    /// checkpoint cannot be written.
-    pub fn replay(&self, request: &ReplayRequest) -> Result<ReplayExtent, ReplayError> {
-        let plan = self.sink_named(&request.sink);
-        let plan = plan.ok_or_else(|| ReplayError::NoSink(request.sink.clone()))?;
-        let (first, last) = (request.first_day, request.last_day);
-
-        let selected = |state: &&TenantState| {
-            plan.tenants.matches(&state.plan) && request.selects(&state.plan)
-        };
-        let tenants: Vec<Arc<Tenant>> =
-            self.tenants.iter().filter(selected).filter_map(TenantState::resolved).collect();
-        request.check(&tenants)?;
-
-        let extent = self.store.run(|checkpoint| {
-            let days = (first, last);
-            let extent = replay_extent(checkpoint, plan, &tenants, days, &self.clients)?;
-            let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
-            checkpoint.add_replay(&plan.name, &ids, first, last, clock::now().into())?;
-            Ok::<_, CheckpointError>(extent)
-        })?;
-        self.log.notify_all();
-        Ok(extent)
     }
 }
 
@@ -143,7 +113,7 @@ pub fn estimate_replay(
 
 /// How much a replay of these days sends, which includes the first and the last one. Fails if the
 /// checkpoint cannot be read.
-fn replay_extent(
+pub(super) fn replay_extent(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenants: &[Arc<Tenant>],
@@ -184,7 +154,7 @@ fn replay_extent(
 /// sink is configured. The caller writes the second cursor file with
 /// [`CursorFileWriter::update`](super::CursorFileWriter::update).
 pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> SinkReport {
-    let Some(plan) = engine.sink_named(sink) else {
+    let Some(plan) = engine.sinks().named(sink) else {
         return SinkReport { name: sink.to_owned(), ..SinkReport::default() };
     };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());

@@ -34,6 +34,12 @@ impl RequestFailure {
         Self { kind: RequestFailureKind::Invalid, reason: reason.into() }
     }
 
+    /// A failure for a request about a tenant that is not available under this name.
+    pub(super) fn unknown_tenant(tenant: &str) -> Self {
+        let reason = format!("unknown tenant `{tenant}`: not configured, or not resolved yet");
+        Self::invalid(reason)
+    }
+
     /// A failure for a request that can be repeated.
     pub fn incomplete(reason: impl Into<Explanation>) -> Self {
         Self { kind: RequestFailureKind::Incomplete, reason: reason.into() }

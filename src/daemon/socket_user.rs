@@ -47,25 +47,6 @@ impl SocketUser {
     }
 }
 
-impl Request {
-    /// The command that sends this request, as it is entered.
-    fn command(&self) -> &'static str {
-        match self {
-            Self::Backfill { .. } => "backfill",
-            Self::Poll { .. } => "poll",
-            Self::Replay(_) => "replay",
-            Self::RetryDeadLetters { .. } => "dead-letters retry",
-            Self::DiscardDeadLetters { .. } => "dead-letters discard",
-            Self::Import { .. } => "import",
-            Self::Baseline { .. } => "baseline set",
-            Self::Reload { .. } => "reload",
-            Self::Prune => "state prune",
-            Self::Forget { .. } => "state forget",
-            Self::SignedIn { .. } => "login",
-        }
-    }
-}
-
 /// The name of a user in the text of `/etc/passwd`, or its number.
 fn name_of(uid: u32, accounts: &str) -> String {
     let name = |line: &str| {

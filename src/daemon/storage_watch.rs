@@ -17,7 +17,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{Engine, TenantState};
+use super::{Engine, StoreExecutor};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
@@ -73,34 +73,14 @@ impl StorageHealth {
     pub(super) fn current(&self) -> Option<StorageFacts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-impl Engine {
-    /// Notes an error of the checkpoint, as [`StorageHealth::note_error`] does.
-    pub(super) fn note_storage_error(&self, error: &CheckpointError) {
-        self.meters.storage.note_error(error);
-    }
 
     /// Fails if the checkpoint cannot be written while the storage is known to fail: a response of
     /// Microsoft that cannot be stored must not be requested repeatedly.
-    pub(super) fn require_storage(&self) -> Result<(), CheckpointError> {
-        match self.meters.storage.current() {
+    pub(super) fn require(&self, store: &StoreExecutor) -> Result<(), CheckpointError> {
+        match self.current() {
             None => Ok(()),
-            Some(_) => self.store.run(Checkpoint::confirm_writable),
+            Some(_) => store.run(Checkpoint::confirm_writable),
         }
-    }
-
-    /// Notes the end of a fault, and makes the next tick repeat the polls that failed because of
-    /// it.
-    fn end_storage_fault(&self, tick: &Notify) {
-        let Some(StorageFacts { since, .. }) = self.meters.storage.end() else { return };
-        let outage = UnixMillis::from(clock::now()).saturating_duration_since(since);
-        tracing::info!(outage = short_duration(outage), "the checkpoint can be used again");
-
-        for state in &self.tenants {
-            state.end_local_wait();
-        }
-        tick.notify_one();
     }
 }
 
@@ -118,10 +98,10 @@ pub(super) async fn watch_storage(
     loop {
         interval.tick().await;
         let engine = current.borrow().clone();
-        let is_failing = engine.meters.storage.current().is_some();
+        let is_failing = engine.meters().storage.current().is_some();
         let is_write_due = last_write.is_none_or(|last| last.elapsed() >= WRITE_INTERVAL);
 
-        let tested = engine.store.run(|checkpoint| {
+        let tested = engine.store().run(|checkpoint| {
             checkpoint.check_in_place()?;
             if is_failing || is_write_due {
                 checkpoint.record_alive(clock::now().into())?;
@@ -136,7 +116,7 @@ pub(super) async fn watch_storage(
         match tested {
             Ok(()) if is_failing || is_write_due => {
                 last_write = Some(Instant::now());
-                engine.end_storage_fault(&tick);
+                end_fault(&engine, &tick);
             }
             Ok(()) => {}
             Err(error @ CheckpointError::DatabaseLost(..)) => {
@@ -144,14 +124,26 @@ pub(super) async fn watch_storage(
                 let _ = lost.send(error).await;
                 return;
             }
-            Err(error) => engine.note_storage_error(&error),
+            Err(error) => engine.meters().storage.note_error(&error),
         }
 
         // The next tick may be a minute away.
-        if engine.tenants.iter().any(TenantState::is_local_retry_due) {
+        if engine.tenants().iter().any(|state| state.is_local_retry_due()) {
             tick.notify_one();
         }
     }
+}
+
+/// Notes the end of a fault, and makes the next tick repeat the polls that failed because of it.
+fn end_fault(engine: &Engine, tick: &Notify) {
+    let Some(StorageFacts { since, .. }) = engine.meters().storage.end() else { return };
+    let outage = UnixMillis::from(clock::now()).saturating_duration_since(since);
+    tracing::info!(outage = short_duration(outage), "the checkpoint can be used again");
+
+    for state in engine.tenants() {
+        state.end_local_wait();
+    }
+    tick.notify_one();
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::checkpoint::Checkpoint;
 
 /// Runs calls of the checkpoint, which block until their disk operation has finished.
 #[derive(Clone, Debug)]
-pub(super) struct StoreExecutor {
+pub struct StoreExecutor {
     checkpoint: Arc<Checkpoint>,
 }
 
@@ -26,8 +26,15 @@ impl StoreExecutor {
         Self { checkpoint }
     }
 
-    /// Runs `work` with the checkpoint, as [`blocking`] does.
-    pub(super) fn run<T>(&self, work: impl FnOnce(&Checkpoint) -> T) -> T {
+    /// The checkpoint, for callers that do not run on a thread of the runtime or that run all of
+    /// their work in [`blocking`], and for what does not wait for the disk.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Runs `work` with the checkpoint, and lets the other tasks of a runtime with several threads
+    /// continue on another thread.
+    pub fn run<T>(&self, work: impl FnOnce(&Checkpoint) -> T) -> T {
         blocking(|| work(&self.checkpoint))
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn notify_watchdog(current: watch::Receiver<Arc<Engine>>) {
 
     loop {
         interval.tick().await;
-        let stalled = current.borrow().meters.stalled();
+        let stalled = current.borrow().meters().stalled();
         if stalled.is_empty() && watchdog.is_some() {
             notify(&[NotifyState::Watchdog]);
         }
@@ -75,8 +75,9 @@ pub(super) async fn update_status_line(current: watch::Receiver<Arc<Engine>>) {
 
         // A failed attempt, and a report that a reload has overtaken, are repeated at the next
         // tick.
-        let report = engine.report(engine.meters.stalled());
-        if stored.as_ref() != Some(&report) && engine.store_report(&report) == ReportOutcome::Stored
+        let report = engine.self_report().current();
+        if stored.as_ref() != Some(&report)
+            && engine.self_report().store(&report) == ReportOutcome::Stored
         {
             stored = Some(report);
         }
@@ -97,10 +98,10 @@ fn status_line(engine: &Engine) -> String {
 /// The newest day, and the conditions of the daemon.
 fn summary(engine: &Engine) -> String {
     let read = blocking(|| {
-        let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
+        let checkpoint = Checkpoint::open_read_only(engine.store().checkpoint().directory())?;
         let daemon = DaemonState::Here(engine);
         let detail = StatusDetail::Summary;
-        CurrentStatus::read(&engine.configuration, &checkpoint, detail, daemon, clock::now())
+        CurrentStatus::read(engine.configuration(), &checkpoint, detail, daemon, clock::now())
     });
     let CurrentStatus { facts, conditions, .. } = match read {
         Ok(current) => current,

@@ -1,10 +1,11 @@
-//! The run-time state of a configured tenant: its connection to Graph, its ID if that is known, and
-//! the backoff while its domain cannot be resolved. Everything here is lost at a restart; the state
-//! of polls that must survive is in the checkpoint. Waits use the monotonic clock, so a change of
-//! the wall clock neither ends nor extends them. Start reading at [`TenantState`]. See decision
-//! 0079.
+//! The run-time state of the configured tenants: their connections to Graph, their IDs if these are
+//! known, and the backoff while a domain cannot be resolved. Everything here is lost at a restart;
+//! the state of polls that must survive is in the checkpoint. Waits use the monotonic clock, so a
+//! change of the wall clock neither ends nor extends them. Start reading at [`Tenants`]. See
+//! decision 0079.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -15,12 +16,32 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{collector::PollPace, tenant_of};
+use super::{BuildError, PollError, collector::PollPace, tenant_of};
 use crate::{
-    config::TenantPlan,
-    model::{Tenant, TenantId},
-    source::Graph,
+    checkpoint::{Checkpoint, PollState},
+    clock,
+    config::{TenantName, TenantPlan},
+    model::{Tenant, TenantId, UnixMillis},
+    source::{Clients, Graph},
 };
+
+/// The tenants of one configuration. Two of them never have the same ID.
+#[derive(Debug)]
+pub struct Tenants {
+    /// In the order of the configuration.
+    states: Vec<Arc<TenantState>>,
+    /// Held while a resolved ID is compared with those of the other tenants and stored.
+    resolution_lock: tokio::sync::Mutex<()>,
+}
+
+/// The ID of a tenant whose domain was just resolved, which no other tenant can take in the
+/// meantime.
+#[derive(Debug)]
+pub(super) struct IdReservation<'a> {
+    state: &'a TenantState,
+    id: TenantId,
+    _lock: tokio::sync::MutexGuard<'a, ()>,
+}
 
 /// A configured tenant while the daemon is running. Polls of the same tenant exclude each other by
 /// `polling`.
@@ -48,6 +69,9 @@ pub struct TenantState {
     pub(super) queued: AtomicBool,
 }
 
+/// The longest remaining `Retry-After` that is restored at startup: the limit of one hour that the
+/// source applies, plus the random fifth that the throttle adds.
+pub(super) const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
 /// The longest wait after a failed attempt.
 pub(super) const LONGEST_BACKOFF: Duration = Duration::from_mins(5 << MAX_DOUBLINGS);
 /// The wait after a poll that failed because of this host. It does not grow, because an attempt
@@ -63,9 +87,108 @@ fn backoff(earlier_failures: u32) -> Duration {
     FIRST_BACKOFF * (1 << earlier_failures.min(MAX_DOUBLINGS))
 }
 
+impl Tenants {
+    /// Tenants without failures, with their IDs from the configuration or from the checkpoint.
+    ///
+    /// Fails if two of them have the same ID, or if the checkpoint cannot be read.
+    pub(super) fn new(
+        plans: &[TenantPlan],
+        checkpoint: &Checkpoint,
+        clients: &Arc<Clients>,
+    ) -> Result<Self, BuildError> {
+        let (mut states, mut names) = (Vec::with_capacity(plans.len()), HashMap::new());
+        for plan in plans {
+            let id = match &plan.id {
+                TenantName::Guid(id) => Some(*id),
+                TenantName::Domain(domain) => checkpoint.tenant_of_domain(domain)?,
+            };
+            if let Some(id) = id
+                && let Some(other) = names.insert(id, &plan.name)
+            {
+                let (other, name) = (other.clone(), plan.name.clone());
+                return Err(BuildError::SameTenant(other, name, id.to_string()));
+            }
+            let graph = Graph::new(clients.clone(), plan.access.clone());
+            states.push(Arc::new(TenantState::new(plan.clone(), id, graph)));
+        }
+        Ok(Self { states, resolution_lock: tokio::sync::Mutex::default() })
+    }
+
+    /// All tenants, in the order of the configuration.
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<TenantState>> {
+        self.states.iter()
+    }
+
+    /// The number of tenants.
+    pub fn count(&self) -> usize {
+        self.states.len()
+    }
+
+    /// The tenant with this name in the configuration.
+    pub fn named(&self, name: &str) -> Option<&TenantState> {
+        self.states.iter().map(Arc::as_ref).find(|state| state.plan.name == name)
+    }
+
+    /// The tenants whose ID is known, in the order of the configuration.
+    pub fn resolved(&self) -> impl Iterator<Item = Arc<Tenant>> {
+        self.states.iter().filter_map(|state| state.resolved())
+    }
+
+    /// The tenant with this ID.
+    pub(super) fn with_id(&self, id: TenantId) -> Option<&TenantState> {
+        let has_id = |state: &&TenantState| state.resolved().is_some_and(|known| known.id == id);
+        self.states.iter().map(Arc::as_ref).find(has_id)
+    }
+
+    /// Reserves the ID to which the domain of a tenant was resolved. Fails if another tenant has
+    /// it.
+    pub(super) async fn reserve<'a>(
+        &'a self,
+        state: &'a TenantState,
+        id: TenantId,
+    ) -> Result<IdReservation<'a>, PollError> {
+        let lock = self.resolution_lock.lock().await;
+        if self.with_id(id).is_some() {
+            return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
+        }
+        Ok(IdReservation { state, id, _lock: lock })
+    }
+
+    /// Restores the pauses that servers requested with `Retry-After` before a restart.
+    pub(super) fn restore_pauses(&self, stored: &HashMap<TenantId, PollState>) {
+        let now = UnixMillis::from(clock::now());
+        for state in &self.states {
+            let Some(tenant) = state.resolved() else { continue };
+            let Some(end) = stored.get(&tenant.id).and_then(|polls| polls.not_before) else {
+                continue;
+            };
+            let rest = end.known_rest(now, MAX_RESTORED_RETRY_AFTER);
+            if !rest.is_zero() {
+                state.graph.restore_pause(rest);
+            }
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Tenants {
+    type Item = &'a Arc<TenantState>;
+    type IntoIter = std::slice::Iter<'a, Arc<TenantState>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IdReservation<'_> {
+    /// Sets the ID of the tenant, which other tasks can find from now on.
+    pub(super) fn confirm(self) -> Arc<Tenant> {
+        self.state.set_id(self.id)
+    }
+}
+
 impl TenantState {
     /// A tenant without failures. `id` is `None` if its domain has not been resolved yet.
-    pub(super) fn new(plan: TenantPlan, id: Option<TenantId>, graph: Graph) -> Self {
+    fn new(plan: TenantPlan, id: Option<TenantId>, graph: Graph) -> Self {
         let state = Self {
             plan,
             graph,
@@ -150,7 +273,7 @@ impl TenantState {
     }
 
     /// Sets the ID of the tenant. Only the first call has an effect.
-    pub(super) fn set_id(&self, id: TenantId) -> Arc<Tenant> {
+    fn set_id(&self, id: TenantId) -> Arc<Tenant> {
         self.tenant.get_or_init(|| Arc::new(tenant_of(&self.plan, id))).clone()
     }
 }

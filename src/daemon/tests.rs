@@ -31,7 +31,7 @@ use crate::{
     model::{PollErrorClass, Record},
     sink::{Acknowledgement, Batch, EncodeError, Limits, Plan, Sink},
     source::{
-        Credential, TokenRequestContext,
+        Credential, SourceError, TokenRequestContext,
         simulated::{self, Simulation},
     },
     wire::Token,
@@ -105,7 +105,7 @@ struct FaultySink {
     cannot_open: Arc<AtomicBool>,
     /// The checkpoint in which the cursors move while the next batch is sent, so that their own
     /// update fails.
-    moves_cursors: Arc<Mutex<Option<Arc<Checkpoint>>>>,
+    moves_cursors: Arc<Mutex<Option<StoreExecutor>>>,
     /// How often it was opened.
     opened: Arc<AtomicU64>,
     /// The tenants whose records have arrived.
@@ -164,8 +164,8 @@ impl Sink for FaultySink {
         &'a mut self,
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
-        if let Some(checkpoint) = self.moves_cursors.lock().unwrap().take() {
-            move_cursors(&checkpoint);
+        if let Some(store) = self.moves_cursors.lock().unwrap().take() {
+            move_cursors(store.checkpoint());
         }
         let names = batch.items().iter().map(|item| batch.payload(item));
         let names: BTreeSet<String> =
@@ -194,14 +194,14 @@ async fn a_panic_in_a_poll_affects_one_tenant() {
         let polls = backfill(&engine, None, &[], |_, _| {}).await;
         assert!(polls[0].1.is_ok(), "{polls:?}");
         assert!(matches!(&polls[1].1, Err(PollError::Panicked(_))), "{polls:?}");
-        assert_eq!(engine.meters.panics(ContainedTask::Poll), round);
-        assert_eq!(engine.poll_limits.available_permits(), POLL_PERMITS);
+        assert_eq!(engine.meters().panics(ContainedTask::Poll), round);
+        assert!(engine.collector().has_all_permits());
     }
 
-    let counts = engine.meters.polls_of(HOSTILE);
+    let counts = engine.meters().polls_of(HOSTILE);
     assert_eq!((counts.polls, counts.failures[&PollErrorClass::Internal]), (2, 2));
-    let hostile = engine.tenant_named(HOSTILE).unwrap().resolved().unwrap();
-    let status = engine.checkpoint.status(StatusDetail::Summary).unwrap();
+    let hostile = engine.tenants().named(HOSTILE).unwrap().resolved().unwrap();
+    let status = engine.store().checkpoint().status(StatusDetail::Summary).unwrap();
     let stored = status.tenants.iter().find(|tenant| tenant.id == Some(hostile.id)).unwrap();
     assert_eq!(stored.error_class, Some(PollErrorClass::Internal));
     assert_eq!(stored.polled.failures, 2, "the next scheduled poll waits");
@@ -225,9 +225,9 @@ async fn a_panic_in_a_sink_affects_one_tenant() {
     assert!(matches!(report.sinks[0].stopped, Some(DeliveryError::Panicked(_))), "{report:?}");
     assert!(report.sinks[0].delivered > 0, "{report:?}");
     assert_eq!(*sink.arrived.lock().unwrap(), BTreeSet::from([HARMLESS.to_owned()]));
-    assert_eq!(engine.meters.panics(ContainedTask::Sink), 2, "the suspect was read again");
+    assert_eq!(engine.meters().panics(ContainedTask::Sink), 2, "the suspect was read again");
 
-    let status = engine.checkpoint.status(StatusDetail::Summary).unwrap();
+    let status = engine.store().checkpoint().status(StatusDetail::Summary).unwrap();
     let stored = &status.sinks[0];
     assert_eq!(stored.failure, Some(SinkFailure::Retrying));
     assert!(stored.last_error.as_ref().unwrap().message.starts_with("internal error"));
@@ -244,13 +244,13 @@ async fn a_sink_continues_after_a_panic() {
     let engine = Engine::build(configuration).unwrap();
     backfill(&engine, None, &[], |_, _| {}).await;
 
-    let (shutdown, plan) = (Shutdown::default(), engine.configuration.sinks[0].clone());
+    let (shutdown, plan) = (Shutdown::default(), engine.configuration().sinks[0].clone());
     let supervised = tokio::spawn(supervise(engine.clone(), plan, shutdown.clone()));
     timeout(Duration::from_mins(1), sink.has_arrived.notified()).await.unwrap();
     shutdown.begin(Duration::ZERO);
     supervised.await.unwrap();
 
-    assert_eq!(engine.meters.panics(ContainedTask::Sink), 1);
+    assert_eq!(engine.meters().panics(ContainedTask::Sink), 1);
     assert!(!sink.arrived.lock().unwrap().is_empty());
 }
 
@@ -264,7 +264,7 @@ async fn a_failed_cursor_update_closes_the_sink() {
     configuration.sinks[0].plan = Arc::new(sink.clone());
     let engine = Engine::build(configuration).unwrap();
     backfill(&engine, None, &[], |_, _| {}).await;
-    *sink.moves_cursors.lock().unwrap() = Some(Arc::clone(&engine.checkpoint));
+    *sink.moves_cursors.lock().unwrap() = Some(engine.store().clone());
 
     let report = deliver_queued(&engine, "local").await;
     let stopped = report.stopped.unwrap();
@@ -275,11 +275,11 @@ async fn a_failed_cursor_update_closes_the_sink() {
     assert_eq!((report.delivered, sink.opened.load(Relaxed)), (0, 1));
 
     // The daemon opens the sink again before it sends the next batch.
-    *sink.moves_cursors.lock().unwrap() = Some(Arc::clone(&engine.checkpoint));
-    let (shutdown, plan) = (Shutdown::default(), engine.configuration.sinks[0].clone());
+    *sink.moves_cursors.lock().unwrap() = Some(engine.store().clone());
+    let (shutdown, plan) = (Shutdown::default(), engine.configuration().sinks[0].clone());
     let supervised = tokio::spawn(supervise(engine.clone(), plan, shutdown.clone()));
     let is_delivered = async {
-        while !engine.checkpoint.pending("local").unwrap().is_empty() {
+        while !engine.store().checkpoint().pending("local").unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -50,7 +50,17 @@ fn visible_type(line: &str) -> Option<&str> {
         Some(restricted) => restricted.split_once(')')?.1,
         None => rest,
     };
-    let (keyword, name) = rest.trim_start().split_once(' ')?;
+    declaration(rest)
+}
+
+/// The name of the type that a line declares.
+pub fn declared_type(line: &str) -> Option<&str> {
+    visible_type(line).or_else(|| declaration(line))
+}
+
+/// The name of the type in a declaration without its visibility.
+fn declaration(text: &str) -> Option<&str> {
+    let (keyword, name) = text.trim_start().split_once(' ')?;
     DECLARATIONS.contains(&keyword).then(|| identifier(name))
 }
 

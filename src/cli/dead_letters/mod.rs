@@ -87,13 +87,13 @@ fn retry_without_daemon(
     let configuration = load_with_secrets(config)?;
     document.check_stdout(&configuration.sinks)?;
     let engine = Engine::build(configuration)?;
-    let letters = select_to_send(&engine.checkpoint, &engine.configuration, args)?;
+    let letters = select_to_send(engine.store().checkpoint(), engine.configuration(), args)?;
     if letters.is_empty() {
         return nothing_to_send(document);
     }
 
     block_on(async {
-        let queued = engine.retry_dead_letters(&keys(&letters))?;
+        let queued = engine.operations().retry_dead_letters(&keys(&letters))?;
         print_message(&queued_line(queued));
 
         let sinks: BTreeSet<&str> = letters.iter().map(|letter| letter.sink.as_str()).collect();

@@ -2,13 +2,13 @@
 //!
 //! The sources of snapshots are polls, imports, and days that were held earlier. The ledger decides
 //! what happens to each of them; this module collects the ledger's inputs and translates its plan
-//! into a commit. Start reading at `Engine::ingest`.
+//! into a commit. Start reading at `Collector::ingest`.
 
 use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::{CatalogRead, PollError, PollKind, PollReport, PollResponse, not_before};
+use super::{CatalogRead, Collector, PollError, PollKind, PollReport, PollResponse, not_before};
 use crate::{
     checkpoint::{
         CatalogMember, CheckpointError, EnrichedDay, EntryFlags, HeldDay, NewEntry, PollCommit,
@@ -17,7 +17,7 @@ use crate::{
     clock,
     compressed::CompressedText,
     conditions::is_near_expiry,
-    daemon::{Engine, TenantState, blocking},
+    daemon::{TenantState, blocking},
     error::{Explanation, chain},
     ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejections, Release, SnapshotOrigin},
     model::{Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis},
@@ -47,7 +47,7 @@ struct Ingest<'a> {
     not_before: Option<UnixMillis>,
 }
 
-impl Engine {
+impl Collector {
     /// Ingests the response of a poll that requested all days back to `oldest`. Fails, and stores
     /// nothing, if the checkpoint cannot be read or written.
     pub(super) fn ingest_response(
@@ -130,7 +130,7 @@ impl Engine {
             let since = held.since.known_past(now.into());
             since.is_none_or(|since| since.saturating_add(limit) <= UnixMillis::from(now))
         };
-        if self.checkpoint.held_days(tenant.id)?.iter().any(is_overdue) {
+        if self.store.checkpoint().held_days(tenant.id)?.iter().any(is_overdue) {
             self.ingest(tenant, Ingest::default(), now)?;
         }
         Ok(())
@@ -180,7 +180,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<PollReport, CheckpointError> {
         let today = Day::of(now);
-        let held = self.checkpoint.held_days(tenant.id)?;
+        let held = self.store.checkpoint().held_days(tenant.id)?;
         let holding = Holding {
             catalog_complete: ingest.is_catalog_complete,
             since: held.iter().map(|held| (held.day, held.since)).collect(),
@@ -190,7 +190,7 @@ impl Engine {
         ingest.snapshots.extend(held_copies(tenant, &held, &ingest.snapshots, today));
         let plan = self.plan(tenant, &ingest, &holding, today)?;
 
-        let newest_kept = self.checkpoint.newest_day(tenant.id)?;
+        let newest_kept = self.store.checkpoint().newest_day(tenant.id)?;
         let newest = ingest.snapshots.iter().map(|s| s.facts.day).chain(newest_kept).max();
         let mut observations =
             ledger::observations(&ingest.snapshots, &plan, &ingest.rejected, newest, today);
@@ -225,7 +225,7 @@ impl Engine {
             },
         };
 
-        self.log.notify(self.checkpoint.commit_poll(tenant.id, &commit)?);
+        self.log.notify(self.store.checkpoint().commit_poll(tenant.id, &commit)?);
         log_faults(tenant, &plan, &ingest.snapshots);
 
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
@@ -249,16 +249,16 @@ impl Engine {
         holding: &Holding,
         today: Day,
     ) -> Result<PollPlan, CheckpointError> {
-        let kept_days = self.checkpoint.stored_day_range(tenant.id)?;
+        let kept_days = self.store.checkpoint().stored_day_range(tenant.id)?;
         let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
         let newest_kept = kept_days.as_ref().map(|kept| *kept.end());
-        let newest_complete = self.checkpoint.newest_complete_day(tenant.id)?;
+        let newest_complete = self.store.checkpoint().newest_complete_day(tenant.id)?;
 
         // The newest stored day is included because it is the next base, however old it is.
         let from = ingest.requested_from;
         let first_read = ingest.snapshots.iter().map(|s| s.facts.day).min();
         let first = [from, first_read, newest_kept].into_iter().flatten().min();
-        let kept = self.checkpoint.stored_days(tenant.id, first.unwrap_or(today))?;
+        let kept = self.store.checkpoint().stored_days(tenant.id, first.unwrap_or(today))?;
 
         let scope = ledger::PollScope { from, earliest_kept, newest_kept, newest_complete, today };
         Ok(ledger::plan(&ingest.snapshots, &kept, scope, holding))

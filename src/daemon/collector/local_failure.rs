@@ -3,13 +3,13 @@
 //! Their backoff is short and separate from the backoff for failures of Microsoft: an attempt costs
 //! Microsoft little or nothing, and polls succeed soon after the cause is gone. A local failure
 //! therefore never counts as a failed attempt of the schedule. Start reading at
-//! [`Engine::record_local_failure`]. See decision 0076.
+//! [`Collector::record_local_failure`]. See decision 0076.
 
-use super::PollError;
+use super::{Collector, PollError};
 use crate::{
     checkpoint::PollFailure,
     clock,
-    daemon::{Engine, TenantState},
+    daemon::TenantState,
     error::Explanation,
     files::HostFault,
     model::{Day, Observation, Tenant},
@@ -34,7 +34,7 @@ impl PollError {
     }
 }
 
-impl Engine {
+impl Collector {
     /// Handles a poll that failed because of this host: it is repeated soon, and recorded once.
     /// `tenant` is `None` if its domain is not resolved.
     pub(super) fn record_local_failure(
@@ -44,7 +44,7 @@ impl Engine {
         error: &PollError,
     ) {
         if let PollError::Checkpoint(error) = error {
-            self.note_storage_error(error);
+            self.meters.storage.note_error(error);
         }
         let is_repeated = state.local_retry().is_some();
         state.retry_locally();
@@ -82,7 +82,7 @@ impl Engine {
         match recorded {
             Ok(growth) => self.log.notify(growth),
             Err(error) => {
-                self.note_storage_error(&error);
+                self.meters.storage.note_error(&error);
                 let error = Explanation::of(&error);
                 tracing::warn!(
                     tenant = tenant.name,

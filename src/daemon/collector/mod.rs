@@ -1,9 +1,10 @@
 //! One poll of one tenant: request, decode, compare with the log, commit.
 //!
 //! A poll that is aborted changes nothing: everything is committed in one transaction at its end.
-//! Start reading at `Engine::poll`, then `response` and `ingest`.
+//! Start reading at `Collector::poll`, then `response` and `ingest`.
 
 mod ingest;
+mod interrupted_polls;
 mod local_failure;
 mod poll_permits;
 mod response;
@@ -16,28 +17,46 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::{
+    interrupted_polls::RunningPoll,
     poll_permits::PollSize,
-    time_limit::{EndedPoll, MAX_POLL_TIME, SLOW_POLLS, UnfinishedPoll},
+    time_limit::{EndedPoll, MAX_POLL_TIME, PollLimits, SLOW_POLLS, UnfinishedPoll},
 };
 pub(super) use self::{
     response::{CatalogRead, PollResponse, read},
-    time_limit::{PollLimits, PollPace},
+    time_limit::PollPace,
 };
 use super::{
-    CaughtPanic, ContainedTask, Engine, TenantState, blocking, contain, contained, has_free_space,
-    interrupted_polls::RunningPoll,
+    CaughtPanic, ContainedTask, LogSignal, Meters, SinkConfiguration, StoreExecutor, TenantState,
+    Tenants, blocking, contain, contained, has_free_space,
+    host_clock::HostClockWatch,
     outage::{OutageSubject, Recovery},
     report_panic,
 };
 use crate::{
     checkpoint::{CheckpointError, PollFailure, ResolutionFailure},
     clock,
-    config::TenantName,
+    config::{Configuration, TenantName},
     error::{Explanation, Hint, chain},
     ledger,
     model::{ClockOffset, Day, Observation, PollErrorClass, Tenant, UnixMillis, short_duration},
     source::SourceError,
 };
+
+/// Polls tenants and imports snapshots, and appends the result to the logs. It is the only part
+/// that appends snapshots, and it never reads or moves a cursor.
+#[derive(Debug)]
+pub struct Collector {
+    configuration: Arc<Configuration>,
+    store: StoreExecutor,
+    meters: Arc<Meters>,
+    tenants: Arc<Tenants>,
+    /// Registers the tenants whose domain was resolved.
+    sinks: Arc<SinkConfiguration>,
+    log: Arc<LogSignal>,
+    host_clock: Arc<HostClockWatch>,
+    /// Limits the memory of concurrent polls; see [`POLL_PERMITS`].
+    limits: PollLimits,
+}
 
 /// The result of a successful poll. The daemon also sends it over the control socket as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +87,10 @@ enum PollKind {
     Backfill,
 }
 
+/// The permits that all polls share. A poll of the newest days takes one. A poll that reads further
+/// back takes more, because its days stay in memory until the oldest one has arrived.
+const POLL_PERMITS: usize = 8;
+const PERMITS_PER_BACKFILL: usize = 4;
 /// A poll that reads further back than this many days takes the permits of a backfill.
 const DAYS_PER_PERMIT: i32 = 14;
 
@@ -156,7 +179,27 @@ impl PollError {
     }
 }
 
-impl Engine {
+impl Collector {
+    /// A collector without running polls.
+    pub(super) fn new(
+        configuration: Arc<Configuration>,
+        store: StoreExecutor,
+        meters: Arc<Meters>,
+        tenants: Arc<Tenants>,
+        sinks: Arc<SinkConfiguration>,
+        log: Arc<LogSignal>,
+        host_clock: Arc<HostClockWatch>,
+    ) -> Self {
+        let limits = PollLimits::new(POLL_PERMITS, PERMITS_PER_BACKFILL);
+        Self { configuration, store, meters, tenants, sinks, log, host_clock, limits }
+    }
+
+    /// Whether no poll holds a permit.
+    #[cfg(test)]
+    pub(super) fn has_all_permits(&self) -> bool {
+        self.limits.available_permits() == POLL_PERMITS
+    }
+
     /// Polls a tenant: the newest days, the missing days, and all days back to `back_to`. Logs the
     /// result, and records a failure in the checkpoint. Fails if a request fails, if the response
     /// cannot be stored, or if a fault in this program interrupts the poll.
@@ -223,10 +266,10 @@ impl Engine {
         state: &TenantState,
         back_to: Option<Day>,
     ) -> Result<PollReport, PollError> {
-        if !has_free_space(self.checkpoint.directory()) {
+        if !has_free_space(self.store.checkpoint().directory()) {
             return Err(PollError::DiskFull);
         }
-        self.require_storage()?;
+        self.meters.storage.require(&self.store)?;
 
         let tenant = self.resolve(state).await?;
         let started = clock::now();
@@ -239,12 +282,11 @@ impl Engine {
         // the future of a waiting poll small: a thousand tenants may wait while eight are polled.
         let target = &tenant;
         let start = || {
-            let (running, observed) =
-                (RunningPoll::begin(&self.checkpoint, tenant.id), clock::now());
+            let (running, observed) = (RunningPoll::begin(&self.store, tenant.id), clock::now());
             Box::pin(async move { (running, read(&state.graph, target, oldest, observed).await) })
         };
-        let ran = self.poll_limits.run(size, state.pace(), start).await;
-        let clock = self.compare_clock(state);
+        let ran = self.limits.run(size, state.pace(), start).await;
+        let clock = self.host_clock.compare(state);
         let ended = ran.inspect_err(|_| state.set_pace(PollPace::Slow))?;
         let EndedPoll { result: (running, response), pace, memory: _memory } = ended;
         // A server that fails quickly may be slow when it succeeds.
@@ -265,20 +307,16 @@ impl Engine {
         let id = Box::pin(state.graph.resolve()).await?;
 
         // Held so that two domains of one tenant cannot be registered at the same time.
-        let _lock = self.resolution_lock.lock().await;
-        let mut resolved = self.tenants.iter().filter_map(TenantState::resolved);
-        if resolved.any(|other| other.id == id) {
-            return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
-        }
+        let reserved = self.tenants.reserve(state, id).await?;
 
         // The cursors must be stored before other tasks can find the tenant.
         self.store.run(|checkpoint| {
             if let TenantName::Domain(domain) = &state.plan.id {
                 checkpoint.store_resolved_domain(domain, id)?;
             }
-            self.register(&state.plan, id)
+            self.sinks.register(&state.plan, id)
         })?;
-        Ok(state.set_id(id))
+        Ok(reserved.confirm())
     }
 
     /// The oldest day that this poll requests, and its kind.
@@ -291,16 +329,17 @@ impl Engine {
     ) -> Result<(Day, PollKind), CheckpointError> {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::REREAD_DAYS);
-        let missing = self.checkpoint.due_missing_days(tenant.id, now.into())?;
+        let checkpoint = self.store.checkpoint();
+        let missing = checkpoint.due_missing_days(tenant.id, now.into())?;
 
         // The initial backfill stays due until one poll has read all of it.
-        let poll_state = self.checkpoint.poll_state(tenant.id)?;
+        let poll_state = checkpoint.poll_state(tenant.id)?;
         let initial = today.plus(1 - state.plan.initial_backfill_days);
         let initial = poll_state.polled_back_to.is_none().then_some(initial);
         let backfill = [initial, back_to].into_iter().flatten().min();
 
         // After a downtime, continue at the newest day that a poll has stored.
-        let (newest_polled, oldest_held) = self.checkpoint.resume_days(tenant.id)?;
+        let (newest_polled, oldest_held) = checkpoint.resume_days(tenant.id)?;
         let after_newest = newest_polled.map(|day| day.min(window));
 
         let oldest = [Some(window), backfill, after_newest, oldest_held, missing.first().copied()]
@@ -388,7 +427,7 @@ impl Engine {
         });
 
         if let Err(error) = recorded {
-            self.note_storage_error(&error);
+            self.meters.storage.note_error(&error);
             let error = Explanation::of(&error);
             tracing::warn!(
                 tenant = tenant.name,

@@ -22,7 +22,7 @@ pub(super) const MAX_POLL_TIME: Duration = Duration::from_mins(30);
 
 /// The permits of all polls.
 #[derive(Debug)]
-pub(in crate::daemon) struct PollLimits {
+pub(super) struct PollLimits {
     /// Limits the memory of polls: a backfill takes several permits.
     permits: PollPermits,
     slow: Semaphore,
@@ -65,7 +65,7 @@ pub(super) enum UnfinishedPoll {
 
 impl PollLimits {
     /// Limits for this number of permits, of which a large poll takes `large`.
-    pub(in crate::daemon) fn new(permits: usize, large: usize) -> Self {
+    pub(super) fn new(permits: usize, large: usize) -> Self {
         Self { permits: PollPermits::new(permits, large), slow: Semaphore::new(SLOW_POLLS) }
     }
 
@@ -102,7 +102,7 @@ impl PollLimits {
 
     /// The number of permits that no poll holds.
     #[cfg(test)]
-    pub(in crate::daemon) fn available_permits(&self) -> usize {
+    pub(super) fn available_permits(&self) -> usize {
         self.permits.available()
     }
 

@@ -65,11 +65,11 @@ impl Deliverer {
     /// The time of the last digest. For a new sink, and after the clock was set back, it is `now`,
     /// which is stored: the first digest is sent at the next time of the schedule.
     fn last_digest(&self, now: Timestamp) -> Result<Timestamp, CheckpointError> {
-        let stored = self.engine.checkpoint.mark(&self.plan.name)?;
+        let stored = self.engine.store().checkpoint().mark(&self.plan.name)?;
         if let Some(last) = stored.as_deref().and_then(time_of_mark).filter(|last| *last <= now) {
             return Ok(last);
         }
-        self.engine.checkpoint.set_mark(&self.plan.name, &mark_of_time(now))?;
+        self.engine.store().checkpoint().set_mark(&self.plan.name, &mark_of_time(now))?;
         Ok(now)
     }
 
@@ -79,7 +79,7 @@ impl Deliverer {
             return;
         }
         let mark = mark_of_time(time);
-        let store = &self.engine.store;
+        let store = self.engine.store();
         let stored = store.run(|checkpoint| checkpoint.set_mark(&self.plan.name, &mark));
         if let Err(error) = stored {
             tracing::warn!(
@@ -107,11 +107,11 @@ impl Deliverer {
         let window = Window { first: last.plus(1 - REPORT_DAYS), last };
         let generated = minute(now);
 
-        let states = self.engine.tenants.iter();
+        let states = self.engine.tenants().iter();
         let selected = states.filter(|state| self.plan.tenants.matches(&state.plan));
         let tenants: Vec<_> =
             selected.filter_map(|state| Some((&state.plan, state.resolved()?))).collect();
-        let mut reporter = Reporter::new(&self.engine.checkpoint);
+        let mut reporter = Reporter::new(self.engine.store().checkpoint());
         let content = match tenants.as_slice() {
             [] => return Ok(None),
             [(plan, tenant)] => {
@@ -124,7 +124,7 @@ impl Deliverer {
                     let report = reporter.report(tenant, plan, window, Detail::ComparedRow)?;
                     rows.push(Row::of(&report));
                     // With many tenants, this loop takes minutes.
-                    self.engine.meters.progress(&self.meter);
+                    self.engine.meters().progress(&self.meter);
                 }
                 Overview::new(rows, window).write(Format::Html, &generated)
             }

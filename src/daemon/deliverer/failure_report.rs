@@ -17,7 +17,7 @@ impl Deliverer {
     /// Logs a failure, counts it, and records it in the checkpoint.
     pub(super) fn record_failure(&self, error: &DeliveryError) {
         self.meter.retries.fetch_add(1, Relaxed);
-        self.engine.meters.outages.begin(self.outage_subject(), Instant::now());
+        self.engine.meters().outages.begin(self.outage_subject(), Instant::now());
         let reason = Explanation::of(error);
         let failure = self.sink_failure(error);
         match failure {
@@ -38,7 +38,7 @@ impl Deliverer {
         }
 
         let now = clock::now().into();
-        let recorded = self.engine.store.run(|checkpoint| {
+        let recorded = self.engine.store().run(|checkpoint| {
             checkpoint.record_sink_failure(&self.plan.name, failure, &reason, now)
         });
         self.log_unrecorded(recorded);
@@ -46,7 +46,7 @@ impl Deliverer {
 
     /// Clears the stored failure of the sink, because nothing is left to deliver.
     pub(super) fn clear_failure(&self) {
-        let store = &self.engine.store;
+        let store = self.engine.store();
         let cleared = store.run(|checkpoint| checkpoint.clear_sink_failure(&self.plan.name));
         self.log_unrecorded(cleared);
     }

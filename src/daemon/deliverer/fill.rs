@@ -115,7 +115,7 @@ impl Deliverer {
     }
 
     fn resolved_tenants(&self) -> ResolvedTenants {
-        let states = self.engine.tenants.iter();
+        let states = self.engine.tenants().iter();
         let resolved = states.filter_map(|state| {
             let tenant = state.resolved()?;
             let rules = Arc::clone(&state.plan.rules);

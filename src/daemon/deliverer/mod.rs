@@ -57,7 +57,7 @@ use self::{
     targets::ParkedTargets,
     window::InFlight,
 };
-use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject, sink_context};
+use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Lane, Position},
     clock,
@@ -184,8 +184,8 @@ impl Shutdown {
 impl Deliverer {
     /// Creates a deliverer. Its sink is opened when there is something to deliver.
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
-        let context = sink_context(&plan, &engine.clients);
-        let meter = engine.meters.sink(&plan.name, plan.plan.timeout());
+        let context = engine.sinks().context_of(&plan);
+        let meter = engine.meters().sink(&plan.name, plan.plan.timeout());
         let mut limits = plan.plan.limits();
         if let Some(rate) = plan.max_rate {
             limits.records = limits.records.min(rate as usize);
@@ -225,7 +225,7 @@ impl Deliverer {
     /// Retries after every failure.
     async fn run(mut self, shutdown: Shutdown) {
         let cancel = shutdown.requested.clone();
-        let mut log_grown = self.engine.log.subscribe();
+        let mut log_grown = self.engine.log().subscribe();
         self.retries = RetryBudget::new(RetryLimit::Unlimited);
 
         loop {
@@ -235,7 +235,7 @@ impl Deliverer {
             };
             log_grown.mark_unchanged();
             let delivered_before = self.delivered;
-            self.engine.meters.progress(&self.meter);
+            self.engine.meters().progress(&self.meter);
             let drained = tokio::select! {
                 drained = self.drain(&cancel) => Some(drained),
                 // Bounds every wait inside `drain`, such as the wait for a receiver that hangs.
@@ -255,7 +255,7 @@ impl Deliverer {
                     self.meter.idle();
                     self.clear_failure();
                     self.complete_digest(started);
-                    self.engine.cursor_file.update_or_log();
+                    self.engine.cursor_file().update_or_log();
                     tokio::select! {
                         _ = log_grown.changed() => continue,
                         () = tokio::time::sleep(IDLE_LIMIT), if self.sink.is_some() => {
@@ -295,7 +295,7 @@ impl Deliverer {
         self.meter.idle();
         if error.is_about_targets() {
             // Everything else is delivered.
-            self.engine.cursor_file.update_or_log();
+            self.engine.cursor_file().update_or_log();
             self.release_resources().await;
         }
         self.wait_after(error).unwrap_or(MAX_BACKOFF)
@@ -341,7 +341,7 @@ impl Deliverer {
         self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
         self.spare_buffers = Vec::new();
         self.catalogs = Catalogs::default();
-        if let Err(error) = self.engine.store.run(Checkpoint::release_memory) {
+        if let Err(error) = self.engine.store().run(Checkpoint::release_memory) {
             tracing::debug!(error = chain(&error), "cannot release the memory of the checkpoint");
         }
     }
@@ -372,7 +372,7 @@ impl Deliverer {
     /// Logs the end of an outage if there was one. Called when nothing is left to deliver, so that
     /// a recovery that is interrupted by further failures is logged once.
     fn log_recovery(&self) {
-        let ended = self.engine.meters.outages.end(&self.outage_subject(), Instant::now());
+        let ended = self.engine.meters().outages.end(&self.outage_subject(), Instant::now());
         if let Some(recovery) = ended {
             tracing::info!(
                 sink = self.plan.name,
@@ -411,7 +411,7 @@ impl Deliverer {
             return Ok(());
         }
 
-        let stored = self.engine.store.run(|checkpoint| {
+        let stored = self.engine.store().run(|checkpoint| {
             checkpoint.confirm_writable()?;
             checkpoint.mark(&self.plan.name)
         })?;
@@ -433,7 +433,7 @@ impl Deliverer {
         if let Some(mark) = sink.mark()
             && stored != Some(mark.as_slice())
         {
-            self.engine.store.run(|checkpoint| checkpoint.set_mark(&self.plan.name, &mark))?;
+            self.engine.store().run(|checkpoint| checkpoint.set_mark(&self.plan.name, &mark))?;
         }
         self.reconcile(sink.progress())
     }

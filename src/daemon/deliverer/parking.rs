@@ -11,7 +11,7 @@ use super::{Deliverer, DeliveryError, rejections::RecordOutcome, targets::Target
 use crate::{
     checkpoint::Lane,
     config::SinkPlan,
-    daemon::{Engine, TenantState},
+    daemon::Engine,
     error::Explanation,
     model::{Tenant, TenantId},
     sink::{RefusedTarget, TargetName},
@@ -136,7 +136,7 @@ impl Deliverer {
 
     /// The name of a tenant in the configuration.
     fn name_of(&self, id: TenantId) -> String {
-        let mut tenants = self.engine.tenants.iter().filter_map(TenantState::resolved);
+        let mut tenants = self.engine.tenants().resolved();
         let tenant = tenants.find(|tenant| tenant.id == id);
         tenant.map_or_else(|| id.to_string(), |tenant| tenant.name.clone())
     }
@@ -177,8 +177,8 @@ pub(super) fn served_tenants(
     plan: &SinkPlan,
     target: Option<&TargetName>,
 ) -> Vec<TenantId> {
-    let states = engine.tenants.iter().filter(|state| plan.tenants.matches(&state.plan));
-    let tenants = states.filter_map(TenantState::resolved);
+    let states = engine.tenants().iter().filter(|state| plan.tenants.matches(&state.plan));
+    let tenants = states.filter_map(|state| state.resolved());
     let is_served = |tenant: &Arc<Tenant>| {
         target.is_none_or(|target| {
             target_names(plan, tenant).iter().any(|name| name == target.as_str())

@@ -91,12 +91,12 @@ impl Deliverer {
         &self,
         range: &ReadRequest,
     ) -> Result<(Vec<LogEntry>, Vec<Baseline>), DeliveryError> {
-        let store = &self.engine.store;
+        let store = self.engine.store();
         store.run(|checkpoint| Ok((checkpoint.read(range)?, checkpoint.baselines(range.tenant)?)))
     }
 
     fn decode<'e>(&mut self, entry: &'e StoredSnapshot) -> Result<Decoded<'e>, DeliveryError> {
-        let store = &self.engine.store;
+        let store = self.engine.store();
         store.run(|checkpoint| Decoded::read(entry, checkpoint, &mut self.catalogs))
     }
 }

@@ -22,7 +22,7 @@ impl Deliverer {
     /// the checkpoint cannot be read or written.
     pub(super) fn reconcile(&mut self, stored: &[Progress]) -> Result<(), DeliveryError> {
         self.foreign_progress.clear();
-        let store = &self.engine.store;
+        let store = self.engine.store();
 
         for progress in stored {
             let tenant = progress.tenant;
@@ -57,7 +57,7 @@ impl Deliverer {
         &self,
         outgoing: &OutgoingBatch,
     ) -> Result<Vec<Progress>, CheckpointError> {
-        let checkpoint = &self.engine.checkpoint;
+        let checkpoint = self.engine.store().checkpoint();
         let progress = |(tenant, to): (TenantId, Position)| {
             let mut sent = sent_before(checkpoint, tenant, to.seq)?;
             if let Some(foreign) = self.foreign_progress.get(&tenant) {

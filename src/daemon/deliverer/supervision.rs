@@ -93,9 +93,9 @@ impl Deliverer {
 
     /// Records the panic of the previous deliverer as a failed attempt.
     fn record_panic(&self, panic: CaughtPanic) -> DeliveryError {
-        report_panic(&self.engine.meters, ContainedTask::Sink, &self.plan.name, &panic);
+        report_panic(self.engine.meters(), ContainedTask::Sink, &self.plan.name, &panic);
         // The panic may have interrupted the writing of the second cursor file.
-        self.engine.cursor_file.mark_moved();
+        self.engine.cursor_file().mark_moved();
 
         let error = DeliveryError::Panicked(panic);
         self.record_failure(&error);

@@ -122,7 +122,7 @@ impl Deliverer {
     }
 
     fn count(&self, outgoing: &OutgoingBatch) {
-        self.engine.meters.progress(&self.meter);
+        self.engine.meters().progress(&self.meter);
         if !outgoing.batch.is_empty() {
             self.meter.batches.fetch_add(1, Relaxed);
             self.meter.bytes.fetch_add(outgoing.batch.bytes().len() as u64, Relaxed);
@@ -216,7 +216,7 @@ impl Deliverer {
                 Ok(acknowledgement) => acknowledgement.wait().await,
                 Err(failure) => Err(failure),
             };
-            self.engine.meters.progress(&self.meter);
+            self.engine.meters().progress(&self.meter);
             if let Err(failure) = &result {
                 let failure = failure.clone();
                 self.close_if_broken(&failure).await;
@@ -281,9 +281,9 @@ impl Deliverer {
         self.log_dead_letters(&dead_letters);
         self.delivered += sent;
         self.rejected += dead_letters.len() as u64;
-        self.engine.meters.progress(&self.meter);
+        self.engine.meters().progress(&self.meter);
         if sent > 0 {
-            self.engine.meters.outages.advance(&self.outage_subject(), sent, Instant::now());
+            self.engine.meters().outages.advance(&self.outage_subject(), sent, Instant::now());
         }
         self.recycle(outgoing.batch);
         stopped.map_or(Ok(()), Err)
@@ -333,12 +333,12 @@ impl Deliverer {
     /// its progress moves the cursors to it. See decision 0073.
     async fn commit(&mut self, advance: &Advance<'_>) -> Result<(), DeliveryError> {
         loop {
-            let error = match self.engine.store.run(|checkpoint| checkpoint.advance(advance)) {
+            let error = match self.engine.store().run(|checkpoint| checkpoint.advance(advance)) {
                 Ok(growth) => {
                     // An observation about dead letters is delivered by the other sinks.
-                    self.engine.log.notify(growth);
+                    self.engine.log().notify(growth);
                     if advance.lane == Lane::Live {
-                        self.engine.cursor_file.mark_moved();
+                        self.engine.cursor_file().mark_moved();
                     }
                     return Ok(());
                 }
@@ -353,7 +353,7 @@ impl Deliverer {
             };
             self.record_failure(&error);
             // The deliverer waits for this host and is not stalled.
-            self.engine.meters.progress(&self.meter);
+            self.engine.meters().progress(&self.meter);
             tokio::time::sleep(wait).await;
         }
     }

@@ -22,7 +22,7 @@ async fn engine_with(directory: &Path, sink: &FaultySink) -> Arc<Engine> {
 }
 
 fn id(engine: &Engine, name: &str) -> TenantId {
-    engine.tenant_named(name).unwrap().resolved().unwrap().id
+    engine.tenants().named(name).unwrap().resolved().unwrap().id
 }
 
 /// Stores this number of dead letters of the first entry in the log of a tenant, and queues them
@@ -50,20 +50,20 @@ fn queue(engine: &Engine, name: &str, number: u32) {
         delivered_dead_letters: &[],
         now: UnixMillis::default(),
     };
-    let _ = engine.checkpoint.advance(&advance).unwrap();
+    let _ = engine.store().checkpoint().advance(&advance).unwrap();
     let key = |letter: &DeadLetter| DeadLetterKey {
         sink: "local".to_owned(),
         event_id: letter.event_id.to_string(),
     };
     let keys: Vec<DeadLetterKey> = letters.iter().map(key).collect();
-    assert_eq!(engine.checkpoint.retry_dead_letters(&keys).unwrap(), u64::from(number));
+    assert_eq!(engine.store().checkpoint().retry_dead_letters(&keys).unwrap(), u64::from(number));
 }
 
 /// The number of dead letters of a tenant that are queued for a retry.
 fn queued(engine: &Engine, name: &str) -> u64 {
     let tenants = Some(vec![id(engine, name)]);
     let filter = DeadLetterFilter { tenants, ..DeadLetterFilter::default() };
-    let groups = engine.checkpoint.dead_letter_groups(&filter).unwrap();
+    let groups = engine.store().checkpoint().dead_letter_groups(&filter).unwrap();
     groups.iter().map(|group| group.queued).sum()
 }
 
@@ -97,9 +97,9 @@ fn append_undecodable(engine: &Engine, name: &str) {
         end: PollEnd::NoPoll,
     };
 
-    let _ = engine.checkpoint.commit_poll(tenant, &commit).unwrap();
+    let _ = engine.store().checkpoint().commit_poll(tenant, &commit).unwrap();
     let next = Position { seq: 2, record_index: 0 };
-    assert!(engine.checkpoint.skip_to("local", tenant, next).unwrap());
+    assert!(engine.store().checkpoint().skip_to("local", tenant, next).unwrap());
 }
 
 /// Regression: while a tenant was withheld, its dead letters were all that was selected for a
@@ -136,7 +136,8 @@ async fn an_undecodable_entry_delays_no_retry() {
     assert_eq!((report.delivered, report.rejected), (1, 1));
     assert_eq!(*sink.arrived.lock().unwrap(), BTreeSet::from([HARMLESS.to_owned()]));
 
-    let letters = engine.checkpoint.find_dead_letters(&DeadLetterFilter::default(), 9).unwrap();
+    let letters =
+        engine.store().checkpoint().find_dead_letters(&DeadLetterFilter::default(), 9).unwrap();
     let [letter] = letters.as_slice() else { panic!("{letters:?}") };
     assert!(letter.tenant == id(&engine, HOSTILE) && !letter.retry, "{letter:?}");
     assert!(letter.reason.starts_with("cannot decode entry 1 of the log: "), "{letter:?}");
@@ -156,5 +157,5 @@ async fn a_panic_delays_no_other_retry() {
     assert!(matches!(report.stopped, Some(DeliveryError::Panicked(_))), "{report:?}");
     assert_eq!(*sink.arrived.lock().unwrap(), BTreeSet::from([HARMLESS.to_owned()]));
     assert_eq!((queued(&engine, HOSTILE), queued(&engine, HARMLESS)), (1, 0));
-    assert_eq!(engine.meters.panics(ContainedTask::Sink), 2, "the suspect was tried again");
+    assert_eq!(engine.meters().panics(ContainedTask::Sink), 2, "the suspect was tried again");
 }

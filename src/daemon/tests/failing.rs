@@ -115,10 +115,10 @@ async fn failed_requests_delay_no_other_tenant() {
         assert_eq!(sink.tenants(), BTreeSet::from([HARMLESS.to_owned()]));
         assert_eq!(sink.opened.load(Relaxed), opened);
 
-        let hostile = engine.tenant_named(HOSTILE).unwrap().resolved().unwrap();
-        let pending = engine.checkpoint.pending("local").unwrap();
+        let hostile = engine.tenants().named(HOSTILE).unwrap().resolved().unwrap();
+        let pending = engine.store().checkpoint().pending("local").unwrap();
         assert!(pending.iter().map(|pending| pending.tenant).eq([hostile.id]));
-        let status = engine.checkpoint.status(StatusDetail::Summary).unwrap();
+        let status = engine.store().checkpoint().status(StatusDetail::Summary).unwrap();
         assert_eq!(status.sinks[0].failure, Some(SinkFailure::TenantsWithheld));
 
         *sink.failure.lock().unwrap() = None;

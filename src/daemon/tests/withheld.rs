@@ -120,7 +120,7 @@ async fn deliver_until(
     let engine = Engine::build(configuration).unwrap();
     backfill(&engine, None, &[], |_, _| {}).await;
 
-    let (shutdown, plan) = (Shutdown::default(), engine.configuration.sinks[0].clone());
+    let (shutdown, plan) = (Shutdown::default(), engine.configuration().sinks[0].clone());
     let supervised = tokio::spawn(supervise(engine.clone(), plan, shutdown.clone()));
     let delivered = async {
         while !is_delivered(&engine, &sink) {
@@ -142,7 +142,7 @@ async fn an_accepted_target_causes_no_endless_loop() {
     let directory = tempfile::tempdir().unwrap();
     deliver_until(directory.path(), OtherTargets::Accepted, |engine, sink| {
         let is_started = sink.refused_tenant().is_some();
-        is_started && engine.checkpoint.pending("local").unwrap().is_empty()
+        is_started && engine.store().checkpoint().pending("local").unwrap().is_empty()
     })
     .await;
 }
@@ -154,8 +154,8 @@ async fn a_busy_target_delays_no_accepted_one() {
     let directory = tempfile::tempdir().unwrap();
     deliver_until(directory.path(), OtherTargets::Busy, |engine, sink| {
         let Some(name) = sink.refused_tenant() else { return false };
-        let tenant = engine.tenant_named(&name).unwrap().resolved().unwrap();
-        let pending = engine.checkpoint.pending("local").unwrap();
+        let tenant = engine.tenants().named(&name).unwrap().resolved().unwrap();
+        let pending = engine.store().checkpoint().pending("local").unwrap();
         pending.len() == 1 && pending[0].tenant != tenant.id
     })
     .await;

@@ -64,8 +64,8 @@ const DEAD_LETTERS: &str = "const MAX_DEAD_LETTERS: u32 = 50;";
 pub(super) const FIGURES: &[Figure] = &[
     (ARCHITECTURE, "two worker threads", CLI, WORKER_THREADS),
     (ARCHITECTURE, "at most eight threads for calls that block", CLI, BLOCKING_THREADS),
-    (ARCHITECTURE, "there are eight,", ENGINE, POLL_PERMITS),
-    (ARCHITECTURE, "takes four.", ENGINE, BACKFILL_PERMITS),
+    (ARCHITECTURE, "there are eight,", COLLECTOR, POLL_PERMITS),
+    (ARCHITECTURE, "takes four.", COLLECTOR, BACKFILL_PERMITS),
     (ARCHITECTURE, "reads back more than 14 days", COLLECTOR, DAYS_PER_PERMIT),
     (ARCHITECTURE, "two at a time", THROTTLE, "const MAX_CONCURRENT: usize = 2;"),
     (ARCHITECTURE, "100 per minute", THROTTLE, "const REQUESTS_PER_MINUTE: f64 = 100.0;"),
@@ -73,9 +73,9 @@ pub(super) const FIGURES: &[Figure] = &[
     (ARCHITECTURE, "Once a minute", LIFECYCLE, TICK),
     (ARCHITECTURE, "secureScores?$top=3", "src/model/poll.rs", "const REREAD_DAYS: i32 = 3;"),
     (ARCHITECTURE, "tries again every five minutes", RETRY, PARKED_WAIT),
-    (MEMORY_OF_POLLS, "one of eight permits", ENGINE, POLL_PERMITS),
+    (MEMORY_OF_POLLS, "one of eight permits", COLLECTOR, POLL_PERMITS),
     (MEMORY_OF_POLLS, "more than 14 days takes", COLLECTOR, DAYS_PER_PERMIT),
-    (MEMORY_OF_POLLS, "14 days takes four", ENGINE, BACKFILL_PERMITS),
+    (MEMORY_OF_POLLS, "14 days takes four", COLLECTOR, BACKFILL_PERMITS),
     (MEMORY_OF_POLLS, "Blocking threads are limited to eight", CLI, BLOCKING_THREADS),
     (DELIVERY, "at least once per minute", LIFECYCLE, TICK),
     (

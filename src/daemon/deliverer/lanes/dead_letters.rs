@@ -124,7 +124,7 @@ impl Deliverer {
         &self,
         tenants: &ResolvedTenants,
     ) -> Result<Vec<QueuedDeadLetter>, DeliveryError> {
-        let (store, sink) = (&self.engine.store, &self.plan.name);
+        let (store, sink) = (self.engine.store(), &self.plan.name);
         let suspects = self.suspects.waiting();
         let served = tenants.keys().copied().filter(|tenant| !suspects.contains(tenant));
 
@@ -171,7 +171,7 @@ impl Deliverer {
         resolved: &ResolvedTenant,
     ) -> Result<(), DeliveryError> {
         let context = DeadLetterContext {
-            checkpoint: &self.engine.checkpoint,
+            checkpoint: self.engine.store().checkpoint(),
             tenant: &resolved.tenant,
             rules: &resolved.rules,
             selection: &self.plan.selection,

@@ -12,7 +12,7 @@ use crate::{
 impl Deliverer {
     /// The tenants with entries after the cursors of the sink.
     pub(super) fn pending_entries(&self) -> Result<Vec<Pending>, CheckpointError> {
-        self.engine.store.run(|checkpoint| checkpoint.pending(&self.plan.name))
+        self.engine.store().run(|checkpoint| checkpoint.pending(&self.plan.name))
     }
 
     /// Whether an entry has been sent completely from another log.

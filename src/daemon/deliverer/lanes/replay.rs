@@ -12,6 +12,6 @@ impl Deliverer {
     /// The lane of the oldest replay job that is not complete, and the tenants with entries that it
     /// has not sent; `None` if there is no such job.
     pub(super) fn pending_replay(&self) -> Result<Option<(Lane, Vec<Pending>)>, CheckpointError> {
-        self.engine.store.run(|checkpoint| checkpoint.pending_replay(&self.plan.name))
+        self.engine.store().run(|checkpoint| checkpoint.pending_replay(&self.plan.name))
     }
 }

@@ -3,15 +3,16 @@
 //! The next process starts immediately, and the same response could exhaust its memory again, so
 //! that no other tenant would be polled. A scheduled poll of such a tenant therefore waits as after
 //! a failure, and its condition explains why; a poll that an operator requests does not wait. Start
-//! reading at [`RunningPoll`] and [`Engine::record_interrupted_polls`]. See decision 0063.
+//! reading at [`RunningPoll`] and [`Collector::record_interrupted_polls`]. See decision 0063.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Engine, TenantState, blocking, outage::OutageSubject};
+use super::Collector;
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, PollFailure},
     clock,
+    daemon::{StoreExecutor, TenantState, outage::OutageSubject},
     error::Explanation,
     model::{Day, Observation, PollErrorClass, TenantId, UnixMillis},
 };
@@ -20,7 +21,7 @@ use crate::{
 /// poll is aborted or has failed; a process that is killed drops nothing.
 #[derive(Debug)]
 pub(super) struct RunningPoll<'a> {
-    checkpoint: &'a Checkpoint,
+    store: &'a StoreExecutor,
     tenant: TenantId,
     /// Whether the transaction with the result of the poll has removed it from the list.
     is_committed: bool,
@@ -28,10 +29,10 @@ pub(super) struct RunningPoll<'a> {
 
 impl<'a> RunningPoll<'a> {
     /// Lists a poll that begins. A failure is only logged: it does not prevent the poll.
-    pub(super) fn begin(checkpoint: &'a Checkpoint, tenant: TenantId) -> Self {
+    pub(super) fn begin(store: &'a StoreExecutor, tenant: TenantId) -> Self {
         let now = clock::now();
-        log_failure(blocking(|| checkpoint.begin_poll(tenant, now.into())));
-        Self { checkpoint, tenant, is_committed: false }
+        log_failure(store.run(|checkpoint| checkpoint.begin_poll(tenant, now.into())));
+        Self { store, tenant, is_committed: false }
     }
 
     /// The result of the poll is committed.
@@ -43,7 +44,7 @@ impl<'a> RunningPoll<'a> {
 impl Drop for RunningPoll<'_> {
     fn drop(&mut self) {
         if !self.is_committed {
-            log_failure(self.checkpoint.abandon_poll(self.tenant));
+            log_failure(self.store.checkpoint().abandon_poll(self.tenant));
         }
     }
 }
@@ -59,19 +60,16 @@ fn log_failure(stored: Result<(), CheckpointError>) {
     }
 }
 
-impl Engine {
+impl Collector {
     /// Records a failure for each tenant during whose poll the previous process was killed, and
     /// delays its next scheduled poll. Called when the daemon starts to poll; a process that ends
     /// in order leaves no running polls.
-    pub(super) fn record_interrupted_polls(&self) {
+    pub(in crate::daemon) fn record_interrupted_polls(&self) {
         let now = clock::now();
         let recorded = self.store.run(|checkpoint| {
             for id in checkpoint.running_polls()? {
-                let mut states = self.tenants.iter();
-                let was_polled =
-                    |state: &&TenantState| state.resolved().is_some_and(|tenant| tenant.id == id);
-                match states.find(was_polled) {
-                    Some(state) => self.record_interrupted_poll(state, id, now)?,
+                match self.tenants.with_id(id) {
+                    Some(state) => self.record_interrupted_poll(checkpoint, state, id, now)?,
                     // The tenant is not configured anymore.
                     None => checkpoint.abandon_poll(id)?,
                 }
@@ -91,6 +89,7 @@ impl Engine {
 
     fn record_interrupted_poll(
         &self,
+        checkpoint: &Checkpoint,
         state: &TenantState,
         tenant: TenantId,
         now: Timestamp,
@@ -103,11 +102,11 @@ impl Engine {
             reason: &reason,
             class,
             observation: &observation,
-            not_before: self.checkpoint.poll_state(tenant)?.not_before,
+            not_before: checkpoint.poll_state(tenant)?.not_before,
         };
-        self.log.notify(self.checkpoint.record_poll_failure(tenant, &failure)?);
+        self.log.notify(checkpoint.record_poll_failure(tenant, &failure)?);
 
-        let polled = self.checkpoint.poll_state(tenant)?.polled;
+        let polled = checkpoint.poll_state(tenant)?.polled;
         let retry_at = self.configuration.schedule.retry_at(&polled);
         if let Some(time) = retry_at {
             let wait = UnixMillis::from(time).saturating_duration_since(now.into());
