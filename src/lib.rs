@@ -29,6 +29,7 @@ pub mod schedule;
 pub mod settings;
 pub mod sink;
 pub mod source;
+pub mod state_directory;
 pub mod telemetry;
 pub mod text;
 pub mod wire;

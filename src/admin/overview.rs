@@ -99,7 +99,8 @@ impl StatusOverview {
     /// Reads the current state through a separate connection to the checkpoint, so that no
     /// deliverer has to wait. Fails if the checkpoint cannot be read.
     pub(super) fn of(engine: &Engine, detail: StatusDetail) -> Result<Self, CheckpointError> {
-        let checkpoint = Checkpoint::open_read_only(engine.store().checkpoint().directory())?;
+        let checkpoint =
+            Checkpoint::open_read_only(engine.store().checkpoint().state_directory().path())?;
         let now = clock::now();
         let daemon = DaemonState::Here(engine);
         let current =

@@ -65,7 +65,8 @@ impl Views {
     /// no longer configured. Reads the checkpoint through a separate connection. Fails if the
     /// checkpoint cannot be read.
     pub(super) fn update(&mut self, engine: &Engine) -> Result<(), CheckpointError> {
-        let checkpoint = Checkpoint::open_read_only(engine.store().checkpoint().directory())?;
+        let checkpoint =
+            Checkpoint::open_read_only(engine.store().checkpoint().state_directory().path())?;
         let ends = checkpoint.log_ends()?;
         let names: BTreeSet<&str> =
             engine.configuration().tenants.iter().map(|plan| plan.name.as_str()).collect();

@@ -1,24 +1,18 @@
 //! The second cursor file, `cursors.json`: a copy of the cursors outside the database. It prevents
 //! days from being sent again after the database is lost.
 //!
-//! The file is one line of JSON and one line with its SHA-256 hash in hexadecimal. It is replaced
-//! as a whole: write a new file, fsync, rename, fsync the directory. Start reading at
-//! [`CursorFile`]; `saved_cursors` reads its content from the database. See decision 0015.
+//! This module defines its content, as JSON; the module `state_directory` stores it with a hash.
+//! Start reading at [`CursorFile`]; `saved_cursors` reads its content from the database. See
+//! decision 0015.
 
-use std::{collections::HashSet, io::ErrorKind, path::Path};
+use std::collections::HashSet;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::{FileError, NewFileMode, OwnedDirectory},
-    model::{Day, TenantId, UnixMillis, hex},
+    model::{Day, TenantId, UnixMillis},
+    state_directory::{CursorFileError, StateDirectory},
 };
-
-/// The name of the file in the state directory.
-pub(super) const FILE: &str = "cursors.json";
-/// The maximum size of the file: more than a million cursors.
-const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// The content of the second cursor file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,31 +46,12 @@ pub struct SavedCursor {
     pub removed_at: Option<UnixMillis>,
 }
 
-/// Why the second cursor file cannot be used. The daemon logs the error and rewrites the file.
-#[derive(Debug, thiserror::Error)]
-pub enum CursorFileError {
-    #[error("cannot read the cursor file")]
-    Read(#[source] FileError),
-    /// The file is not text, its hash is wrong, or its JSON has another form.
-    #[error("the cursor file is damaged")]
-    Damaged,
-}
-
 impl CursorFile {
-    /// Reads the file; `None` if it does not exist. Fails if its hash is wrong.
-    pub fn read(directory: &Path) -> Result<Option<Self>, CursorFileError> {
-        let opened = OwnedDirectory::open(directory);
-        let bytes = match opened.and_then(|opened| opened.read(FILE, MAX_FILE_BYTES)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(CursorFileError::Read)?,
-        };
-        let text = String::from_utf8(bytes).map_err(|_| CursorFileError::Damaged)?;
-
-        let (body, sum) = text.trim_end().rsplit_once('\n').ok_or(CursorFileError::Damaged)?;
-        if sum != checksum(body) {
-            return Err(CursorFileError::Damaged);
-        }
-        serde_json::from_str(body).map(Some).map_err(|_| CursorFileError::Damaged)
+    /// Reads the file; `None` if it does not exist. Fails if its hash is wrong, or if its JSON has
+    /// another form.
+    pub fn read(state: &StateDirectory) -> Result<Option<Self>, CursorFileError> {
+        let Some(text) = state.read_cursors()? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|_| CursorFileError::Damaged)
     }
 
     /// Replaces the file. It is on disk when this returns `Ok`.
@@ -84,13 +59,8 @@ impl CursorFile {
     /// # Errors
     ///
     /// Fails if the new file cannot be written, synced or renamed; the previous file is then kept.
-    pub fn write(&self, directory: &Path) -> std::io::Result<()> {
-        let body = serde_json::to_string(self)?;
-        let text = format!("{body}\n{}\n", checksum(&body));
-        // The directory is created again if it was removed: without this file, the next start could
-        // not notice that the database is lost.
-        let directory = OwnedDirectory::prepare(directory)?;
-        Ok(directory.replace(FILE, text.as_bytes(), NewFileMode::State)?)
+    pub fn write(&self, state: &StateDirectory) -> std::io::Result<()> {
+        state.write_cursors(&serde_json::to_string(self)?)
     }
 
     /// The first day that a sink had not received when an earlier checkpoint was lost; `None` if no
@@ -172,10 +142,6 @@ impl CursorFile {
     }
 }
 
-fn checksum(body: &str) -> String {
-    hex(digest(&SHA256, body.as_bytes()).as_ref())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,13 +165,13 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_damage() {
         let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open_read_only(directory.path()).unwrap();
         let read = |seq: &str, record_index: &str, removed_at: &str| {
             let body = format!(
                 r#"{{"checkpoint_id":"x","cursors":[{{"sink":"s","tenant":"t","seq":{seq},"record_index":{record_index},"sent_before":"2026-11-22","removed_at":{removed_at}}}]}}"#
             );
-            let text = format!("{body}\n{}\n", checksum(&body));
-            fs_err::write(directory.path().join(FILE), text).unwrap();
-            CursorFile::read(directory.path())
+            state.write_cursors(&body).unwrap();
+            CursorFile::read(&state)
         };
 
         for (number, is_valid) in NUMBERS {

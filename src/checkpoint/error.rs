@@ -5,20 +5,18 @@ use std::{borrow::Cow, path::PathBuf};
 
 use super::{
     backend::{DriverError, ShardId},
-    lock::Holder,
     storage_fault::StorageFault,
 };
-use crate::{error::Hint, files::FileError};
+use crate::{error::Hint, files::FileError, state_directory::StateDirectoryError};
 
 /// Why an operation on the checkpoint failed. A failed operation has changed nothing, unless its
 /// variant states otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("cannot create the state directory `{}`", .0.display())]
-    Directory(PathBuf, #[source] std::io::Error),
-    /// The lock file is locked; the holder is `None` if it has not written its process ID yet.
-    #[error("the checkpoint is held by another process{}", .0.as_ref().map(|h| format!(" (pid {})", h.pid)).unwrap_or_default())]
-    Locked(Option<Holder>),
+    /// The state directory cannot be created, or another process holds its lock. Its files that
+    /// cannot be used are [`Self::File`] or [`Self::Untrusted`], like those of the database.
+    #[error(transparent)]
+    StateDirectory(StateDirectoryError),
     /// The state directory contains no database; the path is the one that was expected.
     #[error("no checkpoint at `{}`", .0.display())]
     Absent(PathBuf),
@@ -104,8 +102,7 @@ impl CheckpointError {
                 | Self::Newer(_)
                 | Self::Older(_)
                 | Self::Foreign(_)
-                | Self::Locked(_)
-                | Self::Directory(..)
+                | Self::StateDirectory(_)
                 | Self::DatabaseLost(..)
                 | Self::ClaimLost(_)
                 | Self::File(_)
@@ -131,7 +128,9 @@ impl CheckpointError {
     pub fn storage_fault(&self) -> Option<StorageFault> {
         match self {
             Self::Storage(fault, _) => Some(*fault),
-            Self::Directory(_, error) | Self::File(error) => fault_of_file(error),
+            Self::StateDirectory(StateDirectoryError::Create(_, error)) | Self::File(error) => {
+                fault_of_file(error)
+            }
             Self::ErasureIncomplete(error) => error.storage_fault(),
             _ => None,
         }
@@ -202,7 +201,7 @@ impl Hint for CheckpointError {
             Self::SinkExists(..) => {
                 "remove `renamed_from`, because records were sent under both names; keep the old sink or remove it with `discard_backlog = true`"
             }
-            Self::Locked(_) => {
+            Self::StateDirectory(StateDirectoryError::Locked(_)) => {
                 "stop the daemon first if this command is `once`, `state restore`, `state repair` or `state prune --compact`; all other commands work while it is running"
             }
             Self::Busy => "run the command again when the other process has finished",
@@ -264,6 +263,15 @@ impl From<FileError> for CheckpointError {
         match error {
             FileError::Io { .. } => Self::File(error.into()),
             error => Self::Untrusted(error),
+        }
+    }
+}
+
+impl From<StateDirectoryError> for CheckpointError {
+    fn from(error: StateDirectoryError) -> Self {
+        match error {
+            StateDirectoryError::File(error) => error.into(),
+            error => Self::StateDirectory(error),
         }
     }
 }

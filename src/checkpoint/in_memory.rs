@@ -4,6 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::{Checkpoint, CheckpointError, backend::Backend, sqlite::SqliteBackend};
+use crate::state_directory::StateDirectory;
 
 impl Checkpoint {
     /// An empty checkpoint.
@@ -18,13 +19,13 @@ impl Checkpoint {
     ) -> Result<Self, CheckpointError> {
         let sqlite = Arc::new(SqliteBackend::in_memory()?);
         let backend = wrap(Arc::clone(&sqlite));
-        Self::over(directory, sqlite, backend, None)
+        Self::over(StateDirectory::open_read_only(directory)?, sqlite, backend)
     }
 
     /// The same checkpoint as a new process finds it: nothing that this one knows is kept, except
     /// the database and its backend.
     pub(crate) fn restarted(&self) -> Result<Self, CheckpointError> {
         let (sqlite, backend) = (Arc::clone(&self.sqlite), Arc::clone(&self.backend));
-        Self::over(&self.directory, sqlite, backend, None)
+        Self::over(StateDirectory::open_read_only(self.state.path())?, sqlite, backend)
     }
 }

@@ -25,7 +25,6 @@ mod entry_flags;
 mod entry_reader;
 mod erasure;
 mod error;
-mod exchange;
 mod fields;
 mod held;
 mod history;
@@ -33,7 +32,6 @@ mod host_clock;
 #[cfg(test)]
 mod in_memory;
 mod key_frames;
-mod lock;
 mod log;
 mod log_growth;
 mod marks;
@@ -64,7 +62,7 @@ mod tenant_status;
 mod transactions;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -72,7 +70,7 @@ pub use advance::{Advance, CursorMove};
 pub use backend::{DriverError, ShardId};
 pub use baseline::baseline_in_force;
 pub use catalog::StoredCatalogMember;
-pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
+pub use cursor_file::{CursorFile, SavedCursor};
 pub use daemon_report::DaemonReport;
 pub use days::SnapshotRange;
 pub use dead_letter_groups::{DeadLetterGroup, DeadLetterReason};
@@ -81,10 +79,8 @@ pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
 pub use erasure::ErasureReceipt;
 pub use error::{CheckpointError, DatabaseLoss};
-pub use exchange::exchange_warning;
 pub use held::HeldDay;
 pub use history::PastEntry;
-pub use lock::Holder;
 pub use log_growth::LogGrowth;
 pub use pending::{Lane, Pending, Position};
 pub use poll_commit::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
@@ -113,20 +109,22 @@ use self::{
     row_ids::{tenant_id, tenant_row},
     sqlite::{SqliteBackend, continuity, directory},
 };
-use crate::files::FileError;
+use crate::{
+    files::FileError,
+    state_directory::{CursorFileError, StateDirectory},
+};
 
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
-    directory: PathBuf,
     backend: Arc<dyn Backend>,
     /// The same database for the maintenance, which has no common interface.
     sqlite: Arc<SqliteBackend>,
+    /// Without its lock if the checkpoint is read-only. Dropped after the database, so that the
+    /// lock is held until the database is closed.
+    state: StateDirectory,
     claim: Claim,
     control_names: Mutex<ControlNames>,
-    /// `None` if the checkpoint is read-only. The kernel releases the lock when the process ends,
-    /// even if it crashes.
-    lock: Option<lock::Lock>,
     id: String,
     /// The second cursor file as it was when the checkpoint was opened. If the previous database
     /// was lost, it contains the cursors of that database.
@@ -152,9 +150,9 @@ impl Checkpoint {
 
     /// As [`Self::open`], but accepts cursors that must be repaired before anything is delivered.
     fn open_with_any_cursors(directory: &Path) -> Result<Self, CheckpointError> {
-        let opened = directory::prepare(directory)?;
-        let lock = lock::Lock::acquire(&opened)?;
-        Self::over_sqlite(directory, SqliteBackend::open(&opened)?, Some(lock))
+        let state = StateDirectory::open(directory)?;
+        let sqlite = SqliteBackend::open(&state)?;
+        Self::over_sqlite(state, sqlite)
     }
 
     /// Opens an existing checkpoint for reading only, even while a daemon is using it.
@@ -165,30 +163,26 @@ impl Checkpoint {
     /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), if it is foreign,
     /// damaged or not trusted, or if it is not the one that the second cursor file remembers.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
-        let sqlite = SqliteBackend::open_read_only(directory)?;
-        let checkpoint = Self::over_sqlite(directory, sqlite, None)?;
+        let state = directory::existing(directory)?;
+        let sqlite = SqliteBackend::open_read_only(state.files())?;
+        let checkpoint = Self::over_sqlite(state, sqlite)?;
         checkpoint.reading(|store| {
             continuity::require_same(store, &checkpoint.saved_cursors(), directory)
         })?;
         Ok(checkpoint)
     }
 
-    fn over_sqlite(
-        directory: &Path,
-        sqlite: SqliteBackend,
-        lock: Option<lock::Lock>,
-    ) -> Result<Self, CheckpointError> {
+    fn over_sqlite(state: StateDirectory, sqlite: SqliteBackend) -> Result<Self, CheckpointError> {
         let sqlite = Arc::new(sqlite);
         let backend = Arc::clone(&sqlite);
-        Self::over(directory, sqlite, backend, lock)
+        Self::over(state, sqlite, backend)
     }
 
     /// A checkpoint over an open database. `backend` uses the database `sqlite`.
     fn over(
-        directory: &Path,
+        state: StateDirectory,
         sqlite: Arc<SqliteBackend>,
         backend: Arc<dyn Backend>,
-        lock: Option<lock::Lock>,
     ) -> Result<Self, CheckpointError> {
         let (id, control_names) = {
             let transaction = backend.begin(Scope::Read)?;
@@ -198,16 +192,16 @@ impl Checkpoint {
             (id, ControlNames::load(store)?)
         };
 
-        let saved_cursors = match CursorFile::read(directory) {
+        let saved_cursors = match CursorFile::read(&state) {
             Ok(file) => file.unwrap_or_default(),
             // A file that cannot be read now must not be rewritten without its content.
-            Err(CursorFileError::Read(error @ FileError::Io { .. })) if lock.is_some() => {
+            Err(CursorFileError::Read(error @ FileError::Io { .. })) if state.is_locked() => {
                 return Err(error.into());
             }
             Err(error) => {
                 let error = crate::error::chain(&error);
                 // A reader does not rewrite the file, so every `status` would repeat the warning.
-                if lock.is_some() {
+                if state.is_locked() {
                     tracing::warn!(
                         error,
                         "the second cursor file `cursors.json` is not usable and will be rewritten"
@@ -218,12 +212,11 @@ impl Checkpoint {
         };
 
         Ok(Self {
-            directory: directory.to_owned(),
             backend,
             sqlite,
+            state,
             claim: Claim::new(ShardId::ONLY, Epoch::FIRST, 0),
             control_names: Mutex::new(control_names),
-            lock,
             id,
             saved_cursors: Mutex::new(saved_cursors),
             cursor_file_writer: Mutex::default(),
@@ -235,28 +228,9 @@ impl Checkpoint {
         &self.id
     }
 
-    /// The state directory.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Publishes in the lock file the socket on which the holder of this checkpoint accepts
-    /// commands.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the lock file cannot be written. Does nothing for a checkpoint that is open for
-    /// reading only.
-    pub fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
-        match &self.lock {
-            Some(lock) => lock.announce(socket),
-            None => Ok(()),
-        }
-    }
-
-    /// The process that holds the checkpoint in this directory, if there is one.
-    pub fn holder(directory: &Path) -> Option<Holder> {
-        lock::holder(directory)
+    /// The state directory with which the checkpoint was opened.
+    pub fn state_directory(&self) -> &StateDirectory {
+        &self.state
     }
 
     fn saved_cursors(&self) -> MutexGuard<'_, CursorFile> {

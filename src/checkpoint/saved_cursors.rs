@@ -82,7 +82,7 @@ impl Checkpoint {
     /// then kept. Also fails if the result cannot be stored.
     pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
         let _guard = self.cursor_file_writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.cursors()?.write(&self.directory).map_err(CheckpointError::from);
+        let written = self.cursors()?.write(&self.state).map_err(CheckpointError::from);
         let stored = self.store_cursor_file_result(&written);
         written.and(stored)
     }

@@ -12,11 +12,11 @@ use super::{
     poll::request_polls, selection::selected_names,
 };
 use crate::{
-    checkpoint::Holder,
     clock,
     config::Configuration,
     daemon::{self, Engine, OnceReport, Request},
     model::Day,
+    state_directory::Holder,
 };
 
 /// Runs the command. Returns `Incomplete` if a poll failed or its response is partial. Fails if a

@@ -21,12 +21,13 @@ use super::{
     selection::selected_names,
 };
 use crate::{
-    checkpoint::{Checkpoint, Holder},
+    checkpoint::Checkpoint,
     clock,
     config::{Configuration, TenantPlan},
     daemon::{Engine, Event, Request, resolved_tenant},
     error::Explanation,
     model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
+    state_directory::Holder,
     text::nearest,
 };
 

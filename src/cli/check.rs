@@ -17,12 +17,13 @@ use super::{
     print, print_data, print_message, replay,
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Holder},
+    checkpoint::{Checkpoint, CheckpointError},
     config::{ConfigError, Configuration},
     daemon::{self, Estimate, ReplayExtent},
     model::Tenant,
     settings::EffectiveTable,
     source::Clients,
+    state_directory::{Holder, StateDirectory},
     text::count,
 };
 
@@ -101,7 +102,7 @@ fn examine(
     host.check_sink_files(findings);
     check_values(&configuration, &host, findings);
 
-    let holder = Checkpoint::holder(&configuration.state_directory);
+    let holder = StateDirectory::holder(&configuration.state_directory);
     match &holder {
         Some(holder) => {
             print_message(&format!("the checkpoint is in use by process {}", holder.pid));

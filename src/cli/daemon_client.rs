@@ -7,9 +7,9 @@ use std::{io::ErrorKind, path::Path, time::Duration};
 
 use super::{CommandFailure, ExitCode};
 use crate::{
-    checkpoint::{Checkpoint, Holder},
     daemon::{self, Event, Request},
     error::{Explanation, chain},
+    state_directory::{Holder, StateDirectory},
 };
 
 /// The number of attempts to read the path of the control socket from the lock file, and the
@@ -23,13 +23,13 @@ const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
 #[expect(clippy::disallowed_methods, reason = "no runtime is running that this could block")]
 pub(super) fn lock_holder(directory: &Path) -> Option<Holder> {
     for _ in 0..SOCKET_ATTEMPTS {
-        let holder = Checkpoint::holder(directory)?;
+        let holder = StateDirectory::holder(directory)?;
         if holder.socket.is_some() {
             return Some(holder);
         }
         std::thread::sleep(SOCKET_INTERVAL);
     }
-    Checkpoint::holder(directory)
+    StateDirectory::holder(directory)
 }
 
 /// The process that holds the lock of a checkpoint, for a command that only a daemon can carry out.

@@ -25,7 +25,7 @@ use super::{
     service_user::{ServiceUser, is_of_package},
 };
 use crate::{
-    checkpoint::{CheckpointError, exchange_warning},
+    checkpoint::CheckpointError,
     config::{Configuration, DEFAULT_PATH, DIRECTORIES, ListenAddress},
     error::Explanation,
     files::{
@@ -33,6 +33,7 @@ use crate::{
         require_fixed_for_root, require_protected, require_protected_name,
     },
     settings::{Fault, Origin, SecretRef},
+    state_directory::exchange_warning,
 };
 
 /// The checks of one configuration.

@@ -15,11 +15,12 @@ use super::{
     lock_holder, print_explanation, print_message,
 };
 use crate::{
-    checkpoint::{Checkpoint, Holder},
+    checkpoint::Checkpoint,
     config::{Configuration, TenantPlan},
     daemon::{self, Engine, Event, Request, RequestFailure},
     error::{Explanation, chain},
     model::{Day, TenantId},
+    state_directory::Holder,
     wire,
 };
 

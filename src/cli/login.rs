@@ -13,7 +13,6 @@ use super::{
     selection::selected_tenant,
 };
 use crate::{
-    checkpoint::Holder,
     config::{Configuration, NamedCredential},
     daemon::{Event, Request},
     error::Explanation,
@@ -22,6 +21,7 @@ use crate::{
         Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
         PlaintextPolicy, TokenRequestContext, UserCredential,
     },
+    state_directory::Holder,
 };
 
 /// Runs the command. Fails if the credential is not unique, if its token could only be stored

@@ -14,10 +14,10 @@ use super::{
     print_explanation, print_message, print_possible_renames, render,
 };
 use crate::{
-    checkpoint::exchange_warning,
     conditions::outdated_cursor_file,
     daemon::{Engine, OnceReport, SinkReport, once as run_once},
     error::Explanation,
+    state_directory::exchange_warning,
     text::with_separators,
 };
 
@@ -30,7 +30,9 @@ pub(super) fn once(config: &Path, args: args::Once) -> Result<ExitCode, CommandF
         let configuration = load_with_secrets(config)?;
         document.check_stdout(&configuration.sinks)?;
         let engine = Engine::build(configuration)?;
-        if let Some(warning) = exchange_warning(engine.store().checkpoint().directory()) {
+        if let Some(warning) =
+            exchange_warning(engine.store().checkpoint().state_directory().path())
+        {
             print_message(&format!("warning: {}", render(&warning)));
         }
         print_possible_renames(engine.sinks().possible_renames());

@@ -16,9 +16,9 @@ use super::{
     selection::selected_names,
 };
 use crate::{
-    checkpoint::Holder,
     config::Configuration,
     daemon::{Event, Request},
+    state_directory::Holder,
 };
 
 /// Runs the command. Returns `Incomplete` if a poll failed, is incomplete, or is paused because

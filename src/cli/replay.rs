@@ -15,7 +15,7 @@ use super::{
     selection::{selected_names, selected_sink},
 };
 use crate::{
-    checkpoint::{Checkpoint, Holder},
+    checkpoint::Checkpoint,
     config::{Configuration, SinkPlan},
     daemon::{
         self, Engine, Event, ReplayExtent, ReplayRequest, Request, RequestFailure, SinkReport,
@@ -23,6 +23,7 @@ use crate::{
     error::Explanation,
     model::Day,
     source::Clients,
+    state_directory::Holder,
     text::{count, size},
 };
 

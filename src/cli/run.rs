@@ -10,9 +10,9 @@ use tokio::{runtime::Runtime, sync::watch};
 use super::{CommandFailure, ExitCode, identity::require_trusted, load_with_secrets, runtime};
 use crate::{
     admin::Admin,
-    checkpoint::exchange_warning,
     config::AdminPlan,
     daemon::{self, Engine},
+    state_directory::exchange_warning,
 };
 
 /// Runs until a signal stops the daemon. Fails if the configuration, a secret or the checkpoint
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     let engine = Engine::build(configuration)?;
-    if let Some(warning) = exchange_warning(engine.store().checkpoint().directory()) {
+    if let Some(warning) = exchange_warning(engine.store().checkpoint().state_directory().path()) {
         tracing::warn!(
             error = warning.message,
             hint = warning.hint,

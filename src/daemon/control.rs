@@ -11,7 +11,7 @@
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::net::UnixStream as StdStream,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -39,6 +39,7 @@ use crate::{
     files::{OwnedDirectory, SocketPath},
     model::{Day, TenantId},
     source::PlaintextPolicy,
+    state_directory::SOCKET_NAME,
 };
 
 /// A request to the daemon. Not `Debug`, because `SignedIn` contains a secret.
@@ -153,21 +154,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 8;
 /// The pause after `accept` has failed, for example because no file descriptor was free.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
-const SOCKET_NAME: &str = "control.sock";
 /// The permissions of the socket: only the user of the daemon, and root.
 const SOCKET_MODE: u32 = 0o600;
-
-/// The path of the socket: in systemd's runtime directory, or else in the state directory.
-pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
-    match std::env::var_os("RUNTIME_DIRECTORY") {
-        // The variable is a list; the first directory is the one of this service.
-        Some(directories) => match std::env::split_paths(&directories).next() {
-            Some(directory) => directory.join(SOCKET_NAME),
-            None => state_directory.join(SOCKET_NAME),
-        },
-        None => state_directory.join(SOCKET_NAME),
-    }
-}
 
 /// Binds the socket. Removes a socket that a killed process has left: the caller holds the lock of
 /// the checkpoint, so no other process uses it. Fails if the old socket cannot be removed, or if

@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Engine, RESERVED_BYTES, free_bytes, resolved_id,
+    Engine, resolved_id,
     storage_watch::MAX_SILENCE,
     tenants::{LONGEST_BACKOFF, MAX_RESTORED_RETRY_AFTER},
 };
@@ -26,6 +26,7 @@ use crate::{
     error::Explanation,
     model::{Polled, TenantId, UnixMillis},
     schedule::Schedule,
+    state_directory::RESERVED_BYTES,
 };
 
 /// The state of all tenants and sinks at one moment.
@@ -218,7 +219,7 @@ fn facts_without_tenants(
         tenants: Vec::new(),
         sinks: stored.sinks.iter().map(|sink| sink_facts(sink, now.into())).collect(),
         stalled: daemon.stalled(report),
-        free_bytes: free_bytes(checkpoint.directory()),
+        free_bytes: checkpoint.state_directory().free_bytes(),
         reserved_bytes: RESERVED_BYTES,
         storage: daemon.storage(stored.daemon_alive_at, now.into()),
         clock: stored.clock,

@@ -112,11 +112,12 @@ pub async fn run(
     let mut signals = Signals::listen(reloads, losses).map_err(RunError::Signals)?;
 
     let engine = current.borrow().clone();
-    let socket = control::socket_path(engine.store().checkpoint().directory());
-    let listener = control::bind(&socket, engine.store().checkpoint().directory())
+    let state = engine.store().checkpoint().state_directory();
+    let socket = state.socket_path();
+    let listener = control::bind(&socket, state.path())
         .map_err(|error| RunError::Control(socket.display().to_string(), error))?;
     let listener = Arc::new(listener);
-    engine.store().checkpoint().announce(&socket)?;
+    state.announce(&socket).map_err(CheckpointError::from)?;
 
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;

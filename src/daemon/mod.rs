@@ -40,7 +40,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use secrecy::SecretString;
 
@@ -83,11 +83,6 @@ use crate::{
     wire,
 };
 
-/// Free disk space in bytes below which polling pauses (decision 0019). The reserve is for cursors:
-/// a poll can be repeated for 90 days, but records are sent again if their cursor cannot be
-/// written.
-const RESERVED_BYTES: u64 = 16 << 20;
-
 /// The facts of a stored body; `None` if the body cannot be decoded.
 pub fn facts_of(body: &str) -> Option<DayFacts> {
     DayFacts::of(&wire::snapshot(body).ok()?)
@@ -116,18 +111,6 @@ pub fn prune(
         );
     }
     Ok(pruned)
-}
-
-/// Free bytes on the disk of a directory; `None` if they cannot be determined.
-fn free_bytes(directory: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(directory).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
-/// Whether the disk has more free space than the reserve for cursors.
-fn has_free_space(directory: &Path) -> bool {
-    // A fault of the file system is reported by the write that follows.
-    free_bytes(directory).is_none_or(|free| free >= RESERVED_BYTES)
 }
 
 /// The first day that is sent to a sink that the checkpoint does not contain yet. A sink that

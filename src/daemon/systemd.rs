@@ -98,7 +98,8 @@ fn status_line(engine: &Engine) -> String {
 /// The newest day, and the conditions of the daemon.
 fn summary(engine: &Engine) -> String {
     let read = blocking(|| {
-        let checkpoint = Checkpoint::open_read_only(engine.store().checkpoint().directory())?;
+        let checkpoint =
+            Checkpoint::open_read_only(engine.store().checkpoint().state_directory().path())?;
         let daemon = DaemonState::Here(engine);
         let detail = StatusDetail::Summary;
         CurrentStatus::read(engine.configuration(), &checkpoint, detail, daemon, clock::now())

@@ -29,6 +29,7 @@ const OTHER_PLACES: &[(&str, &str, &str)] = &[
     ("Rules", "src/derive/", "the values of rules that records contain"),
     ("SecretStore", "src/cli/init/", "the texts about a store"),
     ("SqliteBackend", "src/checkpoint/sqlite/", "one file per operation on the database file"),
+    ("StateDirectory", "src/state_directory/", "one file per file of the directory"),
     ("StorageFault", "src/checkpoint/sqlite/", "the conversion of the driver's errors"),
     ("Typed", "src/settings/typed/", "the defaults of integers, with the types of integers"),
 ];

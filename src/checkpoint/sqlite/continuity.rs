@@ -16,7 +16,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{
-    directory::{DATABASE, connect, prepare},
+    directory::{DATABASE, connect},
     migration::migrate,
     open::configure,
 };
@@ -24,12 +24,11 @@ use crate::{
     checkpoint::{
         Checkpoint, CheckpointError, CursorFile, DatabaseLoss, SavedCursor,
         backend::{Statements, values},
-        cursor_file,
         fields::unsigned,
-        lock::{self, Lock},
         meta, running_polls,
     },
     files::{FileAccess, NewFileMode, OwnedDirectory},
+    state_directory::{CURSOR_FILE, LOCK_FILE, StateDirectory},
 };
 
 /// The row of `meta` with the ID of the checkpoint that this one has replaced, until the second
@@ -65,7 +64,7 @@ impl OpenedFiles {
             directory: directory.to_owned(),
             database: identity(DATABASE)?,
             write_ahead_log: identity(WRITE_AHEAD_LOG),
-            lock: identity(lock::FILE).map(|lock| FileIdentity { is_empty: true, ..lock }),
+            lock: identity(LOCK_FILE).map(|lock| FileIdentity { is_empty: true, ..lock }),
         })
     }
 
@@ -76,7 +75,7 @@ impl OpenedFiles {
         let path = self.directory.join(DATABASE);
         let is_in_place = self.database.is_at(&path)
             && log.is_none_or(|log| log.is_at(&self.directory.join(WRITE_AHEAD_LOG)));
-        let is_locked = self.lock.is_none_or(|lock| lock.is_at(&self.directory.join(lock::FILE)));
+        let is_locked = self.lock.is_none_or(|lock| lock.is_at(&self.directory.join(LOCK_FILE)));
         match (is_in_place, is_locked) {
             (true, true) => Ok(()),
             (true, false) => Err(CheckpointError::DatabaseLost(path, DatabaseLoss::Unlocked)),
@@ -123,18 +122,17 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails with [`CheckpointError::Locked`] if another process holds the checkpoint, and if the
-    /// database is damaged or cannot be written.
+    /// Fails with [`CheckpointError::StateDirectory`] if another process holds the checkpoint, and
+    /// if the database is damaged or cannot be written.
     pub fn adopt(directory: &Path) -> Result<usize, CheckpointError> {
-        let directory = prepare(directory)?;
-        let _lock = Lock::acquire(&directory)?;
-        let mut connection = create(&directory)?;
+        let state = StateDirectory::open(directory)?;
+        let mut connection = create(state.files())?;
 
         let transaction = connection.transaction()?;
-        let newer = take_over(&transaction, read_saved(&directory).as_ref())?;
+        let newer = take_over(&transaction, read_saved(&state).as_ref())?;
         transaction.commit()?;
 
-        directory.sync()?;
+        state.files().sync()?;
         Ok(newer.cursors)
     }
 }
@@ -155,7 +153,7 @@ pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), Check
         Some(found) if found.len() == 0 => DatabaseLoss::Empty,
         Some(_) => return Ok(()),
     };
-    match directory.inspect(cursor_file::FILE)? {
+    match directory.inspect(CURSOR_FILE)? {
         Some(_) => Err(CheckpointError::DatabaseLost(directory.path_of(DATABASE), loss)),
         None => Ok(()),
     }
@@ -166,18 +164,19 @@ pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), Check
 /// so that the file does not change.
 pub(super) fn check(
     connection: &Connection,
-    directory: &OwnedDirectory,
+    state: &StateDirectory,
 ) -> Result<(), CheckpointError> {
+    let directory = state.files();
     let lost = |loss| Err(CheckpointError::DatabaseLost(directory.path_of(DATABASE), loss));
     let version: i32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
     if version == 0 {
-        let is_remembered = directory.inspect(cursor_file::FILE)?.is_some();
+        let is_remembered = directory.inspect(CURSOR_FILE)?.is_some();
         return if is_remembered { lost(DatabaseLoss::Empty) } else { Ok(()) };
     }
 
     // A file that cannot be used is reported when it is read for its cursors.
-    let Some(saved) = read_saved(directory) else { return Ok(()) };
+    let Some(saved) = read_saved(state) else { return Ok(()) };
     let (id, predecessor) = (meta::value(connection, ID)?, meta::value(connection, PREDECESSOR)?);
     if Some(&saved.checkpoint_id) == id.as_ref() {
         let is_outdated = is_outdated(connection, &saved)?;
@@ -279,6 +278,6 @@ pub(super) fn take_over(
 }
 
 /// The second cursor file; `None` if it does not exist or cannot be used.
-pub(super) fn read_saved(directory: &OwnedDirectory) -> Option<CursorFile> {
-    CursorFile::read(directory.path()).ok().flatten()
+pub(super) fn read_saved(state: &StateDirectory) -> Option<CursorFile> {
+    CursorFile::read(state).ok().flatten()
 }

@@ -20,9 +20,10 @@ use super::{
     schema,
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, CursorFile, cursor_file, lock::Lock},
+    checkpoint::{Checkpoint, CheckpointError, CursorFile},
     error::{causes, chain},
     files::{self, FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory},
+    state_directory::{CURSOR_FILE, StateDirectory},
 };
 
 /// The copy that becomes the database.
@@ -64,7 +65,7 @@ impl Checkpoint {
     /// Fails if the state directory cannot be used or has no space for the copy, or if the database
     /// cannot be read.
     pub fn backup_without_name(&self) -> Result<File, CheckpointError> {
-        let directory = OwnedDirectory::open(&self.directory)?;
+        let directory = self.state.files();
         let name = format!("{DATABASE}.backup-{}", uuid::Uuid::new_v4().simple());
         let path = directory.real_path()?.join(&name);
         let file = directory.open_file(&name, FileAccess::CreateNew(NewFileMode::Secret))?;
@@ -107,18 +108,18 @@ impl Checkpoint {
             Some(_) => None,
         };
 
-        let directory = directory::prepare(directory)?;
-        let _lock = Lock::acquire(&directory)?;
+        let state = StateDirectory::open(directory)?;
+        let directory = state.files();
         // A restore that was interrupted may have left these files.
-        remove_database(&directory, RESTORED)?;
-        remove_database(&directory, RECEIVED)?;
+        remove_database(directory, RESTORED)?;
+        remove_database(directory, RECEIVED)?;
         let source = match named {
             Some(source) => Ok(source),
-            None => receive_backup(&directory, from).map_err(invalid),
+            None => receive_backup(directory, from).map_err(invalid),
         };
 
-        let restored = source.and_then(|source| replace_with(&directory, source, stamp));
-        remove_database(&directory, RECEIVED)?;
+        let restored = source.and_then(|source| replace_with(&state, source, stamp));
+        remove_database(directory, RECEIVED)?;
         restored
     }
 
@@ -128,28 +129,29 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Fails, and changes nothing, with [`CheckpointError::Locked`] if another process holds the
-    /// checkpoint, and with [`CheckpointError::File`] or [`CheckpointError::Storage`] if the
-    /// database cannot be read, because it may be intact, or if the new one cannot be created.
+    /// Fails, and changes nothing, with [`CheckpointError::StateDirectory`] if another process
+    /// holds the checkpoint, and with [`CheckpointError::File`] or [`CheckpointError::Storage`] if
+    /// the database cannot be read, because it may be intact, or if the new one cannot be created.
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<SetAside, CheckpointError> {
-        let directory = OwnedDirectory::open(directory)?;
-        let _lock = Lock::acquire(&directory)?;
-        drop(directory::read_all(&directory)?);
+        let state = StateDirectory::open_read_only(directory)?.into_locked()?;
+        let directory = state.files();
+        drop(directory::read_all(directory)?);
 
         // On a full disk, nothing may be renamed before the new database is complete.
-        let database = create_successor(&directory)
-            .and_then(|()| replace_database(&directory, CREATED, &format!("damaged-{stamp}")));
+        let database = create_successor(&state)
+            .and_then(|()| replace_database(directory, CREATED, &format!("damaged-{stamp}")));
         if database.is_err() {
-            let _ = remove_database(&directory, CREATED);
+            let _ = remove_database(directory, CREATED);
         }
         let database = database?;
-        let cursor_file = set_cursor_file_aside(&directory, stamp)?;
+        let cursor_file = set_cursor_file_aside(directory, stamp)?;
         Ok(SetAside { database, cursor_file })
     }
 }
 
 /// Creates a complete, empty database that succeeds the one of the second cursor file.
-fn create_successor(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+fn create_successor(state: &StateDirectory) -> Result<(), CheckpointError> {
+    let directory = state.files();
     // An interrupted process may have left it.
     remove_database(directory, CREATED)?;
     directory.open_file(CREATED, FileAccess::CreateNew(NewFileMode::State))?;
@@ -158,7 +160,7 @@ fn create_successor(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
     migrate(&mut connection)?;
 
     let transaction = connection.transaction()?;
-    assign_new_id(&transaction, read_saved(directory).as_ref())?;
+    assign_new_id(&transaction, read_saved(state).as_ref())?;
     transaction.commit()?;
     close_as_one_file(directory, CREATED, connection)
 }
@@ -169,7 +171,7 @@ fn set_cursor_file_aside(
     directory: &OwnedDirectory,
     stamp: &str,
 ) -> Result<Option<PathBuf>, CheckpointError> {
-    let is_unusable = match directory.inspect(cursor_file::FILE) {
+    let is_unusable = match directory.inspect(CURSOR_FILE) {
         Err(FileError::NotRegular(_) | FileError::SymbolicLink(_)) => true,
         Err(error) => error.kind() == io::ErrorKind::IsADirectory,
         Ok(_) => false,
@@ -178,8 +180,8 @@ fn set_cursor_file_aside(
         return Ok(None);
     }
 
-    let new = format!("{}.damaged-{stamp}", cursor_file::FILE);
-    directory.rename(cursor_file::FILE, &new)?;
+    let new = format!("{CURSOR_FILE}.damaged-{stamp}");
+    directory.rename(CURSOR_FILE, &new)?;
     directory.sync()?;
     Ok(Some(directory.path_of(&new)))
 }
@@ -225,17 +227,18 @@ fn check_backup(source: &Connection, from: &Path) -> Result<(), CheckpointError>
 
 /// Copies a backup, and replaces the database of the directory with the converted copy.
 fn replace_with(
-    directory: &OwnedDirectory,
+    state: &StateDirectory,
     source: Connection,
     stamp: &str,
 ) -> Result<Restored, CheckpointError> {
+    let directory = state.files();
     directory.open_file(RESTORED, FileAccess::CreateNew(NewFileMode::State))?;
     let new = directory.real_path()?.join(RESTORED);
     // Unlike a copy of the file, this includes the commits in the write-ahead log of the source.
     source.execute("VACUUM INTO ?1", [utf8_path(&new)?])?;
     drop(source);
 
-    let restored = convert_backup(directory)?;
+    let restored = convert_backup(state)?;
     let connection = connect(directory, RESTORED, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     schema::compare(&connection, VERSION)?;
     check_database(&connection, &new)?;
@@ -287,12 +290,13 @@ pub(super) fn utf8_path(path: &Path) -> std::io::Result<&str> {
 }
 
 /// Turns the copy of a backup into the checkpoint of this directory, in place.
-fn convert_backup(directory: &OwnedDirectory) -> Result<Restored, CheckpointError> {
+fn convert_backup(state: &StateDirectory) -> Result<Restored, CheckpointError> {
+    let directory = state.files();
     let mut connection = connect(directory, RESTORED, OpenFlags::default())?;
     configure(&mut connection)?;
     migrate(&mut connection)?;
 
-    let saved = CursorFile::read(directory.path()).unwrap_or_else(|error| {
+    let saved = CursorFile::read(state).unwrap_or_else(|error| {
         let error = crate::error::chain(&error);
         tracing::warn!(
             error,

@@ -1,4 +1,4 @@
-//! The state directory and the files of the database in it.
+//! The files of the database in the state directory.
 //!
 //! SQLite opens its files by path and follows links, so each of them is checked before, and the
 //! path has no links. No other module may open a connection to a file in the state directory. Start
@@ -13,6 +13,7 @@ use super::{continuity, schema::harden};
 use crate::{
     checkpoint::{CheckpointError, StorageFault},
     files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
+    state_directory::StateDirectory,
 };
 
 /// The name of the database.
@@ -26,27 +27,17 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// A file that is created only to find out why no file can be created.
 const PROBE: &str = "checkpoint.db.probe";
 
-/// Opens the state directory. Creates it if it does not exist, and makes it private if it belongs
-/// to this user and is not shared with a group.
-pub(in crate::checkpoint) fn prepare(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
-    OwnedDirectory::prepare(path).map_err(|error| match error {
-        FileError::Io { source, .. } if !path.is_dir() => {
-            CheckpointError::Directory(path.to_owned(), source)
-        }
-        error => error.into(),
-    })
-}
-
-/// Opens a state directory that contains a database. Fails with [`CheckpointError::Absent`] if it
-/// does not exist or contains none, and with [`CheckpointError::DatabaseLost`] if it contained one.
-pub(super) fn existing(path: &Path) -> Result<OwnedDirectory, CheckpointError> {
+/// Opens a state directory that contains a database, without its lock. Fails with
+/// [`CheckpointError::Absent`] if it does not exist or contains none, and with
+/// [`CheckpointError::DatabaseLost`] if it contained one.
+pub(in crate::checkpoint) fn existing(path: &Path) -> Result<StateDirectory, CheckpointError> {
     let absent = || CheckpointError::Absent(path.join(DATABASE));
-    let directory = match OwnedDirectory::open(path) {
+    let state = match StateDirectory::open_read_only(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent()),
         opened => opened?,
     };
-    continuity::require_remembered(&directory)?;
-    if directory.inspect(DATABASE)?.is_some() { Ok(directory) } else { Err(absent()) }
+    continuity::require_remembered(state.files())?;
+    if state.files().inspect(DATABASE)?.is_some() { Ok(state) } else { Err(absent()) }
 }
 
 /// Opens a database of this directory, which must be one that only this user and those it shares

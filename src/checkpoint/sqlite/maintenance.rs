@@ -50,7 +50,7 @@ impl Checkpoint {
     /// The size in bytes of the file of the database whose name ends with `suffix`; 0 if there is
     /// none.
     pub(in crate::checkpoint) fn file_size(&self, suffix: &str) -> u64 {
-        fs_err::metadata(self.directory.join(format!("{DATABASE}{suffix}")))
+        fs_err::metadata(self.state.path().join(format!("{DATABASE}{suffix}")))
             .map_or(0, |file| file.len())
     }
 

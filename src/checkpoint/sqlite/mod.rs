@@ -28,7 +28,6 @@ mod verify;
 
 use std::{
     io::Write,
-    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -119,8 +118,8 @@ impl SqliteBackend {
 
     /// Fails if the operating system cannot read the files of the database, which are in this
     /// directory. Anything that looks like damage is examined again after this.
-    fn require_readable(&self, directory: &Path) -> Result<(), CheckpointError> {
-        let files = directory::read_all(&OwnedDirectory::open(directory)?)?;
+    fn require_readable(&self, directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+        let files = directory::read_all(directory)?;
         self.read_files.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
         Ok(())
     }

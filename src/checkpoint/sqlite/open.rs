@@ -12,35 +12,39 @@ use super::{
     SqliteBackend,
     busy::{self, BUSY_TIMEOUT},
     continuity::{self, OpenedFiles},
-    directory::{DATABASE, PARTS, confirm_damage, connect, existing, find_cause},
+    directory::{DATABASE, PARTS, confirm_damage, connect, find_cause},
     migration::{APPLICATION_ID, VERSION, migrate},
     schema,
 };
 use crate::{
     checkpoint::{CheckpointError, StorageFault},
     files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
+    state_directory::StateDirectory,
 };
 
 impl SqliteBackend {
     /// Opens the database of a directory whose lock is held, and creates it if it does not exist.
     /// See [`Checkpoint::open`](crate::checkpoint::Checkpoint::open) for what makes it fail.
-    pub(in crate::checkpoint) fn open(directory: &OwnedDirectory) -> Result<Self, CheckpointError> {
-        let connection = confirm_damage(directory, || open_for_writing(directory))
-            .map_err(|error| find_cause(error, directory))?;
-        Ok(Self::new(connection, OpenedFiles::of(directory.path())))
+    pub(in crate::checkpoint) fn open(state: &StateDirectory) -> Result<Self, CheckpointError> {
+        let connection = confirm_damage(state.files(), || open_for_writing(state))
+            .map_err(|error| find_cause(error, state.files()))?;
+        Ok(Self::new(connection, OpenedFiles::of(state.path())))
     }
 
     /// Opens the existing database of a directory for reading. See
     /// [`Checkpoint::open_read_only`](crate::checkpoint::Checkpoint::open_read_only) for what makes
     /// it fail.
-    pub(in crate::checkpoint) fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
-        let opened = existing(directory)?;
-        let connection = open_for_reading(&opened).map_err(|error| find_cause(error, &opened))?;
+    pub(in crate::checkpoint) fn open_read_only(
+        directory: &OwnedDirectory,
+    ) -> Result<Self, CheckpointError> {
+        let connection =
+            open_for_reading(directory).map_err(|error| find_cause(error, directory))?;
         Ok(Self::new(connection, None))
     }
 }
 
-fn open_for_writing(directory: &OwnedDirectory) -> Result<Connection, CheckpointError> {
+fn open_for_writing(state: &StateDirectory) -> Result<Connection, CheckpointError> {
+    let directory = state.files();
     continuity::require_remembered(directory)?;
     let existed = directory.inspect(DATABASE)?.is_some();
     if existed {
@@ -49,7 +53,7 @@ fn open_for_writing(directory: &OwnedDirectory) -> Result<Connection, Checkpoint
         directory.open_file(DATABASE, FileAccess::CreateNew(NewFileMode::State))?;
     }
     let mut connection = connect(directory, DATABASE, OpenFlags::default())?;
-    continuity::check(&connection, directory)?;
+    continuity::check(&connection, state)?;
     configure(&mut connection)?;
     migrate(&mut connection)?;
 

@@ -18,8 +18,9 @@ use super::{
     partial_indexes, texts,
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, lock::Lock},
+    checkpoint::{Checkpoint, CheckpointError},
     files::{FileAccess, NewFileMode, OwnedDirectory},
+    state_directory::StateDirectory,
 };
 
 /// The new database until it replaces the damaged one.
@@ -57,18 +58,18 @@ impl Checkpoint {
         directory: &Path,
         stamp: &str,
     ) -> Result<StructureRepair, CheckpointError> {
-        let directory = existing(directory)?;
-        let _lock = Lock::acquire(&directory)?;
-        let structure = structure(&directory)?;
+        let state = existing(directory)?.into_locked()?;
+        let directory = state.files();
+        let structure = structure(directory)?;
         if matches!(structure, Structure::Intact) {
             return Ok(StructureRepair::Unchanged);
         }
 
         let suffix = format!("damaged-{stamp}");
-        let rebuilt = confirm_damage(&directory, || rebuild(&directory))
-            .and_then(|()| replace_database(&directory, REBUILT, &suffix));
+        let rebuilt = confirm_damage(directory, || rebuild(&state))
+            .and_then(|()| replace_database(directory, REBUILT, &suffix));
         if rebuilt.is_err() {
-            let _ = remove_database(&directory, REBUILT);
+            let _ = remove_database(directory, REBUILT);
         }
         match (rebuilt, structure) {
             (Ok(damaged), _) => Ok(StructureRepair::Rebuilt(damaged.unwrap_or_default())),
@@ -88,14 +89,13 @@ impl Checkpoint {
     ///
     /// Fails, and changes nothing, if the database cannot be read or written.
     pub fn repair_texts(directory: &Path) -> Result<usize, CheckpointError> {
-        let directory = existing(directory)?;
-        let _lock = Lock::acquire(&directory)?;
-        let mut connection = connect(&directory, DATABASE, OpenFlags::default())?;
+        let state = existing(directory)?.into_locked()?;
+        let mut connection = connect(state.files(), DATABASE, OpenFlags::default())?;
         configure(&mut connection)?;
         migrate(&mut connection)?;
 
         let transaction = connection.transaction()?;
-        let repaired = texts::repair(&transaction, read_saved(&directory).as_ref())?;
+        let repaired = texts::repair(&transaction, read_saved(&state).as_ref())?;
         transaction.commit()?;
         Ok(repaired)
     }
@@ -140,7 +140,8 @@ fn examine(directory: &OwnedDirectory) -> Result<Structure, CheckpointError> {
 }
 
 /// Builds a new database with all rows of the damaged one.
-fn rebuild(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
+fn rebuild(state: &StateDirectory) -> Result<(), CheckpointError> {
+    let directory = state.files();
     remove_database(directory, REBUILT)?;
     directory.open_file(REBUILT, FileAccess::CreateNew(NewFileMode::State))?;
     let mut connection = connect(directory, REBUILT, OpenFlags::default())?;
@@ -160,7 +161,7 @@ fn rebuild(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
     }
     // A cursor that is lost is created again from the second cursor file, which applies only to a
     // new ID.
-    assign_new_id(&transaction, read_saved(directory).as_ref())?;
+    assign_new_id(&transaction, read_saved(state).as_ref())?;
     transaction.commit()?;
 
     connection.execute_batch("DETACH damaged")?;

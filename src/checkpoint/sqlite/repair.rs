@@ -80,7 +80,7 @@ impl Checkpoint {
             found
         } else {
             drop(first);
-            self.sqlite.require_readable(&self.directory)?;
+            self.sqlite.require_readable(self.state.files())?;
             self.administrative(|store| self.repair_content(store, now, &facts_of))?
         };
 

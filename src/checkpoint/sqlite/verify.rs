@@ -67,7 +67,7 @@ impl Checkpoint {
             return Ok(report);
         }
         // A read that has failed can look like damage.
-        self.sqlite.require_readable(&self.directory)?;
+        self.sqlite.require_readable(self.state.files())?;
         self.verify_once()
     }
 
@@ -112,12 +112,13 @@ impl Checkpoint {
     /// Fails with [`CheckpointError::Absent`], `DatabaseLost`, `Damaged`, `Foreign` or `Newer` if
     /// it is not, and with [`CheckpointError::Storage`] if SQLite cannot read the file.
     pub fn probe(directory: &std::path::Path) -> Result<(), CheckpointError> {
-        let opened = directory::existing(directory)?;
-        let checked = directory::confirm_damage(&opened, || {
-            let connection = connect(&opened, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-            check_database(&connection, &opened.path_of(DATABASE))
+        let state = directory::existing(directory)?;
+        let files = state.files();
+        let checked = directory::confirm_damage(files, || {
+            let connection = connect(files, DATABASE, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            check_database(&connection, &files.path_of(DATABASE))
         });
-        checked.map_err(|error| directory::find_cause(error, &opened))
+        checked.map_err(|error| directory::find_cause(error, files))
     }
 }
 

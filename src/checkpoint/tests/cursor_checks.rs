@@ -1,6 +1,7 @@
 //! Cursors that were damaged or deleted although the structure of the database is intact.
 
 use super::*;
+use crate::state_directory::CURSOR_FILE;
 
 const DAYS: [&str; 4] = ["2026-11-18", "2026-11-19", "2026-11-20", "2026-11-21"];
 
@@ -61,7 +62,7 @@ fn invalid_cursors_are_found_and_repaired() {
             "UPDATE cursor SET epoch = 1",
         ] {
             let directory = half_delivered(file);
-            let path = directory.path().join(cursor_file::FILE);
+            let path = directory.path().join(CURSOR_FILE);
             let before = fs_err::read(&path).ok();
             damage(directory.path(), sql);
 

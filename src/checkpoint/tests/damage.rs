@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::error::Hint;
+use crate::{error::Hint, state_directory::CURSOR_FILE};
 
 const DAYS: usize = 90;
 /// The number of days that the sink has received before the damage.
@@ -191,7 +191,7 @@ fn recover_from(file: usize, seeds: std::ops::Range<u64>) {
         let delivered = recover(directory.path(), &what);
         let unsent: Vec<Day> = days(SENT..DAYS).difference(&delivered).copied().collect();
         assert!(unsent.is_empty(), "{what}: {unsent:?} are lost");
-        if intact[file].0 != cursor_file::FILE {
+        if intact[file].0 != CURSOR_FILE {
             let repeated: Vec<Day> = days(0..SENT).intersection(&delivered).copied().collect();
             assert!(repeated.is_empty(), "{what}: {repeated:?} are delivered again");
         }
@@ -247,7 +247,7 @@ fn an_incomplete_new_database_replaces_nothing() {
 #[test]
 fn a_directory_named_cursors_json_is_renamed() {
     let directory = delivered_directory();
-    let path = directory.path().join(cursor_file::FILE);
+    let path = directory.path().join(CURSOR_FILE);
     fs_err::remove_file(&path).unwrap();
     fs_err::create_dir(&path).unwrap();
     let error = Checkpoint::open(directory.path()).unwrap_err();

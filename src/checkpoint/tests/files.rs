@@ -3,12 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::state_directory::StateDirectoryError;
 
 #[test]
 fn only_one_process_can_hold_a_checkpoint() {
     let (directory, first) = new_checkpoint();
-    first.announce(Path::new("/run/x.sock")).unwrap();
-    let Err(CheckpointError::Locked(Some(holder))) = Checkpoint::open(directory.path()) else {
+    first.state_directory().announce(Path::new("/run/x.sock")).unwrap();
+    let error = Checkpoint::open(directory.path()).unwrap_err();
+    let CheckpointError::StateDirectory(StateDirectoryError::Locked(Some(holder))) = error else {
         panic!("the checkpoint is not locked")
     };
     assert_eq!((holder.pid, holder.socket), (std::process::id(), Some("/run/x.sock".into())));
@@ -16,7 +18,7 @@ fn only_one_process_can_hold_a_checkpoint() {
     assert!(holder.since.is_some());
 
     drop(first);
-    assert!(Checkpoint::holder(directory.path()).is_none());
+    assert_eq!(StateDirectory::holder(directory.path()), None);
     Checkpoint::open(directory.path()).unwrap();
 }
 

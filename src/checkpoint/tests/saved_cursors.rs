@@ -68,20 +68,3 @@ fn sends_unsent_days_after_losing_the_database() {
     let pending = &rebuilt.pending("s").unwrap()[0];
     assert_eq!((pending.entries, pending.first_day), (2, day("2026-11-15")));
 }
-
-#[test]
-fn rejects_a_damaged_cursor_file() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = CursorFile { checkpoint_id: "x".into(), ..CursorFile::default() };
-    file.write(directory.path()).unwrap();
-    assert_eq!(CursorFile::read(directory.path()).unwrap(), Some(file));
-
-    let path = directory.path().join("cursors.json");
-    let text = fs_err::read_to_string(&path).unwrap();
-    for at in 0..text.len() - 1 {
-        let mut bytes = text.clone().into_bytes();
-        bytes[at] ^= 1;
-        fs_err::write(&path, &bytes).unwrap();
-        assert!(CursorFile::read(directory.path()).is_err(), "byte {at}");
-    }
-}

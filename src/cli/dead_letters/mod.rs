@@ -20,11 +20,12 @@ use super::{
     unknown_sink,
 };
 use crate::{
-    checkpoint::{Checkpoint, DeadLetterFilter, DeadLetterKey, Holder, QueuedDeadLetter},
+    checkpoint::{Checkpoint, DeadLetterFilter, DeadLetterKey, QueuedDeadLetter},
     clock,
     config::Configuration,
     daemon::{self, Engine, Event, Request, SinkReport},
     error::Explanation,
+    state_directory::Holder,
 };
 
 /// Runs a subcommand. `retry` returns `Incomplete` if the delivery stopped early, or if the

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     checkpoint::{
-        Checkpoint, DeadLetterGroup, Holder, QueuedDeadLetter, ReplayStatus, SinkStatus,
-        StatusDetail, TenantStatus,
+        Checkpoint, DeadLetterGroup, QueuedDeadLetter, ReplayStatus, SinkStatus, StatusDetail,
+        TenantStatus,
     },
     clock,
     conditions::{
@@ -30,6 +30,7 @@ use crate::{
     derive::Glob,
     error::Explanation,
     model::TenantId,
+    state_directory::{Holder, StateDirectory},
     text::plural,
 };
 
@@ -84,7 +85,7 @@ fn with_configuration(
     let args = &args::StatusArgs { tenant, ..args.clone() };
 
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-    let holder = Checkpoint::holder(checkpoint.directory());
+    let holder = StateDirectory::holder(checkpoint.state_directory().path());
 
     let now = clock::now();
     let daemon = daemon_state(holder.as_ref(), now);
@@ -111,7 +112,7 @@ fn without_configuration(
     let checkpoint = Configuration::state_directory_in(config)
         .and_then(|directory| Checkpoint::open_read_only(&directory).ok());
     let Some(checkpoint) = checkpoint else { return Err(error.into()) };
-    let holder = Checkpoint::holder(checkpoint.directory());
+    let holder = StateDirectory::holder(checkpoint.state_directory().path());
 
     let now = clock::now();
     let daemon = daemon_state(holder.as_ref(), now);

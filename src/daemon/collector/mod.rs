@@ -27,7 +27,7 @@ pub(super) use self::{
 };
 use super::{
     CaughtPanic, ContainedTask, LogSignal, Meters, SinkConfiguration, StoreExecutor, TenantState,
-    Tenants, blocking, contain, contained, has_free_space,
+    Tenants, blocking, contain, contained,
     host_clock::HostClockWatch,
     outage::{OutageSubject, Recovery},
     report_panic,
@@ -266,7 +266,7 @@ impl Collector {
         state: &TenantState,
         back_to: Option<Day>,
     ) -> Result<PollReport, PollError> {
-        if !has_free_space(self.store.checkpoint().directory()) {
+        if !self.store.checkpoint().state_directory().has_free_space() {
             return Err(PollError::DiskFull);
         }
         self.meters.storage.require(&self.store)?;

@@ -1,4 +1,4 @@
-//! The lock that allows one process at a time to write to a checkpoint.
+//! The lock that allows one process at a time to write to the files of a state directory.
 //!
 //! It is a kernel lock (`flock`) on an open file, which the kernel releases when the process ends,
 //! even after a crash. The file contains the process ID of the holder and the path of its control
@@ -14,14 +14,14 @@ use std::{
 
 use fs_err::File;
 
-use super::CheckpointError;
+use super::StateDirectoryError;
 use crate::{
     files::{FileAccess, FileError, NewFileMode, OwnedDirectory},
     model::UnixMillis,
 };
 
 /// The name of the file in the state directory.
-pub(super) const FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 /// The maximum size of the file, which contains a number, a path and a version.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 /// A process that only looks up the holder locks the file briefly, so one failed attempt does not
@@ -35,7 +35,7 @@ pub(super) struct Lock {
     file: File,
 }
 
-/// The process that holds a checkpoint.
+/// The process that holds the lock of a state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process ID, as the holder wrote it into the file.
@@ -51,13 +51,13 @@ pub struct Holder {
 impl Lock {
     /// Locks the file in this directory, and writes the process ID into it.
     ///
-    /// Fails with [`CheckpointError::Locked`] if another process holds it.
+    /// Fails with [`StateDirectoryError::Locked`] if another process holds it.
     #[expect(
         clippy::disallowed_methods,
         reason = "no task is running yet that a blocking sleep could delay"
     )]
-    pub(super) fn acquire(directory: &OwnedDirectory) -> Result<Self, CheckpointError> {
-        let file = directory.open_file(FILE, FileAccess::Create(NewFileMode::State))?;
+    pub(super) fn acquire(directory: &OwnedDirectory) -> Result<Self, StateDirectoryError> {
+        let file = directory.open_file(LOCK_FILE, FileAccess::Create(NewFileMode::State))?;
 
         for _ in 0..LOCK_ATTEMPTS {
             match file.file().try_lock() {
@@ -73,12 +73,12 @@ impl Lock {
             }
         }
 
-        Err(CheckpointError::Locked(read(&file)))
+        Err(StateDirectoryError::Locked(read(&file)))
     }
 
     /// Adds the path of the control socket to the file. Fails if the file cannot be written.
-    pub(super) fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
-        Ok(self.write(Some(socket))?)
+    pub(super) fn announce(&self, socket: &Path) -> Result<(), FileError> {
+        self.write(Some(socket))
     }
 
     fn write(&self, socket: Option<&Path>) -> Result<(), FileError> {
@@ -95,7 +95,7 @@ impl Lock {
 
 /// The process that holds the lock; `None` if it is free, does not exist or cannot be used.
 pub(super) fn holder(directory: &Path) -> Option<Holder> {
-    let file = OwnedDirectory::open(directory).ok()?.open_file(FILE, FileAccess::Read).ok()?;
+    let file = OwnedDirectory::open(directory).ok()?.open_file(LOCK_FILE, FileAccess::Read).ok()?;
     match file.try_lock_shared() {
         Ok(()) => None,
         Err(_) => read(&file),
