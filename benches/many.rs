@@ -211,6 +211,7 @@ fn fill(checkpoint: &Checkpoint, tenants: &[TenantId], first: Day, last: Day) {
             missing: vec![],
             no_longer_missing: vec![],
             polled_back_to: None,
+            finished: None,
             end: PollEnd::Complete,
         };
         let _ = checkpoint.commit_poll(*tenant, &commit).unwrap();

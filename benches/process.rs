@@ -185,6 +185,7 @@ fn tenant_year() -> f64 {
                 base: None,
                 flags: EntryFlags::default(),
             };
+
             let commit = PollCommit {
                 observed_at: day.start(),
                 entries: vec![entry],
@@ -201,6 +202,7 @@ fn tenant_year() -> f64 {
                 missing: vec![],
                 no_longer_missing: vec![],
                 polled_back_to: None,
+                finished: None,
             };
             let _ = checkpoint.commit_poll(tenant, &commit).unwrap();
         }

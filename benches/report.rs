@@ -111,6 +111,7 @@ fn fill(directory: &Path, tenants: usize) {
             missing: vec![],
             no_longer_missing: vec![],
             polled_back_to: None,
+            finished: None,
         };
         let _ = checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();
     }

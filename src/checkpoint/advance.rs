@@ -6,9 +6,10 @@
 
 use super::{
     Checkpoint, CheckpointError, DeadLetter, Lane, LogGrowth, Position, SinkFailure,
-    backend::{Statements, values},
+    backend::{Epoch, ShardId, Statements, values},
+    claims::HOST,
     dead_letter_records::{clear_dead_letter, record_dead_letter},
-    registration::EPOCH,
+    marks,
     row_ids::DeadLetterId,
 };
 use crate::model::{TenantId, UnixMillis};
@@ -44,20 +45,24 @@ pub struct Advance<'a> {
     pub now: UnixMillis,
 }
 
-/// SQL: counts an advance of the sink `?1`, and ends its failure unless that is `?7` or `?8`.
+/// SQL: counts an advance of the sink `?1` for the tenants of the shard `?2`.
 const COUNT: &str =
-    "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6,
-        mark = coalesce(?4, mark), last_acknowledgement = ?5,
-        last_error = CASE WHEN failure IN (?7, ?8) THEN last_error END,
-        last_hint = CASE WHEN failure IN (?7, ?8) THEN last_hint END,
-        failure = CASE WHEN failure IN (?7, ?8) THEN failure END,
-        failing_since = CASE WHEN failure IN (?7, ?8) THEN failing_since END
-     WHERE name = ?1";
+    "UPDATE sink_shard SET sent = sent + ?3, rejected = rejected + ?4, truncated = truncated + ?5,
+        last_acknowledgement = ?6
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND shard = ?2";
+
+/// SQL: ends the failure of the sink `?1` on the host `?2`, unless it is `?3` or `?4`. In the usual
+/// case, it changes no row.
+const END_FAILURE: &str =
+    "UPDATE sink_host SET last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND host = ?2
+       AND (last_error IS NOT NULL OR failing_since IS NOT NULL)
+       AND failure IS DISTINCT FROM ?3 AND failure IS DISTINCT FROM ?4";
 
 /// SQL: moves the live cursor of the sink `?1` for the tenant `?2`.
-const MOVE_LIVE: &str = "UPDATE cursor SET seq = ?5, record_index = ?6
+const MOVE_LIVE: &str = "UPDATE cursor SET seq = ?5, record_index = ?6, epoch = ?7
      WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
-       AND epoch = ?7 AND seq = ?3 AND record_index = ?4";
+       AND seq = ?3 AND record_index = ?4";
 
 /// SQL: moves the cursor of the replay `?1` for the tenant `?2`.
 const MOVE_REPLAY: &str = "UPDATE replay_cursor SET seq = ?5, record_index = ?6
@@ -72,9 +77,13 @@ impl Checkpoint {
     pub fn advance(&self, advance: &Advance<'_>) -> Result<LogGrowth, CheckpointError> {
         self.claimed(|store| {
             for cursor_move in advance.moves {
-                move_cursor(store, advance, cursor_move)?;
+                move_cursor(store, advance, cursor_move, self.claim.epoch)?;
             }
-            count(store, advance)?;
+            count(store, advance, self.claim.shard)?;
+            if let Some(mark) = advance.mark {
+                marks::store(store, advance.sink, mark)?;
+            }
+            end_failure(store, advance.sink)?;
 
             let mut growth = LogGrowth::Unchanged;
             for dead_letter in advance.dead_letters {
@@ -88,22 +97,33 @@ impl Checkpoint {
     }
 }
 
-/// Adds the records of an advance to the counts of its sink, stores its mark, and ends the failure
-/// of the sink, except that of parked targets.
-fn count(store: &dyn Statements, advance: &Advance<'_>) -> Result<(), CheckpointError> {
-    store.execute(
+/// Adds the records of an advance to the counts of its sink.
+fn count(
+    store: &dyn Statements,
+    advance: &Advance<'_>,
+    shard: ShardId,
+) -> Result<(), CheckpointError> {
+    let counted = store.execute(
         COUNT,
         values![
             advance.sink,
+            shard,
             advance.sent.cast_signed(),
             (advance.dead_letters.len() as u64).cast_signed(),
-            advance.mark,
-            advance.now,
             advance.truncated.cast_signed(),
-            SinkFailure::TargetsParked.as_str(),
-            SinkFailure::TenantsWithheld.as_str()
+            advance.now
         ],
     )?;
+    if counted == 1 {
+        return Ok(());
+    }
+    Err(CheckpointError::Damaged(format!("the sink `{}` has no counts", advance.sink)))
+}
+
+/// Ends the failure of a sink, except that of parked targets or withheld tenants.
+fn end_failure(store: &dyn Statements, sink: &str) -> Result<(), CheckpointError> {
+    let (parked, withheld) = (SinkFailure::TargetsParked, SinkFailure::TenantsWithheld);
+    store.execute(END_FAILURE, values![sink, HOST, parked.as_str(), withheld.as_str()])?;
     Ok(())
 }
 
@@ -111,6 +131,7 @@ fn move_cursor(
     store: &dyn Statements,
     advance: &Advance<'_>,
     cursor_move: &CursorMove,
+    epoch: Epoch,
 ) -> Result<(), CheckpointError> {
     let tenant = cursor_move.tenant.to_string();
     let (from, to) = (cursor_move.from, cursor_move.to);
@@ -126,7 +147,7 @@ fn move_cursor(
                 from.record_index,
                 to_seq,
                 to.record_index,
-                EPOCH
+                epoch
             ],
         )?,
         Lane::Replay(job) => store.execute(

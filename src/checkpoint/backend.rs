@@ -5,8 +5,6 @@
 //! backend may name a driver, and nothing here knows a table. Start reading at [`Backend`]. See
 //! decision 0089.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the next change"))]
-
 use std::{
     error::Error,
     fmt,
@@ -122,7 +120,6 @@ pub(super) struct Epoch(i64);
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) shard: ShardId,
-    #[expect(dead_code, reason = "the schema has no column for it yet")]
     pub(super) epoch: Epoch,
     /// The number of committed writes of the shard.
     writes: AtomicI64,
@@ -165,9 +162,9 @@ impl Claim {
         self.writes.load(Relaxed)
     }
 
-    /// A backend stores the number when it has committed, and when it has resolved an outcome.
-    pub(super) fn set_writes(&self, writes: i64) {
-        self.writes.store(writes, Relaxed);
+    /// Called when a write has been committed, and once its outcome is known if it was unknown.
+    pub(super) fn count_write(&self) {
+        self.writes.fetch_add(1, Relaxed);
     }
 
     /// Whether [`Backend::resolve`] must determine an outcome before the next transaction.

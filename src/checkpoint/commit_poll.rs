@@ -12,7 +12,7 @@ use super::{
     body::{self, KeyFrame},
     catalog, control_names,
     log::{self, NewRow},
-    missing_days, observations, pack,
+    missing_days, observations, pack, queued_commands,
     row_ids::{BodyId, CatalogVersion, TenantRow},
     running_polls,
     sql::snapshot,
@@ -92,6 +92,7 @@ impl PollWriter<'_> {
         }
 
         self.update_missing(commit)?;
+        queued_commands::finish(store, tenant, commit)?;
         self.record_end(commit)?;
         Ok(growth.and(observed))
     }
@@ -197,6 +198,9 @@ impl PollWriter<'_> {
     /// Records the outcome of the poll in the row of the tenant.
     fn record_end(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
         let (store, tenant, attempt) = (self.store, self.tenant, commit.observed_at);
+        let count = "UPDATE tenant SET poll_commits = poll_commits + 1 WHERE id = ?1";
+        store.execute(count, values![tenant])?;
+
         match &commit.end {
             PollEnd::Complete => {
                 let sql = "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, last_hint = NULL, error_class = NULL,

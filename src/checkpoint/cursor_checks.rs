@@ -10,18 +10,20 @@ use super::{
     row_ids::{SinkRow, TenantRow},
 };
 
-/// SQL: all cursors that are outside of their log, or have an unknown epoch.
-const INVALID: &str = "SELECT c.sink, c.tenant, c.epoch, s.name, t.guid
+/// SQL: all cursors that are outside of their log, or have an epoch that no claim of their shard
+/// has had. Epochs begin at 0, and only increase.
+const INVALID: &str = "SELECT c.sink, c.tenant, c.epoch, s.name, t.guid,
+        c.epoch NOT BETWEEN 0 AND coalesce(h.epoch, 0) AS has_unknown_epoch
      FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-     WHERE c.epoch <> 0 OR c.seq NOT BETWEEN 1 AND t.next_seq
+     LEFT JOIN shard h ON h.id = t.shard
+     WHERE c.epoch NOT BETWEEN 0 AND coalesce(h.epoch, 0) OR c.seq NOT BETWEEN 1 AND t.next_seq
         OR c.record_index NOT BETWEEN 0 AND 4294967295
      ORDER BY c.sink, c.tenant";
 
-/// SQL: deletes the cursors with an unknown epoch that another cursor of the same sink and tenant
-/// has replaced: the one with the right epoch or, without that, the one with the smallest epoch.
-const DELETE_REPLACED: &str = "DELETE FROM cursor WHERE epoch <> 0 AND EXISTS
-        (SELECT 1 FROM cursor o WHERE o.sink = cursor.sink AND o.tenant = cursor.tenant
-           AND (o.epoch = 0 OR o.epoch < cursor.epoch))";
+/// SQL: gives the cursors with an unknown epoch the first one. No epoch is a condition of a move,
+/// so this does not change what is sent.
+const REPAIR_EPOCHS: &str = "UPDATE cursor SET epoch = 0 WHERE epoch NOT BETWEEN 0 AND coalesce(
+        (SELECT h.epoch FROM tenant t JOIN shard h ON h.id = t.shard WHERE t.id = cursor.tenant), 0)";
 
 /// SQL: moves the cursor of the sink `?1` for the tenant `?2` to the entry `?3` and its record
 /// `?4`, if that entry can be in the log.
@@ -30,10 +32,12 @@ const MOVE_WITHIN_LOG: &str = "UPDATE cursor SET seq = ?3, record_index = ?4
        AND (SELECT next_seq FROM tenant WHERE id = ?2) >= ?3 AND ?3 >= 1";
 
 /// SQL: moves the cursor of the sink `?1` for the tenant `?2` to the first entry that was read
-/// after the last acknowledgement of the sink, or else to the end of the log.
+/// after the last acknowledgement of the sink in the shard of the tenant, or else to the end of the
+/// log.
 const MOVE_TO_UNACKNOWLEDGED: &str = "UPDATE cursor SET record_index = 0, seq = coalesce(
-        (SELECT min(e.seq) FROM entry e JOIN sink s ON s.id = ?1
-         WHERE e.tenant = ?2 AND (s.last_acknowledgement IS NULL OR e.observed > s.last_acknowledgement)),
+        (SELECT min(e.seq) FROM entry e JOIN tenant t ON t.id = e.tenant
+         LEFT JOIN sink_shard h ON h.sink = ?1 AND h.shard = t.shard
+         WHERE e.tenant = ?2 AND (h.last_acknowledgement IS NULL OR e.observed > h.last_acknowledgement)),
         (SELECT next_seq FROM tenant WHERE id = ?2))
      WHERE sink = ?1 AND tenant = ?2";
 
@@ -41,7 +45,8 @@ const MOVE_TO_UNACKNOWLEDGED: &str = "UPDATE cursor SET record_index = 0, seq = 
 pub(super) struct InvalidCursor {
     sink_row: SinkRow,
     tenant_row: TenantRow,
-    epoch: i64,
+    /// The epoch, if no claim has had it.
+    unknown_epoch: Option<i64>,
     /// The name of the sink.
     pub sink: String,
     /// The GUID of the tenant.
@@ -52,9 +57,9 @@ impl InvalidCursor {
     /// What is wrong, as a message for the operator.
     pub(super) fn message(&self) -> String {
         let sink = &self.sink;
-        match self.epoch {
-            0 => format!("the cursor of sink `{sink}` is outside the log"),
-            epoch => format!("the cursor of sink `{sink}` has the unknown epoch {epoch}"),
+        match self.unknown_epoch {
+            None => format!("the cursor of sink `{sink}` is outside the log"),
+            Some(epoch) => format!("the cursor of sink `{sink}` has the unknown epoch {epoch}"),
         }
     }
 }
@@ -77,10 +82,12 @@ pub(super) fn invalid_cursors(
     store: &dyn Statements,
 ) -> Result<Vec<InvalidCursor>, CheckpointError> {
     store.query_all(INVALID, values![], |row| {
+        let (sink_row, tenant_row) = (row.get("sink")?, row.get("tenant")?);
+        let (epoch, is_unknown): (i64, bool) = (row.get("epoch")?, row.get("has_unknown_epoch")?);
         Ok(InvalidCursor {
-            sink_row: row.get("sink")?,
-            tenant_row: row.get("tenant")?,
-            epoch: row.get("epoch")?,
+            sink_row,
+            tenant_row,
+            unknown_epoch: is_unknown.then_some(epoch),
             sink: row.get("name")?,
             tenant: row.get("guid")?,
         })
@@ -96,8 +103,7 @@ pub(super) fn repair(
     checkpoint_id: &str,
 ) -> Result<Vec<(String, String)>, CheckpointError> {
     let invalid = invalid_cursors(store)?;
-    store.execute(DELETE_REPLACED, values![])?;
-    store.execute("UPDATE cursor SET epoch = 0 WHERE epoch <> 0", values![])?;
+    store.execute(REPAIR_EPOCHS, values![])?;
     for cursor in invalid_cursors(store)? {
         repair_position(store, saved, checkpoint_id, &cursor)?;
     }

@@ -146,6 +146,7 @@ fn delete_tenant(
     delete("DELETE FROM held WHERE tenant = ?1")?;
     delete("DELETE FROM open_observation WHERE tenant = ?1")?;
     delete("DELETE FROM baseline WHERE tenant = ?1")?;
+    delete("DELETE FROM queued_command WHERE tenant = ?1")?;
     store.execute("DELETE FROM domain WHERE guid = ?1", values![guid])?;
     running_polls::finish_guid(store, guid)?;
     delete("DELETE FROM tenant WHERE id = ?1")?;

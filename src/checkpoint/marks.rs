@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 
 use super::{
     Checkpoint, CheckpointError, Position,
-    backend::values,
+    backend::{Statements, values},
+    claims::HOST,
     fields::{day, unsigned},
-    registration::EPOCH,
     sql::snapshot,
 };
 use crate::model::{Day, TenantId};
@@ -19,16 +19,19 @@ use crate::model::{Day, TenantId};
 /// The number of days that [`Checkpoint::days_before`] lists.
 const MAX_LISTED_DAYS: u32 = 200;
 
-/// SQL: increases a number in the table `meta`. It changes every time, because SQLite does not
-/// write a row that is the same.
-const COUNT_WRITE_CHECK: &str = "INSERT INTO meta (key, value) VALUES ('write_checks', '1')
-     ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)";
+/// SQL: the mark of the sink `?1` on the host `?2`.
+const SELECT: &str = "SELECT h.mark FROM sink_host h JOIN sink s ON s.id = h.sink
+     WHERE s.name = ?1 AND h.host = ?2";
 
-/// SQL: moves the cursor of the sink `?1` for the tenant `?2` with the epoch `?4` forward to the
-/// beginning of the entry `?3`.
-const SKIP_TO: &str = "UPDATE cursor SET seq = ?3, record_index = 0
+/// SQL: replaces the mark of the sink `?1` on the host `?2`.
+const UPDATE: &str = "UPDATE sink_host SET mark = ?3
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND host = ?2";
+
+/// SQL: moves the cursor of the sink `?1` for the tenant `?2` forward to the beginning of the entry
+/// `?3`, with the epoch `?4`.
+const SKIP_TO: &str = "UPDATE cursor SET seq = ?3, record_index = 0, epoch = ?4
      WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
-       AND epoch = ?4 AND seq < ?3";
+       AND seq < ?3";
 
 /// SQL: the days of the snapshots of the tenant `?1` before the entry `?2`, newest first and at
 /// most `?3`, each with the facts hash of its latest revision.
@@ -44,9 +47,10 @@ impl Checkpoint {
     /// The mark that the sink stored with its last advance. `None` if it has not stored one.
     /// Fails if the database cannot be read.
     pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let sql = "SELECT mark FROM sink WHERE name = ?1";
         let mark = self.reading(|store| {
-            store.query_optional(sql, values![sink], |row| row.get::<Option<Vec<u8>>>("mark"))
+            store.query_optional(SELECT, values![sink, HOST], |row| {
+                row.get::<Option<Vec<u8>>>("mark")
+            })
         })?;
         Ok(mark.flatten())
     }
@@ -54,19 +58,17 @@ impl Checkpoint {
     /// Replaces the mark of a sink without an advance.
     /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
-        let sql = "UPDATE sink SET mark = ?2 WHERE name = ?1";
-        self.claimed(|store| store.execute(sql, values![sink, mark]))?;
-        Ok(())
+        self.claimed(|store| self::store(store, sink, mark))
     }
 
-    /// Commits a small change, so that the caller knows that the outcome of what it sends next can
-    /// be stored. The commit also overwrites what a failed one may have left in the write-ahead
-    /// log: otherwise, a crash could restore an advance that was reported as failed.
+    /// Commits a write that changes only the count of the claim, so that the caller knows that the
+    /// outcome of what it sends next can be stored. The commit also overwrites what a failed one
+    /// may have left in the write-ahead log: otherwise, a crash could restore an advance that was
+    /// reported as failed.
     ///
     /// Fails if the database cannot be written.
     pub fn confirm_writable(&self) -> Result<(), CheckpointError> {
-        self.claimed(|store| store.execute(COUNT_WRITE_CHECK, values![]))?;
-        Ok(())
+        self.claimed(|_| Ok(()))
     }
 
     /// Moves a live cursor forward to the beginning of the entry `to.seq`; the receiver must have
@@ -78,9 +80,9 @@ impl Checkpoint {
         tenant: TenantId,
         to: Position,
     ) -> Result<bool, CheckpointError> {
-        let (guid, seq) = (tenant.to_string(), to.seq.cast_signed());
+        let (guid, seq, epoch) = (tenant.to_string(), to.seq.cast_signed(), self.claim.epoch);
         let moved =
-            self.claimed(|store| store.execute(SKIP_TO, values![sink, guid, seq, EPOCH]))?;
+            self.claimed(|store| store.execute(SKIP_TO, values![sink, guid, seq, epoch]))?;
         Ok(moved > 0)
     }
 
@@ -115,4 +117,15 @@ impl Checkpoint {
             Ok((days, newest))
         })
     }
+}
+
+/// Replaces the mark of a sink. Fails if the database cannot be written; an unknown sink is not an
+/// error.
+pub(super) fn store(
+    store: &dyn Statements,
+    sink: &str,
+    mark: &[u8],
+) -> Result<(), CheckpointError> {
+    store.execute(UPDATE, values![sink, HOST, mark])?;
+    Ok(())
 }

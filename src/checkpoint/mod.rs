@@ -12,6 +12,7 @@ mod backend;
 mod baseline;
 mod body;
 mod catalog;
+mod claims;
 mod commit_poll;
 mod control_names;
 mod cursor_checks;
@@ -43,6 +44,7 @@ mod pending;
 mod poll_commit;
 mod polls;
 mod pruning;
+mod queued_commands;
 mod read;
 mod registration;
 mod removed_sinks;
@@ -86,13 +88,14 @@ pub use pending::{Lane, Pending, Position};
 pub use poll_commit::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
 pub use polls::{PollFailure, PollState, ResolutionFailure};
 pub use pruning::Pruned;
+pub use queued_commands::QueuedImport;
 pub use read::{
     EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
 };
 pub use registration::OtherTenants;
 pub use removed_sinks::StoredSink;
 pub use replay::{ReplayScope, ReplayStatus, ReplayTenant};
-pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
+pub use row_ids::{CatalogVersion, CommandId, DeadLetterId, ProfileId, ReplayId};
 pub use sink_status::{CursorStatus, SinkStatus};
 pub use sinks::{EntryFilter, SinkFailure};
 pub use sqlite::{
@@ -104,7 +107,7 @@ pub use storage_fault::StorageFault;
 pub use tenant_status::{TenantStatus, UnresolvedDomain};
 
 use self::{
-    backend::{Backend, Claim, Epoch, Scope, Statements, values},
+    backend::{Backend, Claim, Scope, Statements, values},
     control_names::ControlNames,
     row_ids::{tenant_id, tenant_row},
     sqlite::{SqliteBackend, continuity, directory},
@@ -184,12 +187,12 @@ impl Checkpoint {
         sqlite: Arc<SqliteBackend>,
         backend: Arc<dyn Backend>,
     ) -> Result<Self, CheckpointError> {
-        let (id, control_names) = {
+        let (id, claim, control_names) = {
             let transaction = backend.begin(Scope::Read)?;
             let store: &dyn Statements = &*transaction;
             let sql = "SELECT value FROM meta WHERE key = 'checkpoint_id'";
             let id = store.query_one(sql, values![], |row| row.get("value"))?;
-            (id, ControlNames::load(store)?)
+            (id, claims::stored(store, ShardId::ONLY)?, ControlNames::load(store)?)
         };
 
         let saved_cursors = match CursorFile::read(&state) {
@@ -215,7 +218,7 @@ impl Checkpoint {
             backend,
             sqlite,
             state,
-            claim: Claim::new(ShardId::ONLY, Epoch::FIRST, 0),
+            claim,
             control_names: Mutex::new(control_names),
             id,
             saved_cursors: Mutex::new(saved_cursors),

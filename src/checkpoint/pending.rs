@@ -9,7 +9,6 @@ use super::{
     Checkpoint, CheckpointError,
     backend::{SqlValue, Statements, values},
     fields::{day, unsigned},
-    registration::EPOCH,
     row_ids::{ReplayId, tenant_id},
     sql::{backfilled_flag, entry_day, is_sent_to_sink},
 };
@@ -53,16 +52,16 @@ pub struct Pending {
     pub backfilled: bool,
 }
 
-/// SQL: [`Checkpoint::pending`] of the sink `?1` with the epoch `?2`. The end of the log excludes
-/// tenants without new entries, so their entries are not searched. The groups are in the order of
-/// the cursors, so that nothing is sorted; each has one cursor, whose values are also the smallest.
+/// SQL: [`Checkpoint::pending`] of the sink `?1`. The end of the log excludes tenants without new
+/// entries, so their entries are not searched. The groups are in the order of the cursors, so that
+/// nothing is sorted; each has one cursor, whose values are also the smallest.
 pub(super) const PENDING: &str = concat!(
     "SELECT min(t.guid) AS guid, min(c.seq) AS seq, min(c.record_index) AS record_index,
         min(c.floor) AS first_day, CAST(NULL AS BIGINT) AS last_day, max(e.seq) AS last_seq,
         count(*) AS entries, min(e.seq * 2 + CASE WHEN e.flags & ",
     backfilled_flag!(),
     " <> 0 THEN 1 ELSE 0 END) & 1 = 1 AS backfilled
-     FROM sink s JOIN cursor c ON c.sink = s.id AND c.epoch = ?2 AND c.active
+     FROM sink s JOIN cursor c ON c.sink = s.id AND c.active
      JOIN tenant t ON t.id = c.tenant AND t.next_seq > c.seq
      JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND ",
     entry_day!(),
@@ -76,7 +75,7 @@ impl Checkpoint {
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
     /// tenant is invalid.
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
-        self.reading(|store| pending_of(store, PENDING, values![sink, EPOCH]))
+        self.reading(|store| pending_of(store, PENDING, values![sink]))
     }
 }
 

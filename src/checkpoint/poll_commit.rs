@@ -1,7 +1,7 @@
 //! What a poll, an import or the release of held days commits. The ledger has decided all of it;
 //! nothing here reads or writes the database. Start reading at [`PollCommit`].
 
-use super::EntryFlags;
+use super::{CommandId, EntryFlags};
 use crate::{
     compressed::CompressedText,
     error::Explanation,
@@ -72,8 +72,11 @@ pub struct PollCommit<'a> {
     pub missing: Vec<Day>,
     /// Days that the response listed completely and that are stored completely.
     pub no_longer_missing: Vec<Day>,
-    /// The first day that the poll requested, if all days from it on were read.
+    /// The first day that the poll requested, if all days from it on were read. It completes the
+    /// queued backfills that begin on this day or later.
     pub polled_back_to: Option<Day>,
+    /// The queued import that is completed.
+    pub finished: Option<CommandId>,
     /// The outcome, which is recorded in the state of the tenant.
     pub end: PollEnd,
 }

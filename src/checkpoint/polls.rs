@@ -27,6 +27,8 @@ pub struct PollState {
     pub polled: Polled,
     /// The earliest day that a complete poll has requested.
     pub polled_back_to: Option<Day>,
+    /// The first day of the queued backfills; `None` if none is queued.
+    pub queued_backfill: Option<Day>,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
     /// Whether the last poll failed because of this host, such as on a full disk. Such a poll does
@@ -70,7 +72,9 @@ macro_rules! select_states {
             "SELECT t.guid, t.last_attempt, t.last_success, t.failures, t.polled_back_to, t.not_before, t.error_class,
                 (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = ",
             snapshot!(),
-            ") AS newest_day FROM tenant t"
+            ") AS newest_day,
+                (SELECT min(q.first_day) FROM queued_command q WHERE q.tenant = t.id) AS queued_backfill
+             FROM tenant t"
         )
     };
 }
@@ -230,12 +234,13 @@ fn read_state(row: &dyn StoredRow) -> Result<PollState, CheckpointError> {
     let failures = row.get("failures")?;
     let (polled_back_to, not_before) = (day(row, "polled_back_to")?, row.get("not_before")?);
     let class: Option<String> = row.get("error_class")?;
-    let newest_day = day(row, "newest_day")?;
+    let (newest_day, queued_backfill) = (day(row, "newest_day")?, day(row, "queued_backfill")?);
 
     let class = class.as_deref().and_then(PollErrorClass::parse);
     Ok(PollState {
         polled: Polled { last_attempt, last_success, failures, newest_day },
         polled_back_to,
+        queued_backfill,
         not_before,
         failed_locally: class.is_some_and(PollErrorClass::is_local),
     })

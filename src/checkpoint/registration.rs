@@ -5,23 +5,31 @@
 use super::{
     Checkpoint, CheckpointError,
     backend::{Statements, values},
+    claims::HOST,
     row_ids::{TenantRow, tenant_row},
     start_days,
 };
 use crate::model::{Day, TenantId};
 
-/// The epoch of all cursors. It is always 0, because only one host writes to the checkpoint.
-pub(super) const EPOCH: i64 = 0;
+/// SQL: creates the sink `?1`.
+const CREATE_SINK: &str = "INSERT INTO sink (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
 
-/// SQL: activates the cursor of the sink `?1` for the tenant `?2` with the epoch `?3`.
+/// SQL: creates the counts of the sink `?1` for the shard `?2`.
+const CREATE_COUNTS: &str = "INSERT INTO sink_shard (sink, shard)
+     SELECT s.id, ?2 FROM sink s WHERE s.name = ?1 ON CONFLICT (sink, shard) DO NOTHING";
+
+/// SQL: creates the row of the sink `?1` for the host `?2`.
+const CREATE_HOST: &str = "INSERT INTO sink_host (sink, host)
+     SELECT s.id, ?2 FROM sink s WHERE s.name = ?1 ON CONFLICT (sink, host) DO NOTHING";
+
+/// SQL: activates the cursor of the sink `?1` for the tenant `?2`.
 const ACTIVATE_CURSOR: &str = "UPDATE cursor SET active = TRUE
-     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND epoch = ?3";
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2";
 
-/// SQL: creates the cursor of the sink `?1` for the tenant `?2` with the epoch `?3` and the first
-/// day `?4`, at the entry `?5` and its record `?6`.
-const CREATE_CURSOR: &str =
-    "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
-     SELECT s.id, ?2, ?3, ?5, ?6, ?4, TRUE FROM sink s WHERE s.name = ?1";
+/// SQL: creates the cursor of the sink `?1` for the tenant `?2` with the first day `?3`, at the
+/// entry `?4` and its record `?5`.
+const CREATE_CURSOR: &str = "INSERT INTO cursor (sink, tenant, seq, record_index, floor, active)
+     SELECT s.id, ?2, ?4, ?5, ?3, TRUE FROM sink s WHERE s.name = ?1";
 
 /// What [`Checkpoint::register_sink`] does with the cursors of tenants that are not passed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +57,9 @@ impl Checkpoint {
         start_from: Day,
     ) -> Result<(), CheckpointError> {
         self.administrative(|store| {
-            let insert = "INSERT INTO sink (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
-            store.execute(insert, values![sink])?;
+            store.execute(CREATE_SINK, values![sink])?;
+            store.execute(CREATE_COUNTS, values![sink, self.claim.shard])?;
+            store.execute(CREATE_HOST, values![sink, HOST])?;
 
             // The cursors of `tenants` become active again below. Entries of the other tenants do
             // not count as backlog of the sink.
@@ -64,7 +73,7 @@ impl Checkpoint {
             let cursors_before = start_days::count_cursors(store, sink)?;
             for tenant in tenants {
                 let row = tenant_row(store, &tenant.to_string())?;
-                let activated = store.execute(ACTIVATE_CURSOR, values![sink, row, EPOCH])?;
+                let activated = store.execute(ACTIVATE_CURSOR, values![sink, row])?;
                 if activated == 0 {
                     self.create_cursor(store, sink, (*tenant, row), start_from)?;
                 }
@@ -97,8 +106,7 @@ impl Checkpoint {
             Some(position) => within_log(position, log_end(store, row)?),
             None => (1, 0),
         };
-        store
-            .execute(CREATE_CURSOR, values![sink, row, EPOCH, floor.number(), seq, record_index])?;
+        store.execute(CREATE_CURSOR, values![sink, row, floor.number(), seq, record_index])?;
         Ok(())
     }
 }

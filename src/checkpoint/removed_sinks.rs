@@ -23,28 +23,36 @@ pub struct StoredSink {
     pub removed_at: Option<UnixMillis>,
 }
 
-/// SQL: marks the sink `?1` as removed at `?2`. When the sink returns, its last failure is out of
-/// date.
-const REMOVE: &str = "UPDATE sink SET removed = ?2, last_error = NULL, last_hint = NULL,
-        failure = NULL, failing_since = NULL
-     WHERE name = ?1 AND removed IS NULL";
+/// SQL: marks the sink `?1` as removed at `?2`.
+const REMOVE: &str = "UPDATE sink SET removed = ?2 WHERE name = ?1 AND removed IS NULL";
+
+/// SQL: clears the failures of the sink `?1` on all hosts.
+const CLEAR_FAILURES: &str =
+    "UPDATE sink_host SET last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1)";
 
 /// SQL: moves the cursors of the sink `?2` forward to those of the sink `?1`.
 const MERGE_CURSORS: &str =
     "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
      SELECT ?2, o.tenant, o.epoch, o.seq, o.record_index, o.floor, o.active FROM cursor o WHERE o.sink = ?1
-     ON CONFLICT (sink, tenant, epoch) DO UPDATE
-     SET seq = excluded.seq, record_index = excluded.record_index, floor = excluded.floor
+     ON CONFLICT (sink, tenant) DO UPDATE
+     SET seq = excluded.seq, record_index = excluded.record_index, floor = excluded.floor, epoch = excluded.epoch
      WHERE (excluded.seq, excluded.record_index) > (cursor.seq, cursor.record_index)";
 
-/// SQL: adds the counts of the sink `?1` to those of the sink `?2`. The mark of the latter is kept,
-/// because it belongs to the connection that this sink has opened.
+/// SQL: adds the counts of the sink `?1` to those of the sink `?2`.
 const MERGE_COUNTS: &str =
-    "UPDATE sink SET sent = sink.sent + o.sent, rejected = sink.rejected + o.rejected,
-        truncated = sink.truncated + o.truncated, mark = coalesce(sink.mark, o.mark),
-        last_acknowledgement = coalesce(sink.last_acknowledgement, o.last_acknowledgement)
-     FROM (SELECT sent, rejected, truncated, mark, last_acknowledgement FROM sink WHERE id = ?1) AS o
-     WHERE sink.id = ?2";
+    "INSERT INTO sink_shard (sink, shard, sent, rejected, truncated, last_acknowledgement)
+     SELECT ?2, o.shard, o.sent, o.rejected, o.truncated, o.last_acknowledgement FROM sink_shard o WHERE o.sink = ?1
+     ON CONFLICT (sink, shard) DO UPDATE
+     SET sent = sink_shard.sent + excluded.sent, rejected = sink_shard.rejected + excluded.rejected,
+        truncated = sink_shard.truncated + excluded.truncated,
+        last_acknowledgement = coalesce(sink_shard.last_acknowledgement, excluded.last_acknowledgement)";
+
+/// SQL: gives the sink `?2` the marks of the sink `?1`, but keeps those that it has, because they
+/// belong to the connections that this sink has opened.
+const MERGE_MARKS: &str = "INSERT INTO sink_host (sink, host, mark)
+     SELECT ?2, o.host, o.mark FROM sink_host o WHERE o.sink = ?1
+     ON CONFLICT (sink, host) DO UPDATE SET mark = coalesce(sink_host.mark, excluded.mark)";
 
 /// SQL: deletes the dead letters of the sink `?1` that the sink `?2` has too. A record that both
 /// receivers rejected is one dead letter.
@@ -98,7 +106,10 @@ impl Checkpoint {
     pub fn remove_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
         self.administrative(|store| {
             end_observations(store, sink, now, "the sink was removed")?;
-            store.execute(REMOVE, values![sink, now])?;
+            if store.execute(REMOVE, values![sink, now])? > 0 {
+                // When the sink returns, its last failure is out of date.
+                store.execute(CLEAR_FAILURES, values![sink])?;
+            }
             Ok(())
         })
     }
@@ -173,6 +184,7 @@ pub(super) fn merge_sink(
     for sql in [
         MERGE_CURSORS,
         MERGE_COUNTS,
+        MERGE_MARKS,
         DELETE_COMMON_DEAD_LETTERS,
         "UPDATE dead_letter SET sink = ?2 WHERE sink = ?1",
         "UPDATE replay SET sink = ?2 WHERE sink = ?1",

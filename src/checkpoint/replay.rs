@@ -56,7 +56,7 @@ pub struct ReplayTenant {
 /// SQL: the cursor `c` of a sink `s` in the log of a tenant `t` that it receives.
 macro_rules! from_active_cursors {
     () => {
-        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.epoch = 0 AND c.active
+        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.active
          JOIN tenant t ON t.id = c.tenant"
     };
 }
@@ -69,7 +69,7 @@ macro_rules! from_unsent_entries {
         concat!(
             "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant
              JOIN sink s ON s.id = r.sink AND s.removed IS NULL
-             JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.epoch = 0 AND live.active
+             JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.active
              JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last AND ",
             entry_day!(),
             " BETWEEN r.first_day AND r.last_day AND ",

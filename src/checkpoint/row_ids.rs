@@ -53,6 +53,9 @@ row_ids! {
     /// A stored dead letter.
     pub struct DeadLetterId;
 
+    /// A queued command.
+    pub struct CommandId;
+
     /// The row of a tenant, or of this host, in the table `tenant`.
     pub(super) struct TenantRow;
 

@@ -12,7 +12,6 @@ use super::{
     cursor_checks,
     fields::{day, unsigned},
     meta,
-    registration::EPOCH,
     sql::snapshot,
 };
 use crate::error::Explanation;
@@ -20,8 +19,8 @@ use crate::error::Explanation;
 /// The row of `meta` with the reason why the file is outdated, as JSON.
 const OUTDATED: &str = "cursor_file_outdated";
 
-/// SQL: all cursors with the epoch `?1`, and the days from which their first unsent day follows. A
-/// missing day may still be listed, so it counts as unsent.
+/// SQL: all cursors, and the days from which their first unsent day follows. A missing day may
+/// still be listed, so it counts as unsent.
 const CURSORS: &str = concat!(
     "SELECT s.name, t.guid, s.removed, c.seq, c.record_index, c.floor,
         (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = ",
@@ -33,7 +32,7 @@ const CURSORS: &str = concat!(
         (SELECT min(m.day) FROM missing m WHERE m.tenant = c.tenant AND NOT m.absent AND m.day >= c.floor)
             AS oldest_missing
      FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-     WHERE c.epoch = ?1 ORDER BY s.name, t.guid"
+     ORDER BY s.name, t.guid"
 );
 
 /// SQL: whether the sink `?1` and the tenant `?2` exist.
@@ -48,7 +47,7 @@ impl Checkpoint {
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         self.reading(|store| {
             cursor_checks::require_valid(store)?;
-            let mut cursors = store.query_all(CURSORS, values![EPOCH], read_cursor)?;
+            let mut cursors = store.query_all(CURSORS, values![], read_cursor)?;
             let (carried, deleted) = self.without_cursor(&cursors);
             for cursor in deleted {
                 if is_known(store, &cursor)? {

@@ -53,12 +53,21 @@ pub struct CursorStatus {
     pub at: Position,
 }
 
-/// SQL: the state of each sink that is not removed.
-const SINKS: &str =
-    "SELECT s.id, s.name, s.sent, s.rejected, s.truncated, s.last_acknowledgement, s.last_error,
-        s.last_hint, s.failure, s.failing_since,
+/// SQL: each sink that is not removed, with its counts of all shards.
+const SINKS: &str = "SELECT s.id, s.name, CAST(coalesce(sum(h.sent), 0) AS BIGINT) AS sent,
+        CAST(coalesce(sum(h.rejected), 0) AS BIGINT) AS rejected,
+        CAST(coalesce(sum(h.truncated), 0) AS BIGINT) AS truncated,
+        max(h.last_acknowledgement) AS last_acknowledgement,
         (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id) AS dead_letters
-     FROM sink s WHERE s.removed IS NULL ORDER BY s.id";
+     FROM sink s LEFT JOIN sink_shard h ON h.sink = s.id
+     WHERE s.removed IS NULL GROUP BY s.id ORDER BY s.id";
+
+/// SQL: the failure of the sink with the row `?1`: the one that began first, if it fails on several
+/// hosts. An older release has stored failures without their beginning.
+const FAILURE: &str = "SELECT h.last_error, h.last_hint, h.failure, h.failing_since
+     FROM sink_host h
+     WHERE h.sink = ?1 AND (h.failing_since IS NOT NULL OR h.last_error IS NOT NULL)
+     ORDER BY h.failing_since, h.host LIMIT 1";
 
 /// SQL: the number of entries that the sink with the row `?1` has not received, and their oldest
 /// day. The entries of a tenant without new ones are not searched, as in `pending`.
@@ -90,6 +99,8 @@ pub(super) fn sink_status(
 
     let mut sinks = Vec::with_capacity(found.len());
     for (row, sink) in found {
+        let failing = store.query_optional(FAILURE, values![row], read_failure)?;
+        let SinkStatus { last_error, failure, failing_since, .. } = failing.unwrap_or_default();
         let (backlog, oldest_day) = store.query_one(BACKLOG, values![row], |row| {
             Ok((unsigned(row, "backlog")?, day(row, "oldest_day")?))
         })?;
@@ -97,14 +108,14 @@ pub(super) fn sink_status(
             StatusDetail::Summary | StatusDetail::Groups => Vec::new(),
             StatusDetail::Items => store.query_all(CURSORS, values![row], read_cursor)?,
         };
-        sinks.push(SinkStatus { backlog, oldest_day, cursors, ..sink });
+        let state = SinkStatus { last_error, failure, failing_since, ..sink };
+        sinks.push(SinkStatus { backlog, oldest_day, cursors, ..state });
     }
     Ok(sinks)
 }
 
-/// Without the backlog and the cursors.
+/// Without the failure, the backlog and the cursors.
 fn read_sink(row: &dyn StoredRow) -> Result<SinkStatus, CheckpointError> {
-    let failure: Option<String> = row.get("failure")?;
     Ok(SinkStatus {
         name: row.get("name")?,
         sent: unsigned(row, "sent")?,
@@ -112,8 +123,18 @@ fn read_sink(row: &dyn StoredRow) -> Result<SinkStatus, CheckpointError> {
         truncated: unsigned(row, "truncated")?,
         dead_letters: unsigned(row, "dead_letters")?,
         last_acknowledgement: row.get("last_acknowledgement")?,
-        last_error: last_error(row)?,
-        failure: failure.as_deref().and_then(SinkFailure::parse),
+        ..SinkStatus::default()
+    })
+}
+
+/// Only the failure.
+fn read_failure(row: &dyn StoredRow) -> Result<SinkStatus, CheckpointError> {
+    let last_error = last_error(row)?;
+    let failure: Option<String> = row.get("failure")?;
+    let failure = failure.as_deref().and_then(SinkFailure::parse);
+    Ok(SinkStatus {
+        last_error,
+        failure,
         failing_since: row.get("failing_since")?,
         ..SinkStatus::default()
     })

@@ -6,6 +6,7 @@
 use super::{
     Checkpoint, CheckpointError,
     backend::{Statements, values},
+    claims::HOST,
     fields::day,
     observations::append_observation,
     removed_sinks::merge_sink,
@@ -59,16 +60,22 @@ impl SinkFailure {
     }
 }
 
-/// SQL: stores the failure of the sink `?1`, unless it is stored already. The failure begins at
-/// `?5` if the sink did not fail before.
-const RECORD_FAILURE: &str = "UPDATE sink SET last_error = ?2, last_hint = ?3, failure = ?4,
-        failing_since = coalesce(failing_since, ?5)
-     WHERE name = ?1 AND (last_error IS DISTINCT FROM ?2 OR failure IS DISTINCT FROM ?4)";
+/// SQL: stores the failure of the sink `?1` on the host `?2`, unless it is stored already. The
+/// failure begins at `?6` if the sink did not fail before.
+const RECORD_FAILURE: &str = "UPDATE sink_host SET last_error = ?3, last_hint = ?4, failure = ?5,
+        failing_since = coalesce(failing_since, ?6)
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND host = ?2
+       AND (last_error IS DISTINCT FROM ?3 OR failure IS DISTINCT FROM ?5)";
 
-/// SQL: clears the failure of the sink `?1`.
-const CLEAR_FAILURE: &str = "UPDATE sink SET last_error = NULL, last_hint = NULL, failure = NULL,
-        failing_since = NULL
-     WHERE name = ?1 AND last_error IS NOT NULL";
+/// SQL: whether the sink `?1` has a failure on the host `?2`.
+const HAS_FAILED: &str =
+    "SELECT h.last_error IS NOT NULL AS has_failed FROM sink_host h JOIN sink s ON s.id = h.sink
+     WHERE s.name = ?1 AND h.host = ?2";
+
+/// SQL: clears the failure of the sink `?1` on the host `?2`.
+const CLEAR_FAILURE: &str =
+    "UPDATE sink_host SET last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL
+     WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND host = ?2 AND last_error IS NOT NULL";
 
 impl Checkpoint {
     /// Stores that a sink makes no progress, and why. An acknowledgement clears it, except for
@@ -86,7 +93,8 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         let Explanation { message, hint } = reason;
         self.claimed(|store| {
-            store.execute(RECORD_FAILURE, values![sink, message, hint, failure.as_str(), now])
+            let kind = failure.as_str();
+            store.execute(RECORD_FAILURE, values![sink, HOST, message, hint, kind, now])
         })?;
         Ok(())
     }
@@ -98,12 +106,13 @@ impl Checkpoint {
     /// Fails if the database cannot be read or written; an unknown sink is not an error.
     pub fn clear_sink_failure(&self, sink: &str) -> Result<(), CheckpointError> {
         // Idle sinks call this often, and only a write has to wait for the disk.
-        let sql = "SELECT last_error IS NOT NULL AS has_failed FROM sink WHERE name = ?1";
         let has_failed = self.reading(|store| {
-            store.query_optional(sql, values![sink], |row| row.get::<bool>("has_failed"))
+            store.query_optional(HAS_FAILED, values![sink, HOST], |row| {
+                row.get::<bool>("has_failed")
+            })
         })?;
         if has_failed == Some(true) {
-            self.claimed(|store| store.execute(CLEAR_FAILURE, values![sink]))?;
+            self.claimed(|store| store.execute(CLEAR_FAILURE, values![sink, HOST]))?;
         }
         Ok(())
     }
@@ -223,6 +232,8 @@ pub(super) fn delete_sink(store: &dyn Statements, sink: SinkRow) -> Result<(), C
         "DELETE FROM cursor WHERE sink = ?1",
         "DELETE FROM dead_letter WHERE sink = ?1",
         "DELETE FROM replay WHERE sink = ?1",
+        "DELETE FROM sink_shard WHERE sink = ?1",
+        "DELETE FROM sink_host WHERE sink = ?1",
     ] {
         store.execute(sql, values![sink])?;
     }

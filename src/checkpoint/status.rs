@@ -90,8 +90,9 @@ pub struct StoredFailures {
 const FAILING_TENANTS: &str = "SELECT guid AS name, failing_since FROM tenant
      WHERE failing_since IS NOT NULL AND error_class IS DISTINCT FROM ?1 AND guid <> '-'";
 const FAILING_DOMAINS: &str = "SELECT domain AS name, failing_since FROM unresolved_domain";
-const FAILING_SINKS: &str = "SELECT name, failing_since FROM sink
-     WHERE failing_since IS NOT NULL AND removed IS NULL";
+const FAILING_SINKS: &str = "SELECT s.name, min(h.failing_since) AS failing_since
+     FROM sink s JOIN sink_host h ON h.sink = s.id
+     WHERE h.failing_since IS NOT NULL AND s.removed IS NULL GROUP BY s.id";
 
 impl Checkpoint {
     /// The state of the whole checkpoint at one moment. Reading it scans the logs of all tenants.

@@ -1,19 +1,22 @@
 //! Tests of the log and the cursors; `backlog` compares queries with a model, `continuity` tests
 //! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `files`
-//! tests opening and migration, `numbers` tests damaged numbers, `panics` tests interrupted
-//! transactions, `polls` tests results of polls, `pruning` tests which bodies are kept,
-//! `removed_sinks` tests sinks that are not configured, `resending` tests dead letters and replays,
-//! and `saved_cursors` tests the second cursor file.
+//! tests opening, `migration` tests older versions, `numbers` tests damaged numbers, `panics` tests
+//! interrupted transactions, `polls` tests results of polls, `pruning` tests which bodies are kept,
+//! `queued_commands` tests backfills and imports, `removed_sinks` tests sinks that are not
+//! configured, `resending` tests dead letters and replays, and `saved_cursors` tests the second
+//! cursor file.
 
 mod backlog;
 mod continuity;
 mod cursor_checks;
 mod damage;
 mod files;
+mod migration;
 mod numbers;
 mod panics;
 mod polls;
 mod pruning;
+mod queued_commands;
 mod removed_sinks;
 mod resending;
 mod saved_cursors;
@@ -130,6 +133,7 @@ fn empty_commit() -> PollCommit<'static> {
         missing: vec![],
         no_longer_missing: vec![],
         polled_back_to: None,
+        finished: None,
         end: PollEnd::Complete,
     }
 }

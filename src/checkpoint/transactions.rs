@@ -34,8 +34,12 @@ impl Checkpoint {
         let transaction = self.backend.begin(Scope::Claimed(&self.claim))?;
         let value = work(&*transaction)?;
         match transaction.commit() {
+            Ok(()) => {
+                self.claim.count_write();
+                Ok(value)
+            }
             Err(CheckpointError::Indeterminate(_)) => self.resolved(value),
-            committed => committed.map(|()| value),
+            Err(error) => Err(error),
         }
     }
 
@@ -106,28 +110,37 @@ mod tests {
         error::Hint,
     };
 
-    /// A database whose commits have an unknown outcome.
+    /// A database whose connection is lost during the next commits.
     #[derive(Debug)]
     struct UncertainBackend {
         inner: Arc<SqliteBackend>,
-        /// The results of [`Backend::resolve`], of which `None` is a lost connection.
-        outcomes: Mutex<VecDeque<Option<CommitOutcome>>>,
+        /// Whether each of the next commits happens. Later commits have a known outcome.
+        commits: Mutex<VecDeque<CommitOutcome>>,
+        /// How often the outcome cannot be determined, because there is no new connection.
+        failing_resolutions: Mutex<u32>,
     }
 
-    struct UncertainTransaction<'a>(Box<dyn Transaction + 'a>);
+    struct UncertainTransaction<'a> {
+        inner: Box<dyn Transaction + 'a>,
+        commits: &'a Mutex<VecDeque<CommitOutcome>>,
+    }
 
     impl Backend for UncertainBackend {
         fn begin<'a>(
             &'a self,
             scope: Scope<'a>,
         ) -> Result<Box<dyn Transaction + 'a>, CheckpointError> {
-            let transaction = self.inner.begin(scope)?;
-            Ok(Box::new(UncertainTransaction(transaction)))
+            let inner = self.inner.begin(scope)?;
+            Ok(Box::new(UncertainTransaction { inner, commits: &self.commits }))
         }
 
         fn resolve(&self, claim: &Claim) -> Result<CommitOutcome, CheckpointError> {
-            let outcome = self.outcomes.lock().unwrap().pop_front().unwrap();
-            outcome.ok_or(CheckpointError::Indeterminate(claim.shard))
+            let mut left = self.failing_resolutions.lock().unwrap();
+            if *left > 0 {
+                *left -= 1;
+                return Err(CheckpointError::Indeterminate(claim.shard));
+            }
+            self.inner.resolve(claim)
         }
     }
 
@@ -138,7 +151,7 @@ mod tests {
             values: &[SqlValue<'_>],
             each: &mut RowVisitor<'_>,
         ) -> Result<(), CheckpointError> {
-            self.0.query(sql, values, each)
+            self.inner.query(sql, values, each)
         }
 
         fn execute(
@@ -146,21 +159,39 @@ mod tests {
             sql: &'static str,
             values: &[SqlValue<'_>],
         ) -> Result<u64, CheckpointError> {
-            self.0.execute(sql, values)
+            self.inner.execute(sql, values)
         }
     }
 
     impl Transaction for UncertainTransaction<'_> {
         fn commit(self: Box<Self>) -> Result<(), CheckpointError> {
-            self.0.commit()?;
+            let Some(outcome) = self.commits.lock().unwrap().pop_front() else {
+                return self.inner.commit();
+            };
+            if outcome == CommitOutcome::Applied {
+                self.inner.commit()?;
+            }
             Err(CheckpointError::Indeterminate(ShardId::ONLY))
         }
     }
 
-    fn uncertain(directory: &Path, outcomes: &[Option<CommitOutcome>]) -> Checkpoint {
-        let outcomes = Mutex::new(outcomes.iter().copied().collect());
-        Checkpoint::with_backend(directory, |inner| Arc::new(UncertainBackend { inner, outcomes }))
-            .unwrap()
+    /// A checkpoint that loses its connection during each of these commits, and cannot determine
+    /// the outcome so often.
+    fn uncertain(
+        directory: &Path,
+        commits: &[CommitOutcome],
+        failing_resolutions: u32,
+    ) -> Checkpoint {
+        let commits = Mutex::new(commits.iter().copied().collect());
+        let failing_resolutions = Mutex::new(failing_resolutions);
+        let wrap = |inner| -> Arc<dyn Backend> {
+            Arc::new(UncertainBackend { inner, commits, failing_resolutions })
+        };
+        Checkpoint::with_backend(directory, wrap).unwrap()
+    }
+
+    fn is_stored(checkpoint: &Checkpoint, key: &str) -> bool {
+        checkpoint.reading(|store| meta::value(store, key)).unwrap().is_some()
     }
 
     fn failed() -> CheckpointError {
@@ -171,10 +202,7 @@ mod tests {
     fn only_complete_work_is_committed() {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
-        let is_stored = |key: &str| {
-            let value = checkpoint.reading(|store| meta::value(store, key)).unwrap();
-            value.is_some()
-        };
+        let is_stored = |key: &str| is_stored(&checkpoint, key);
 
         let value = checkpoint.claimed(|store| meta::set(store, "a", "1").map(|()| 7));
         assert_eq!((value.unwrap(), is_stored("a")), (7, true));
@@ -199,33 +227,41 @@ mod tests {
     #[test]
     fn an_unknown_outcome_is_determined() {
         let directory = tempfile::tempdir().unwrap();
-        let outcomes = [Some(CommitOutcome::Applied), Some(CommitOutcome::NotApplied)];
-        let checkpoint = uncertain(directory.path(), &outcomes);
+        let commits = [CommitOutcome::Applied, CommitOutcome::NotApplied, CommitOutcome::Applied];
+        let checkpoint = uncertain(directory.path(), &commits, 0);
+        let write = |key| checkpoint.claimed(|store| meta::set(store, key, "1").map(|()| 7));
 
-        assert_eq!(checkpoint.claimed(|_| Ok(7)).unwrap(), 7);
-        let error = checkpoint.claimed(|_| Ok(7)).unwrap_err();
+        assert_eq!(write("a").unwrap(), 7);
+        let error = write("b").unwrap_err();
         assert_eq!(error.storage_fault(), Some(StorageFault::Unavailable));
         assert!(error.is_transient() && !error.is_unusable(), "{error:?}");
         assert!(error.hint().is_some(), "{error:?}");
+        assert_eq!((write("c").unwrap(), write("d").unwrap()), (7, 7));
+
+        let stored = ["a", "b", "c", "d"].map(|key| is_stored(&checkpoint, key));
+        assert_eq!(stored, [true, false, true, true]);
         assert!(!checkpoint.claim.is_uncertain());
+        assert_eq!(checkpoint.claim.writes(), 3);
     }
 
     #[test]
     fn an_unresolved_outcome_is_determined_later() {
-        let directory = tempfile::tempdir().unwrap();
-        let applied = Some(CommitOutcome::Applied);
-        let checkpoint = uncertain(directory.path(), &[None, None, applied, applied]);
+        for outcome in [CommitOutcome::Applied, CommitOutcome::NotApplied] {
+            let directory = tempfile::tempdir().unwrap();
+            let checkpoint = uncertain(directory.path(), &[outcome], 2);
 
-        let error = checkpoint.claimed(|_| Ok(())).unwrap_err();
-        assert!(matches!(error, CheckpointError::Indeterminate(_)), "{error:?}");
-        assert!(!error.is_transient() && !error.is_unusable(), "{error:?}");
-        assert!(error.hint().is_some(), "{error:?}");
+            let error = checkpoint.claimed(|store| meta::set(store, "a", "1")).unwrap_err();
+            assert!(matches!(error, CheckpointError::Indeterminate(_)), "{error:?}");
+            assert!(!error.is_transient() && !error.is_unusable(), "{error:?}");
+            assert!(error.hint().is_some(), "{error:?}");
 
-        // The next work does not begin before the outcome is known.
-        let unreachable = || -> Result<(), CheckpointError> { panic!("the work has begun") };
-        assert!(checkpoint.claimed(|_| unreachable()).is_err());
-        assert!(checkpoint.claim.is_uncertain());
-        assert_eq!(checkpoint.claimed(|_| Ok(7)).unwrap(), 7);
-        assert!(!checkpoint.claim.is_uncertain());
+            // The next work does not begin before the outcome is known.
+            let unreachable = || -> Result<(), CheckpointError> { panic!("the work has begun") };
+            assert!(checkpoint.claimed(|_| unreachable()).is_err());
+            assert!(checkpoint.claim.is_uncertain());
+            assert_eq!(checkpoint.claimed(|_| Ok(7)).unwrap(), 7);
+            assert!(!checkpoint.claim.is_uncertain());
+            assert_eq!(is_stored(&checkpoint, "a"), outcome == CommitOutcome::Applied);
+        }
     }
 }

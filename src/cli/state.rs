@@ -223,6 +223,10 @@ fn print_repairs(repaired: &Repaired, today: Day) {
             Explanation::new(format!("tenant `{tenant}`: the baseline `{name}` is lost"));
         print_explanation(&explanation.with_hint("run `baseline set` to set it again"));
     }
+    for tenant in &repaired.imports {
+        let explanation = Explanation::new(format!("tenant `{tenant}`: a queued import is lost"));
+        print_explanation(&explanation.with_hint("run `import` again with the same files"));
+    }
     for (tenant, sink) in &repaired.cursors {
         let explanation = Explanation::new(format!(
             "tenant `{tenant}`: the damaged cursor of sink `{sink}` was set to its last known position"

@@ -225,7 +225,9 @@ async fn serve_connection(
         None => {
             let error =
                 Explanation::new("the request was aborted: the daemon is stopping or reloading");
-            let error = error.with_hint("run the command again");
+            let error = error.with_hint(
+                "run the command again; a backfill or an import that had begun continues by itself",
+            );
             send(&mut stream, &Event::Error(RequestFailure::incomplete(error))).await
         }
     };
@@ -375,9 +377,7 @@ async fn import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
     };
 
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
-    // A running poll compares days with the same log, so the import waits for its end.
-    let _polling = state.polling.lock().await;
-    match engine.collector().import(&resolved, &items) {
+    match engine.collector().import_after_poll(state, &resolved, &items).await {
         Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
         Err(error) => Event::Error(error.into()),
     }

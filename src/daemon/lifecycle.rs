@@ -371,10 +371,13 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
     Ok(scheduler)
 }
 
-/// Starts due polls, immediately and then every minute. Also writes the cursor file, prunes bodies,
-/// and compares a clock that was wrong.
+/// Starts due polls, immediately and then every minute. Also completes interrupted imports, writes
+/// the cursor file, prunes bodies, and compares a clock that was wrong.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     engine.collector().record_interrupted_polls();
+    let mut imports = JoinSet::new();
+    let importer = engine.clone();
+    imports.spawn(async move { importer.collector().resume_imports().await });
     let mut poller = Poller::new(engine.clone());
     let (mut pruning, mut clock_comparison) = (JoinSet::new(), JoinSet::new());
     let started = Instant::now();
@@ -400,7 +403,10 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
             () = tick.notified() => {}
             // The ticker follows the wall clock and pauses when the clock is set back.
             () = tokio::time::sleep(TICK) => {}
-            () = cancel.cancelled() => return poller.abort().await,
+            () = cancel.cancelled() => {
+                imports.shutdown().await;
+                return poller.abort().await;
+            }
         }
     }
 }

@@ -68,9 +68,11 @@ pub(super) fn is_complete(poll: &Result<PollReport, PollError>) -> bool {
     poll.as_ref().is_ok_and(|report| report.incomplete.is_none())
 }
 
-/// Polls every tenant once, delivers everything that is queued, and prunes bodies.
+/// Completes interrupted imports, polls every tenant once, delivers everything that is queued, and
+/// prunes bodies.
 pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     engine.self_report().remove();
+    engine.collector().resume_imports().await;
     let polls = backfill(engine, None, &[], |_, _| {}).await;
     let sinks = deliver_all(engine).await;
     // Pruning deletes the cursors of removed sinks, which must not remain in the file: a sink that
@@ -97,13 +99,17 @@ pub async fn backfill(
     poll_tenants(engine, tenants, back_to, on_finished).await
 }
 
-/// Polls these tenants, as [`backfill`] does. Returns all results in the order of the tenants.
+/// Polls these tenants, as [`backfill`] does. A restart continues the backfills that it interrupts.
+/// Returns all results in the order of the tenants.
 pub(super) async fn poll_tenants(
     engine: &Arc<Engine>,
     tenants: Vec<Arc<TenantState>>,
     back_to: Option<Day>,
     mut on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
+    if let Some(first_day) = back_to {
+        engine.collector().queue_backfills(&tenants, first_day);
+    }
     let mut running = JoinSet::new();
     for (index, state) in tenants.into_iter().enumerate() {
         let engine = engine.clone();

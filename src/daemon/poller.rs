@@ -112,7 +112,8 @@ impl Drop for Queued<'_> {
 
 /// Whether a poll of this tenant is due; `None` if that depends on the stored states, which could
 /// not be read. In the first round, every failed poll is due immediately, because an operator may
-/// have fixed the cause; only `Retry-After` and backoff delay it.
+/// have fixed the cause, and so is every queued backfill, because the restart may have interrupted
+/// it; only `Retry-After` and backoff delay them.
 fn is_due(
     engine: &Engine,
     state: &TenantState,
@@ -132,8 +133,9 @@ fn is_due(
     let stored = stored?.get(&tenant.id).cloned().unwrap_or_default();
     let (polled, schedule) = (stored.polled, &engine.configuration().schedule);
     let has_failed = polled.failures > 0 || stored.failed_locally;
+    let is_unfinished = has_failed || stored.queued_backfill.is_some();
     Some(
-        round == Round::First && has_failed
+        round == Round::First && is_unfinished
             || schedule.due(tenant.id, &polled, clock::now()).is_some(),
     )
 }

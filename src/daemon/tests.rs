@@ -1,11 +1,12 @@
 //! Tests of the engine with two tenants of a simulated API: a panic in the work for one tenant or
 //! one sink neither affects the others nor prevents the next attempt, a sink is opened again after
-//! its cursors could not be updated, withheld records are read again, dead letters are retried, and
-//! a receiver that fails for the records of one tenant delays no other. Start reading at
-//! [`configuration`].
+//! its cursors could not be updated, withheld records are read again, dead letters are retried, a
+//! receiver that fails for the records of one tenant delays no other, and queued commands are
+//! continued. Start reading at [`configuration`].
 
 mod dead_letters;
 mod failing;
+mod queued_commands;
 mod withheld;
 
 use std::{

@@ -248,12 +248,12 @@ fn no_digest_in_the_future_is_waited_for() {
         workspace.sink("chat", &chat);
         workspace.run_ok(&["once"]);
 
-        let ahead = "SELECT CAST(CAST(mark AS TEXT) AS INTEGER) > NOW + 60000 FROM sink
-             WHERE name = 'chat'";
+        let ahead = "SELECT CAST(CAST(h.mark AS TEXT) AS INTEGER) > NOW + 60000
+             FROM sink_host h JOIN sink s ON s.id = h.sink WHERE s.name = 'chat'";
         let is_ahead = || query(&workspace, &shifted(ahead, 0)) == 1;
         assert!(!is_ahead());
-        let moved = "UPDATE sink SET mark = CAST(CAST(NOW + SHIFT AS TEXT) AS BLOB)
-             WHERE name = 'chat'";
+        let moved = "UPDATE sink_host SET mark = CAST(CAST(NOW + SHIFT AS TEXT) AS BLOB)
+             WHERE sink = (SELECT id FROM sink WHERE name = 'chat')";
         sql(&workspace, &shifted(moved, 40 * DAY_MS));
         assert!(is_ahead());
         assert_outcome(&workspace, command, "digest", || !is_ahead());

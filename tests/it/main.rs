@@ -54,6 +54,7 @@ mod paging;
 mod partial;
 mod pipeline;
 mod poll;
+mod queued_commands;
 mod readers;
 mod reference;
 mod reload;

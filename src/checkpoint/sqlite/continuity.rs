@@ -259,8 +259,9 @@ pub(super) fn take_over(
     saved: Option<&CursorFile>,
 ) -> Result<TakenOver, CheckpointError> {
     let checkpoint_id = assign_new_id(connection, saved)?;
-    // Receivers have newer data than the copy.
-    connection.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
+    // Receivers have newer data than the copy, and fail for other reasons. The registration of the
+    // sinks creates the rows again.
+    connection.execute("DELETE FROM sink_host", [])?;
     // The replays of the copy are finished or obsolete, and so are the polls during which it was
     // made.
     connection.execute("DELETE FROM replay", [])?;

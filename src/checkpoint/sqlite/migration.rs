@@ -12,7 +12,7 @@ use crate::checkpoint::CheckpointError;
 /// database.
 pub(super) const APPLICATION_ID: i32 = 0x7373_6631;
 /// The schema version of this release.
-pub(super) const VERSION: i32 = 8;
+pub(super) const VERSION: i32 = 9;
 /// The SQL that migrates each version to the next one; the first script creates the database.
 pub(super) const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
@@ -23,16 +23,23 @@ pub(super) const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
     include_str!("schema-8.sql"),
+    include_str!("schema-9.sql"),
 ];
 
 /// Migrates a database of an older version, or an empty file, to the version of this release, in
 /// one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
+    migrate_to(connection, VERSION)
+}
+
+/// As [`migrate`], to the version `last`. Does nothing to a database of this or a later version.
+pub(super) fn migrate_to(connection: &mut Connection, last: i32) -> Result<(), CheckpointError> {
     let current: i32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
     let transaction = connection.transaction()?;
 
-    for (schema, version) in SCHEMAS.iter().zip(1..).filter(|(_, version)| *version > current) {
+    let is_missing = |version: &i32| (current..last).contains(&(version - 1));
+    for (schema, version) in SCHEMAS.iter().zip(1..).filter(|(_, version)| is_missing(version)) {
         transaction.execute_batch(schema)?;
         if version == 1 {
             transaction.execute(

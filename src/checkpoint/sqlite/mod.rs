@@ -46,6 +46,7 @@ use super::{
     backend::{
         Backend, Claim, CommitOutcome, RowVisitor, Scope, SqlValue, Statements, Transaction,
     },
+    claims,
 };
 use crate::files::OwnedDirectory;
 
@@ -68,8 +69,6 @@ pub(super) struct SqliteBackend {
 /// Rolls back if it is dropped before the commit.
 struct SqliteTransaction<'a> {
     connection: MutexGuard<'a, Connection>,
-    /// The claim whose writes a commit increases.
-    claim: Option<&'a Claim>,
     is_unsynced: bool,
 }
 
@@ -151,14 +150,18 @@ impl Backend for SqliteBackend {
         // A writer waits for the lock of the database here, and not at its first write, which would
         // fail if another connection had written since its first read.
         let begin = if matches!(scope, Scope::Read) { "BEGIN" } else { "BEGIN IMMEDIATE" };
-        let transaction = SqliteTransaction { connection, claim, is_unsynced };
+        let transaction = SqliteTransaction { connection, is_unsynced };
         transaction.connection.prepare_cached(begin)?.execute([])?;
+        if let Some(claim) = claim {
+            claims::fence(&transaction, claim)?;
+        }
         Ok(Box::new(transaction))
     }
 
-    fn resolve(&self, _claim: &Claim) -> Result<CommitOutcome, CheckpointError> {
-        // SQLite reports the outcome of each commit: after an error, it has not happened.
-        Ok(CommitOutcome::NotApplied)
+    /// SQLite reports the outcome of each commit, so only a backend that wraps this one needs it.
+    fn resolve(&self, claim: &Claim) -> Result<CommitOutcome, CheckpointError> {
+        let transaction = self.begin(Scope::Read)?;
+        claims::resolve(&*transaction, claim)
     }
 }
 
@@ -180,9 +183,6 @@ impl Statements for SqliteTransaction<'_> {
 impl Transaction for SqliteTransaction<'_> {
     fn commit(self: Box<Self>) -> Result<(), CheckpointError> {
         self.connection.prepare_cached("COMMIT")?.execute([])?;
-        if let Some(claim) = self.claim {
-            claim.set_writes(claim.writes().saturating_add(1));
-        }
         Ok(())
     }
 }

@@ -9,13 +9,26 @@ use std::{ops::Deref, path::Path, sync::MutexGuard};
 
 use rusqlite::Connection;
 
-use super::{directory::DATABASE, migration::SCHEMAS};
+use super::{
+    directory::DATABASE,
+    migration::{SCHEMAS, VERSION, migrate_to},
+    schema,
+};
 use crate::checkpoint::Checkpoint;
 
 /// A connection to a database.
 pub(in crate::checkpoint) struct RawDatabase<C = Box<Connection>>(C);
 
 impl RawDatabase {
+    /// The schema version of this release.
+    pub(in crate::checkpoint) const CURRENT_VERSION: i32 = VERSION;
+
+    /// Creates the database of a directory as a release with this schema version did.
+    pub(in crate::checkpoint) fn create(directory: &Path, version: i32) {
+        let mut connection = Connection::open(directory.join(DATABASE)).unwrap();
+        migrate_to(&mut connection, version).unwrap();
+    }
+
     /// Another connection to the database of a directory, which is created if it does not exist.
     pub(in crate::checkpoint) fn open(directory: &Path) -> Self {
         Self(Box::new(Connection::open(directory.join(DATABASE)).unwrap()))
@@ -45,6 +58,16 @@ impl<C: Deref<Target = Connection>> RawDatabase<C> {
     /// The column `number` of the only row of a query.
     pub(in crate::checkpoint) fn number(&self, sql: &str) -> Option<i64> {
         self.0.query_row(sql, [], |row| row.get("number")).unwrap()
+    }
+
+    /// The schema version.
+    pub(in crate::checkpoint) fn version(&self) -> i32 {
+        self.0.query_row("PRAGMA user_version", [], |row| row.get("user_version")).unwrap()
+    }
+
+    /// Panics unless the tables are those that the scripts of this version create.
+    pub(in crate::checkpoint) fn require_current_schema(&self) {
+        schema::require_current(&self.0).unwrap();
     }
 
     /// A column of all rows of a query, whose parameters are NULL.

@@ -13,12 +13,12 @@ use super::{
     continuity::{assign_new_id, read_saved},
     copy::{close_as_one_file, remove_database, replace_database, utf8_path},
     directory::{DATABASE, confirm_damage, connect, existing, read_all},
-    migration::migrate,
+    migration::{VERSION, migrate, migrate_to},
     open::{check_before_open, check_database, configure},
     partial_indexes, texts,
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, CheckpointError, claims},
     files::{FileAccess, NewFileMode, OwnedDirectory},
     state_directory::StateDirectory,
 };
@@ -82,8 +82,9 @@ impl Checkpoint {
         }
     }
 
-    /// Repairs or removes all texts that are not valid UTF-8, which would prevent the database from
-    /// being opened. Returns the number of affected texts.
+    /// Repairs or removes all texts that are not valid UTF-8, and repairs a claim that is not
+    /// valid: both would prevent the database from being opened. Returns the number of affected
+    /// texts.
     ///
     /// # Errors
     ///
@@ -95,6 +96,7 @@ impl Checkpoint {
         migrate(&mut connection)?;
 
         let transaction = connection.transaction()?;
+        claims::repair(&*transaction)?;
         let repaired = texts::repair(&transaction, read_saved(&state).as_ref())?;
         transaction.commit()?;
         Ok(repaired)
@@ -146,7 +148,6 @@ fn rebuild(state: &StateDirectory) -> Result<(), CheckpointError> {
     directory.open_file(REBUILT, FileAccess::CreateNew(NewFileMode::State))?;
     let mut connection = connect(directory, REBUILT, OpenFlags::default())?;
     configure(&mut connection)?;
-    migrate(&mut connection)?;
 
     // The write-ahead log of the damaged database stays as it was.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -154,6 +155,9 @@ fn rebuild(state: &StateDirectory) -> Result<(), CheckpointError> {
     connection.execute("ATTACH ?1 AS damaged", [utf8_path(&damaged)?])?;
     // The rows are copied table by table, so they refer to others that are not copied yet.
     connection.execute_batch("PRAGMA foreign_keys = OFF")?;
+    // The rows are copied between the same tables, and migrated afterward.
+    let version = attached_version(&connection)?;
+    migrate_to(&mut connection, version)?;
 
     let transaction = connection.transaction()?;
     for table in tables(&transaction)? {
@@ -165,8 +169,19 @@ fn rebuild(state: &StateDirectory) -> Result<(), CheckpointError> {
     transaction.commit()?;
 
     connection.execute_batch("DETACH damaged")?;
+    migrate(&mut connection)?;
     check_database(&connection, &directory.path_of(REBUILT))?;
     close_as_one_file(directory, REBUILT, connection)
+}
+
+/// The schema version of the damaged database, which is attached.
+fn attached_version(connection: &Connection) -> Result<i32, CheckpointError> {
+    let sql = "PRAGMA damaged.user_version";
+    let version = connection.query_row(sql, [], |row| row.get("user_version"))?;
+    if (1..=VERSION).contains(&version) {
+        return Ok(version);
+    }
+    Err(CheckpointError::Damaged(format!("its version `{version}` does not exist")))
 }
 
 /// The names of the tables of the new database, which the scripts of this program have created.

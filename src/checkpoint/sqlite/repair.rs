@@ -15,7 +15,7 @@ use crate::{
         body::{self, BodyReader},
         catalog, control_names, cursor_checks,
         entry_reader::read_facts,
-        fields, held, pack,
+        fields, held, pack, queued_commands,
         row_ids::{BodyId, CatalogVersion, TenantRow},
     },
     model::{Day, DayFacts, UnixMillis, day_hash},
@@ -33,6 +33,8 @@ pub struct Repaired {
     pub catalogs: u64,
     /// Baselines that were damaged and have been removed: the GUID of the tenant and the name.
     pub baselines: Vec<(String, String)>,
+    /// Queued imports that were damaged and have been removed: the GUID of the tenant of each.
+    pub imports: Vec<String>,
     /// The number of days whose facts were derived again from the body.
     pub facts: u64,
     /// Cursors that were outside the log and have been set to their last known position: the GUID
@@ -56,8 +58,8 @@ impl Checkpoint {
     /// - A damaged body or held day is removed, and its day becomes missing.
     /// - Damaged facts, or a wrong hash, are replaced by what `facts_of` derives from the body.
     ///   The result is used only if it matches the stored hash or the stored facts.
-    /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
-    ///   profile.
+    /// - A damaged baseline or queued import is removed, and so is a catalog that is damaged or
+    ///   contains a damaged profile.
     /// - A cursor outside the log is set to its position in the second cursor file or, without
     ///   that, to the first entry after the last acknowledgement of its sink.
     ///
@@ -104,6 +106,10 @@ impl Checkpoint {
         repair_facts(store, facts_of, &mut repaired)?;
         repair_held(store, now, &mut repaired)?;
         repair_baselines(store, &mut repaired)?;
+        for (id, guid) in queued_commands::damaged_imports(store)? {
+            queued_commands::delete(store, id)?;
+            repaired.imports.push(guid);
+        }
         repair_catalogs(store, &mut repaired)?;
         repair_log_ends(store)?;
         repaired.cursors = cursor_checks::repair(store, &self.saved_cursors(), &self.id)?;

@@ -75,6 +75,7 @@ fn every_scope_commits_or_rolls_back() {
             backend.connection().query_row(sql, [], |row| row.get("synchronous")).unwrap();
         assert_eq!(level, 2, "{scope:?}: 2 is FULL");
     }
+    assert_eq!(backend.resolve(&claim).unwrap(), CommitOutcome::Applied);
     assert_eq!(claim.writes(), 1, "only a committed write counts");
     assert_eq!(backend.resolve(&claim).unwrap(), CommitOutcome::NotApplied);
 }

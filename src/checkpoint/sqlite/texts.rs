@@ -62,12 +62,17 @@ const COLUMNS: &[TextColumn] = &[
     text("open_observation", "details", Replace),
     text("open_observation", "hint", Clear),
     text("sink", "name", DeleteSink),
-    text("sink", "last_error", Clear),
-    text("sink", "last_hint", Clear),
-    text("sink", "failure", Clear),
     text("sink", "type", Clear),
+    // The registration of the sink creates the row again, without the mark.
+    text("sink_host", "host", DeleteRow),
+    text("sink_host", "last_error", Clear),
+    text("sink_host", "last_hint", Clear),
+    text("sink_host", "failure", Clear),
+    text("shard", "owner", Clear),
     text("dead_letter", "event_id", DeleteRow),
     text("dead_letter", "reason", Replace),
+    // The other columns show which command it is.
+    text("queued_command", "command", Replace),
     text("baseline", "name", Replace),
     text("baseline", "targets", DeleteRow),
     text("unresolved_domain", "domain", DeleteRow),
@@ -214,7 +219,9 @@ mod tests {
             INSERT INTO domain VALUES ('d', 'g'); INSERT INTO control VALUES (1, 'c');
             INSERT INTO entry (tenant, seq, kind, day, observed) VALUES (2, 1, 2, 1, 1);
             INSERT INTO open_observation (tenant, what, subject, first_day) VALUES (2, 'w', 's', 1);
+            INSERT INTO sink_host (sink, host) VALUES (1, '-');
             INSERT INTO cursor VALUES (1, 2, 0, 1, 0, 1, 1);
+            INSERT INTO queued_command VALUES (1, 2, 'backfill', 1, NULL, 1);
             INSERT INTO dead_letter (sink, tenant, seq, record_index, event_id, reason, rejected)
                 VALUES (1, 2, 1, 0, 'e', 'r', 1);
             INSERT INTO baseline VALUES (2, 1, 'b', NULL, 1, 't');

@@ -19,7 +19,7 @@ use crate::{
         body::BodyReader,
         catalog, cursor_checks,
         entry_reader::read_facts,
-        fields, held,
+        fields, held, queued_commands,
         row_ids::BodyId,
         tenant_id,
     },
@@ -54,9 +54,9 @@ pub struct Finding {
 
 impl Checkpoint {
     /// Reads everything once: the structure of the database, its indexes and texts, the facts of
-    /// each day against their hash, every body, held day, baseline, catalog and profile, and
-    /// whether logs and cursors are consistent. Everything is read from one consistent state, even
-    /// while a daemon is running.
+    /// each day against their hash, every body, held day, baseline, queued import, catalog and
+    /// profile, and whether logs and cursors are consistent. Everything is read from one consistent
+    /// state, even while a daemon is running.
     ///
     /// # Errors
     ///
@@ -238,8 +238,8 @@ fn verify_entries(
     })
 }
 
-/// Verifies held days, baselines, profiles and catalogs, with the same functions that `repair`
-/// uses.
+/// Verifies held days, baselines, queued imports, profiles and catalogs, with the same functions
+/// that `repair` uses.
 fn verify_others(
     connection: &Connection,
     report: &mut VerifyReport,
@@ -249,6 +249,10 @@ fn verify_others(
     }
     for (_, _, guid, name) in baseline::damaged_baselines(connection)? {
         report.add_finding(Some(guid), None, format!("baseline `{name}` cannot be read"));
+    }
+
+    for (_, guid) in queued_commands::damaged_imports(connection)? {
+        report.add_finding(Some(guid), None, "a queued import cannot be read".to_owned());
     }
 
     let (intact_profiles, damaged_profiles) = catalog::check_profiles(connection)?;

@@ -83,19 +83,23 @@ fn invalid_cursors_are_found_and_repaired() {
     }
 }
 
-/// A cursor with an unknown epoch never replaces the one with the right epoch.
+/// Every epoch that a claim of the shard has had is valid, and no other one.
 #[test]
-fn cursors_with_unknown_epochs_are_deleted() {
-    let directory = half_delivered(CursorFileState::Absent);
-    for epoch in [-1, 1, 2] {
-        let sql = format!(
-            "INSERT INTO cursor (sink, tenant, epoch, seq, record_index, floor, active)
-             SELECT sink, tenant, {epoch}, 1, 0, floor, active FROM cursor WHERE epoch = 0"
-        );
+fn epochs_of_earlier_claims_are_valid() {
+    for (epoch, epoch_of_shard, is_valid) in
+        [(-1, 0, false), (0, 0, true), (1, 0, false), (1, 2, true), (2, 2, true), (3, 2, false)]
+    {
+        let directory = half_delivered(CursorFileState::Absent);
+        let sql =
+            format!("UPDATE shard SET epoch = {epoch_of_shard}; UPDATE cursor SET epoch = {epoch}");
         damage(directory.path(), &sql);
+        let opened = Checkpoint::open(directory.path()).map(drop);
+        assert_eq!(opened.is_ok(), is_valid, "{epoch} of {epoch_of_shard}: {opened:?}");
+
+        // The position does not change.
+        repair(directory.path());
+        assert_eq!(position(directory.path()), Some((at(3, 0), 2)));
     }
-    repair(directory.path());
-    assert_eq!(position(directory.path()), Some((at(3, 0), 2)));
 }
 
 /// Regression: a cursor whose row was lost began again, although the second cursor file contained

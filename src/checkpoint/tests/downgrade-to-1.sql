@@ -1,4 +1,41 @@
--- Converts a database of version 8 back to version 1, for the test of the migration.
+-- Converts a database of version 9 back to version 1, for the test of the migration.
+
+-- Version 9.
+DROP TABLE queued_command;
+CREATE TABLE cursor_8 (
+    sink INTEGER NOT NULL REFERENCES sink,
+    tenant INTEGER NOT NULL REFERENCES tenant,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    record_index INTEGER NOT NULL,
+    floor INTEGER NOT NULL,
+    active INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (sink, tenant, epoch)
+) STRICT, WITHOUT ROWID;
+INSERT INTO cursor_8 (sink, tenant, epoch, seq, record_index, floor, active)
+SELECT sink, tenant, epoch, seq, record_index, floor, active FROM cursor;
+DROP TABLE cursor;
+ALTER TABLE cursor_8 RENAME TO cursor;
+ALTER TABLE sink ADD COLUMN mark BLOB;
+ALTER TABLE sink ADD COLUMN sent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sink ADD COLUMN rejected INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sink ADD COLUMN last_acknowledgement INTEGER;
+ALTER TABLE sink ADD COLUMN last_error TEXT;
+ALTER TABLE sink ADD COLUMN truncated INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sink ADD COLUMN last_hint TEXT;
+ALTER TABLE sink ADD COLUMN failure TEXT;
+ALTER TABLE sink ADD COLUMN failing_since INTEGER;
+UPDATE sink SET (sent, rejected, truncated, last_acknowledgement) = (
+    SELECT c.sent, c.rejected, c.truncated, c.last_acknowledgement FROM sink_shard c WHERE c.sink = sink.id
+);
+UPDATE sink SET (mark, last_error, last_hint, failure, failing_since) = (
+    SELECT h.mark, h.last_error, h.last_hint, h.failure, h.failing_since FROM sink_host h WHERE h.sink = sink.id
+);
+DROP TABLE sink_host;
+DROP TABLE sink_shard;
+DROP TABLE shard;
+ALTER TABLE tenant DROP COLUMN poll_commits;
+ALTER TABLE tenant DROP COLUMN shard;
 
 -- Version 8.
 ALTER TABLE unresolved_domain DROP COLUMN not_before;

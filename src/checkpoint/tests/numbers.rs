@@ -20,8 +20,14 @@ const COLUMNS: &[(&str, &str)] = &[
     ("missing", "last_requested"),
     ("replay", "first_day"),
     ("replay", "last_day"),
-    ("sink", "sent"),
-    ("sink", "last_acknowledgement"),
+    ("queued_command", "first_day"),
+    ("shard", "epoch"),
+    ("shard", "writes"),
+    ("sink_host", "failing_since"),
+    ("sink_shard", "sent"),
+    ("sink_shard", "rejected"),
+    ("sink_shard", "truncated"),
+    ("sink_shard", "last_acknowledgement"),
     ("tenant", "next_seq"),
     ("tenant", "failures"),
     ("tenant", "last_attempt"),
@@ -62,6 +68,7 @@ fn read_all(checkpoint: &Checkpoint) -> Vec<(&'static str, Result<(), Checkpoint
         ("next_seq", checkpoint.next_seq(tenant()).map(drop)),
         ("log_ends", checkpoint.log_ends().map(drop)),
         ("failures", checkpoint.failures().map(drop)),
+        ("restarted", checkpoint.restarted().map(drop)),
     ]
 }
 
@@ -73,6 +80,7 @@ fn damaged_numbers_are_errors_or_values() {
     commit(&checkpoint, &PollCommit { missing: vec![day("2026-11-20")], ..empty_commit() });
     let (first, last) = (day("2026-11-20"), day("2026-11-22"));
     checkpoint.add_replay("local", &[tenant()], first, last, UnixMillis::default()).unwrap();
+    checkpoint.queue_backfills(&[tenant()], first, UnixMillis::default()).unwrap();
 
     for (table, column) in COLUMNS {
         // The first tenant represents the host.

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::{CatalogRead, Collector, PollError, PollKind, PollReport, PollResponse, not_before};
 use crate::{
     checkpoint::{
-        CatalogMember, CheckpointError, EnrichedDay, EntryFlags, HeldDay, NewEntry, PollCommit,
-        PollEnd,
+        CatalogMember, CheckpointError, CommandId, EnrichedDay, EntryFlags, HeldDay, NewEntry,
+        PollCommit, PollEnd,
     },
     clock,
     compressed::CompressedText,
@@ -45,6 +45,8 @@ struct Ingest<'a> {
     end: Option<Result<(), Explanation>>,
     /// From the server's `Retry-After`: no request before this time.
     not_before: Option<UnixMillis>,
+    /// The queued import that is completed.
+    finished: Option<CommandId>,
 }
 
 impl Collector {
@@ -116,6 +118,7 @@ impl Collector {
             credential_expiry: expires.map(Into::into),
             end: Some(end),
             not_before: not_before(state, now),
+            finished: None,
         };
         self.ingest(tenant, ingest, now)
     }
@@ -136,13 +139,17 @@ impl Collector {
         Ok(())
     }
 
-    /// Imports saved snapshots, one JSON document each. Days that are already stored do not change.
-    ///
-    /// # Errors
+    /// Ingests the snapshots of a queued import, one JSON document each, and completes it. Days
+    /// that are already stored do not change.
     ///
     /// Fails, and stores nothing, if the checkpoint cannot be read or written. A document that
     /// cannot be decoded or accepted is counted in [`PollReport::rejected`] instead.
-    pub fn import(&self, tenant: &Tenant, items: &[&str]) -> Result<PollReport, PollError> {
+    pub(super) fn complete_import(
+        &self,
+        tenant: &Tenant,
+        items: &[&str],
+        import: CommandId,
+    ) -> Result<PollReport, PollError> {
         let now = clock::now();
         let today = Day::of(now);
 
@@ -167,7 +174,8 @@ impl Collector {
             }
         }
 
-        let ingest = Ingest { snapshots, is_catalog_complete: true, ..Ingest::default() };
+        let finished = Some(import);
+        let ingest = Ingest { snapshots, is_catalog_complete: true, finished, ..Ingest::default() };
         let report = blocking(|| self.ingest(tenant, ingest, now))?;
         Ok(PollReport { rejected: rejected.count(), ..report })
     }
@@ -216,6 +224,7 @@ impl Collector {
             missing: missing(&plan, &ingest),
             no_longer_missing: plan.settled.clone(),
             polled_back_to: ingest.polled_back_to,
+            finished: ingest.finished,
             end: match &ingest.end {
                 None => PollEnd::NoPoll,
                 Some(Ok(())) => PollEnd::Complete,

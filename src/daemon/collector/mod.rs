@@ -7,6 +7,7 @@ mod ingest;
 mod interrupted_polls;
 mod local_failure;
 mod poll_permits;
+mod queued_commands;
 mod response;
 mod time_limit;
 
@@ -273,6 +274,9 @@ impl Collector {
 
         let tenant = self.resolve(state).await?;
         let started = clock::now();
+        if let Some(first_day) = back_to {
+            self.queue_backfill(tenant.id, first_day, started)?;
+        }
         let (oldest, kind) = blocking(|| self.oldest_requested(state, &tenant, back_to, started))?;
 
         let reads_back = oldest < Day::of(started).plus(-DAYS_PER_PERMIT);
@@ -336,7 +340,9 @@ impl Collector {
         let poll_state = checkpoint.poll_state(tenant.id)?;
         let initial = today.plus(1 - state.plan.initial_backfill_days);
         let initial = poll_state.polled_back_to.is_none().then_some(initial);
-        let backfill = [initial, back_to].into_iter().flatten().min();
+        // A backfill that was interrupted or incomplete continues.
+        let queued = poll_state.queued_backfill;
+        let backfill = [initial, back_to, queued].into_iter().flatten().min();
 
         // After a downtime, continue at the newest day that a poll has stored.
         let (newest_polled, oldest_held) = checkpoint.resume_days(tenant.id)?;

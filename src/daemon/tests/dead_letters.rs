@@ -94,6 +94,7 @@ fn append_undecodable(engine: &Engine, name: &str) {
         missing: vec![],
         no_longer_missing: vec![],
         polled_back_to: None,
+        finished: None,
         end: PollEnd::NoPoll,
     };
 

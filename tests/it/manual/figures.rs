@@ -263,9 +263,9 @@ pub(super) const FIGURES: &[Figure] = &[
     ),
     (
         ARCHITECTURE,
-        "The schema has version 8",
+        "The schema has version 9",
         "src/checkpoint/sqlite/migration.rs",
-        "const VERSION: i32 = 8;",
+        "const VERSION: i32 = 9;",
     ),
     (
         "src/config/keys/tenant.rs",

@@ -32,6 +32,8 @@ pub enum Fault {
     Flood,
     /// Closes the connection in the middle of the body.
     Cut,
+    /// Never responds.
+    Hang,
 }
 
 /// The queued faults, each with the part of a path that it applies to.
@@ -134,6 +136,7 @@ async fn handle(
         Some(Fault::Respond(status, headers, body)) => response(status, &headers, body),
         Some(Fault::Flood) => flood(),
         Some(Fault::Cut) => cut(),
+        Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Change(change)) => forward(&shared, request, &path, change).await,
         Some(Fault::Edit(edit)) => {
             let change = |text: String| {
