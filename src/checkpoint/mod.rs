@@ -105,6 +105,8 @@ pub use sqlite::{
 pub use status::{Status, StatusDetail, StoredFailures};
 pub use storage_fault::StorageFault;
 pub use tenant_status::{TenantStatus, UnresolvedDomain};
+#[cfg(test)]
+pub(crate) use tests::faults::{FaultMoment, FaultPlan};
 
 use self::{
     backend::{Backend, Claim, Scope, Statements, values},

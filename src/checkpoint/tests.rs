@@ -1,15 +1,16 @@
 //! Tests of the log and the cursors; `backlog` compares queries with a model, `continuity` tests
-//! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `files`
-//! tests opening, `migration` tests older versions, `numbers` tests damaged numbers, `panics` tests
-//! interrupted transactions, `polls` tests results of polls, `pruning` tests which bodies are kept,
-//! `queued_commands` tests backfills and imports, `removed_sinks` tests sinks that are not
-//! configured, `resending` tests dead letters and replays, and `saved_cursors` tests the second
-//! cursor file.
+//! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `faults`
+//! makes the backend fail, `files` tests opening, `migration` tests older versions, `numbers` tests
+//! damaged numbers, `panics` tests interrupted transactions, `polls` tests results of polls,
+//! `pruning` tests which bodies are kept, `queued_commands` tests backfills and imports,
+//! `removed_sinks` tests sinks that are not configured, `resending` tests dead letters and replays,
+//! and `saved_cursors` tests the second cursor file.
 
 mod backlog;
 mod continuity;
 mod cursor_checks;
 mod damage;
+pub(super) mod faults;
 mod files;
 mod migration;
 mod numbers;

@@ -90,9 +90,18 @@ impl Engine {
     /// Fails if the checkpoint cannot be opened, if two tenants have the same ID, or if a sink with
     /// a backlog is no longer configured.
     pub fn build(configuration: Configuration) -> Result<Arc<Self>, BuildError> {
-        let checkpoint = Arc::new(Checkpoint::open(&configuration.state_directory)?);
+        let checkpoint = Checkpoint::open(&configuration.state_directory)?;
+        Self::build_on(configuration, checkpoint)
+    }
+
+    /// As [`Self::build`], on an open checkpoint.
+    pub(super) fn build_on(
+        configuration: Configuration,
+        checkpoint: Checkpoint,
+    ) -> Result<Arc<Self>, BuildError> {
+        let store = StoreExecutor::new(Arc::new(checkpoint));
         let meters = Arc::new(Meters::new(clock::now()));
-        let engine = Self::prepare(configuration, StoreExecutor::new(checkpoint), meters)?;
+        let engine = Self::prepare(configuration, store, meters)?;
         engine.apply_configuration()?;
 
         let failures = engine.store.checkpoint().failures()?;

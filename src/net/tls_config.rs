@@ -3,6 +3,8 @@
 //! name of the issuer that is not trusted, which the error of the library does not contain. Start
 //! reading at [`tls_config`].
 
+#[cfg(test)]
+use std::sync::OnceLock;
 use std::{path::Path, sync::Arc};
 
 use rustls::{
@@ -90,10 +92,7 @@ pub fn tls_config(
                 .build()
                 .map_err(|error| ClientError::Verifier(path.display().to_string(), error))?
         }
-        None => Arc::new(
-            rustls_platform_verifier::Verifier::new(Arc::clone(&provider))
-                .map_err(system_authorities_error)?,
-        ),
+        None => system_verifier(&provider)?,
     };
     let verifier = Arc::new(ExplainingVerifier(verifier));
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
@@ -106,6 +105,30 @@ pub fn tls_config(
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| ClientError::ClientCertificate(name, error))
+}
+
+/// The verifier that trusts the certificate authorities of the system.
+fn read_system_verifier(
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
+    let verifier = rustls_platform_verifier::Verifier::new(Arc::clone(provider));
+    Ok(Arc::new(verifier.map_err(system_authorities_error)?))
+}
+
+#[cfg(not(test))]
+use read_system_verifier as system_verifier;
+
+/// As in the program, but the authorities are read once: unit tests build thousands of clients.
+#[cfg(test)]
+fn system_verifier(
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
+    static SHARED: OnceLock<Arc<dyn ServerCertVerifier>> = OnceLock::new();
+    if let Some(verifier) = SHARED.get() {
+        return Ok(Arc::clone(verifier));
+    }
+    let verifier = read_system_verifier(provider)?;
+    Ok(Arc::clone(SHARED.get_or_init(|| verifier)))
 }
 
 /// The error of the library does not state why no file could be read.

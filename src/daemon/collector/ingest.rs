@@ -52,7 +52,7 @@ struct Ingest<'a> {
 impl Collector {
     /// Ingests the response of a poll that requested all days back to `oldest`. Fails, and stores
     /// nothing, if the checkpoint cannot be read or written.
-    pub(super) fn ingest_response(
+    pub(in crate::daemon) fn ingest_response(
         &self,
         state: &TenantState,
         tenant: &Tenant,

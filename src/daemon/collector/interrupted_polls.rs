@@ -20,7 +20,7 @@ use crate::{
 /// A poll that the checkpoint lists as running. Dropping it removes it from the list, also if the
 /// poll is aborted or has failed; a process that is killed drops nothing.
 #[derive(Debug)]
-pub(super) struct RunningPoll<'a> {
+pub(in crate::daemon) struct RunningPoll<'a> {
     store: &'a StoreExecutor,
     tenant: TenantId,
     /// Whether the transaction with the result of the poll has removed it from the list.
@@ -29,14 +29,14 @@ pub(super) struct RunningPoll<'a> {
 
 impl<'a> RunningPoll<'a> {
     /// Lists a poll that begins. A failure is only logged: it does not prevent the poll.
-    pub(super) fn begin(store: &'a StoreExecutor, tenant: TenantId) -> Self {
+    pub(in crate::daemon) fn begin(store: &'a StoreExecutor, tenant: TenantId) -> Self {
         let now = clock::now();
         log_failure(store.run(|checkpoint| checkpoint.begin_poll(tenant, now.into())));
         Self { store, tenant, is_committed: false }
     }
 
     /// The result of the poll is committed.
-    pub(super) fn committed(mut self) {
+    pub(in crate::daemon) fn committed(mut self) {
         self.is_committed = true;
     }
 }

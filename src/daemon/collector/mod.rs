@@ -4,7 +4,7 @@
 //! Start reading at `Collector::poll`, then `response` and `ingest`.
 
 mod ingest;
-mod interrupted_polls;
+pub(super) mod interrupted_polls;
 mod local_failure;
 mod poll_permits;
 mod queued_commands;
@@ -81,7 +81,7 @@ pub struct PollReport {
 
 /// Whether a poll is a backfill. The checkpoint stores how far back a complete backfill has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PollKind {
+pub(super) enum PollKind {
     /// Requests the newest days, and earlier days that are missing, held or not polled yet.
     Regular,
     /// Also requests the days of the initial backfill, or of one that an operator requested.
@@ -227,7 +227,11 @@ impl Collector {
     }
 
     /// Counts and logs the result of a poll, and records a failure in the checkpoint.
-    fn record_result(&self, state: &TenantState, result: &Result<PollReport, PollError>) {
+    pub(super) fn record_result(
+        &self,
+        state: &TenantState,
+        result: &Result<PollReport, PollError>,
+    ) {
         self.meters.poll(&state.plan.name, result.as_ref().err().map(PollError::class));
         let is_local = result.as_ref().is_err_and(PollError::is_local);
         if !is_local {
@@ -324,7 +328,7 @@ impl Collector {
     }
 
     /// The oldest day that this poll requests, and its kind.
-    fn oldest_requested(
+    pub(super) fn oldest_requested(
         &self,
         state: &TenantState,
         tenant: &Tenant,
