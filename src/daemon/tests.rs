@@ -2,8 +2,8 @@
 //! one sink neither affects the others nor prevents the next attempt, a sink is opened again after
 //! its cursors could not be updated, withheld records are read again, dead letters are retried, a
 //! receiver that fails for the records of one tenant delays no other, and queued commands are
-//! continued. Start reading at [`configuration`]. The tests in `collector`, `ends` and `faults` need
-//! no API and use a paused clock; see `harness`.
+//! continued. Start reading at [`configuration`]. The tests in `collector`, `ends` and `faults`
+//! need no API and use a paused clock; see `harness`.
 
 mod collector;
 mod dead_letters;
