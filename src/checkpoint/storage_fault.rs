@@ -30,6 +30,8 @@ pub enum StorageFault {
     Io,
     /// Another process held a lock for longer than the program waits.
     Busy,
+    /// The file system has no locks, or none is left.
+    NoLocks,
     /// The user of this process may not use a file or a directory.
     PermissionDenied,
     /// A file or a directory does not exist.
@@ -56,6 +58,7 @@ impl StorageFault {
         }
         Some(match number {
             Errno::ROFS => Self::ReadOnly,
+            Errno::NOLCK => Self::NoLocks,
             Errno::ACCESS | Errno::PERM => Self::PermissionDenied,
             Errno::NOENT => Self::Missing,
             _ => return None,
@@ -88,6 +91,9 @@ impl StorageFault {
             }
             Self::Busy => {
                 "close other programs that use the database, such as `sqlite3` or a copy of the file that is in progress"
+            }
+            Self::NoLocks => {
+                "move the state directory to a local file system, or start the lock service of the network file system"
             }
             Self::PermissionDenied => "run the command as root or as the user of the service",
             Self::Missing => "check `state.directory`, and that its file system is mounted",
@@ -125,6 +131,7 @@ impl fmt::Display for StorageFault {
             }
             Self::Io => "the disk of the checkpoint reported an error",
             Self::Busy => "another process has locked the database of the checkpoint",
+            Self::NoLocks => "the file system of the checkpoint cannot lock files",
             Self::PermissionDenied => "this user may not use the files of the checkpoint",
             Self::Missing => "a file of the checkpoint, or its directory, does not exist",
             Self::Unavailable => "the database of the checkpoint is not available",
@@ -153,6 +160,7 @@ mod tests {
             (Errno::FBIG, StorageFault::FileSizeLimit),
             (Errno::IO, StorageFault::Io),
             (Errno::ACCESS, StorageFault::PermissionDenied),
+            (Errno::NOLCK, StorageFault::NoLocks),
         ] {
             let error = CheckpointError::from(FileError::io("write", Path::new("/x"))(number));
             assert_eq!(error.storage_fault(), Some(fault), "{error:?}");

@@ -42,6 +42,8 @@ const UNSUPPORTED: &str = "check the URL, because its server does not support th
 /// The hint for a success that is not an acknowledgement of the receiver.
 const NOT_RECEIVER: &str =
     "check that the URL belongs to the receiver, and that no proxy responds instead";
+/// The hint for a success of which only the head has arrived.
+const NO_END: &str = "let the receiver mark the end of an empty body with `Content-Length: 0`, and check that no proxy responds instead";
 
 /// The beginnings of a page without a label, in lower case.
 const PAGE_STARTS: &[&[u8]] =
@@ -101,7 +103,7 @@ impl HttpResponse {
         secrets: SentSecrets,
     ) -> Result<Self, Failure> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body_end = BodyEnd::of(response.version(), &headers);
+        let body_end = BodyEnd::of(response.version(), status, &headers);
         let body = match net::read_body(response, max).await {
             // The reply to a HEAD request states the encoding of a body that it does not have.
             Ok(body) if body.is_empty() => Ok(body),
@@ -172,9 +174,18 @@ impl HttpResponse {
         }
     }
 
-    /// Whether the body is a page for a browser, such as that of a proxy that asks for a login.
-    pub(super) fn is_page(&self) -> bool {
-        is_page(&self.headers, &self.body)
+    /// Whether the reply acknowledges a request to a receiver that defines no form of reply: it is
+    /// a success whose body is complete, and neither a page for a browser, such as that of a proxy
+    /// that asks for a login, nor a fragment of one.
+    pub(super) fn is_any_success(&self) -> bool {
+        (200..=299).contains(&self.status)
+            && !self.ends_after_head()
+            && !is_markup(&self.headers, &self.body)
+    }
+
+    /// Whether nothing shows that the body is complete: it is empty, and ends with the connection.
+    fn ends_after_head(&self) -> bool {
+        self.body_end == BodyEnd::Closed && self.body.trim_ascii().is_empty()
     }
 
     /// The beginning of the body, as [`Self::quote`] returns it.
@@ -238,6 +249,7 @@ impl HttpResponse {
         let message = self.message();
         let content_type = self.quote(self.content_type().as_bytes(), MAX_TYPE_CHARS);
         let found: Cow<'_, str> = match (message.is_empty(), content_type.is_empty()) {
+            (true, _) if self.ends_after_head() => "the connection ends after the head".into(),
             (true, _) => "the body is empty".into(),
             (false, true) => message.into(),
             (false, false) => format!("`{content_type}`, {message}").into(),
@@ -247,7 +259,7 @@ impl HttpResponse {
         Failure::Retry {
             reason: format!("{server} returned HTTP {status} without an acknowledgement: {found}"),
             after: net::retry_after(&self.headers),
-            hint: Some(NOT_RECEIVER.into()),
+            hint: Some(if self.ends_after_head() { NO_END } else { NOT_RECEIVER }.into()),
         }
     }
 
@@ -278,13 +290,15 @@ impl HttpResponse {
 }
 
 impl BodyEnd {
-    /// The end of a body of this version of HTTP. Source: RFC 9112, section 6.3.
-    fn of(version: Version, headers: &HeaderMap) -> Self {
+    /// The end of a body of this version of HTTP. A response with status 204 never has one. Source:
+    /// RFC 9112, section 6.3.
+    fn of(version: Version, status: u16, headers: &HeaderMap) -> Self {
         let is_chunked = |value: &HeaderValue| {
             let last = value.as_bytes().rsplit(|byte| *byte == b',').next();
             last.is_some_and(|last| last.trim_ascii().eq_ignore_ascii_case(b"chunked"))
         };
         let is_explicit = version >= Version::HTTP_2
+            || status == 204
             || match headers.get_all(TRANSFER_ENCODING).iter().next_back() {
                 Some(value) => is_chunked(value),
                 None => headers.contains_key(CONTENT_LENGTH),
@@ -311,6 +325,20 @@ pub(super) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
     let starts_with =
         |start: &&[u8]| text.get(..start.len()).is_some_and(|b| b.eq_ignore_ascii_case(start));
     PAGE_STARTS.iter().any(starts_with)
+}
+
+/// Whether a body is a page for a browser, or a fragment of one: markup that is not labeled as XML,
+/// which some receivers return. A line of syslog, which an endpoint can repeat, also begins with
+/// `<`, but no markup begins with a digit.
+fn is_markup(headers: &HeaderMap, body: &[u8]) -> bool {
+    let label = media_type_name(headers);
+    let is_xml =
+        matches!(label.as_str(), "application/xml" | "text/xml") || label.ends_with("+xml");
+    let begins_markup = |text: &[u8]| match text {
+        [b'<', next, ..] => next.is_ascii_alphabetic() || b"!/?".contains(next),
+        _ => false,
+    };
+    is_page(headers, body) || !is_xml && begins_markup(&beginning(body))
 }
 
 /// The beginning of a text in an unknown encoding, without a byte order mark, the white space

@@ -30,6 +30,16 @@ fn in_s3(workspace: &mut Workspace, bucket: &str, extra: &str) {
     workspace.sink("objects", &section);
 }
 
+/// A workspace with a sink for a bucket of S3 at this endpoint.
+fn at_endpoint(endpoint: &Endpoint) -> Workspace {
+    let mut workspace = workspace();
+    in_s3(&mut workspace, "scores", "");
+    let port = format!("127.0.0.1:{}", s3().port);
+    let address = endpoint.url.strip_prefix("http://").unwrap();
+    workspace.literal = Some(workspace.configuration().replace(&port, address));
+    workspace
+}
+
 fn last_error(workspace: &Workspace) -> String {
     workspace.status()["sinks"][0]["error"]["message"].as_str().unwrap_or_default().to_owned()
 }
@@ -166,11 +176,7 @@ fn the_error_of_a_store_is_one_line() {
         let body =
             "<Error><Code>AccessDenied</Code><Message>not you\nRequestId: 7</Message></Error>";
         endpoint.rule(move |_| Some((status, body.to_owned())));
-        let mut workspace = workspace();
-        in_s3(&mut workspace, "scores", "");
-        let port = format!("127.0.0.1:{}", s3().port);
-        let address = endpoint.url.strip_prefix("http://").unwrap();
-        workspace.literal = Some(workspace.configuration().replace(&port, address));
+        let workspace = at_endpoint(&endpoint);
 
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
@@ -179,6 +185,33 @@ fn the_error_of_a_store_is_one_line() {
         assert!(last_hint(&workspace).starts_with(hint), "{}", last_hint(&workspace));
         assert_eq!(run.stderr.contains("parked"), parked, "{}", run.stderr);
         assert!(!error.contains("RequestId") && error.len() < 300, "{error}");
+    }
+}
+
+/// Regression: every HTTP 409 and 412 was an acknowledgement, also for `test-sink`.
+#[test]
+fn conflicts_of_a_store_acknowledge_nothing() {
+    let document = |code: &str| format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+    for (status, body, text, code) in [
+        (409, document("InvalidBucketState"), "409 Conflict: InvalidBucketState: no", 2),
+        (409, document("OperationAborted"), "409 Conflict: OperationAborted: no", 1),
+        (412, "<html>no</html>".to_owned(), "412 Precondition Failed: <html>no</html>", 1),
+        // The request for the metadata of the object fails too.
+        (412, document("PreconditionFailed"), "412 Precondition Failed", 1),
+    ] {
+        let endpoint = Endpoint::new("");
+        endpoint.rule(move |_| Some((status, body.clone())));
+        let workspace = at_endpoint(&endpoint);
+
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1, "{text}: {}", run.stderr);
+        assert!(last_error(&workspace).contains(text), "{}", last_error(&workspace));
+        assert_eq!(workspace.status()["sinks"][0]["sent"], 0, "{text}");
+        assert_eq!(run.stderr.contains("parked"), code == 2, "{}", run.stderr);
+
+        let test = workspace.run(&["test-sink", "objects"]);
+        assert_eq!(test.code, code, "{text}: {}", test.stderr);
+        assert!(test.stderr.contains(text), "{}", test.stderr);
     }
 }
 
@@ -195,6 +228,11 @@ fn google_objects_are_not_overwritten() {
     );
     let file = workspace.file_sink("local");
     endpoint.respond_once(412, "<Error><Code>PreconditionFailed</Code></Error>");
+    // The credential may not read the metadata of the object that exists.
+    endpoint.rule(|request| {
+        let creates_object = request.headers.contains_key("x-goog-if-generation-match");
+        (!creates_object).then(|| (403, String::new()))
+    });
     workspace.run_ok(&["once"]);
 
     // The first of the three objects already exists.

@@ -217,7 +217,13 @@ fn bulk(
                     stored.push(id);
                 }
                 errors |= status != 201;
-                json!({ "create": { "status": status, "error": { "type": "mapper_parsing_exception", "reason": "failed to parse" } } })
+                let kind = match status {
+                    201 => return json!({ "create": { "status": 201 } }),
+                    409 => "version_conflict_engine_exception",
+                    _ => "mapper_parsing_exception",
+                };
+                let error = json!({ "type": kind, "reason": "failed to parse" });
+                json!({ "create": { "status": status, "error": error } })
             })
             .collect();
 

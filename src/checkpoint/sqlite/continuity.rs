@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, CursorFile, DatabaseLoss, SavedCursor,
+        Checkpoint, CheckpointError, CursorCopy, CursorFile, DatabaseLoss, SavedCursor,
         backend::{Statements, values},
         fields::unsigned,
         meta, running_polls,
@@ -147,16 +147,26 @@ pub(super) struct TakenOver {
 
 /// Fails with [`CheckpointError::DatabaseLost`] if the second cursor file exists, and the database
 /// does not, or is an empty file.
-pub(super) fn require_remembered(directory: &OwnedDirectory) -> Result<(), CheckpointError> {
-    let loss = match directory.inspect(DATABASE)? {
+pub(super) fn require_remembered(state: &StateDirectory) -> Result<(), CheckpointError> {
+    let directory = state.files();
+    let loss: fn(CursorCopy) -> DatabaseLoss = match directory.inspect(DATABASE)? {
         None => DatabaseLoss::Absent,
         Some(found) if found.len() == 0 => DatabaseLoss::Empty,
         Some(_) => return Ok(()),
     };
-    match directory.inspect(CURSOR_FILE)? {
-        Some(_) => Err(CheckpointError::DatabaseLost(directory.path_of(DATABASE), loss)),
+    match cursor_copy(state)? {
+        Some(copy) => Err(CheckpointError::DatabaseLost(directory.path_of(DATABASE), loss(copy))),
         None => Ok(()),
     }
+}
+
+/// Whether the second cursor file can be used; `None` if it does not exist.
+fn cursor_copy(state: &StateDirectory) -> Result<Option<CursorCopy>, CheckpointError> {
+    if state.files().inspect(CURSOR_FILE)?.is_none() {
+        return Ok(None);
+    }
+    let is_usable = read_saved(state).is_some();
+    Ok(Some(if is_usable { CursorCopy::Usable } else { CursorCopy::Unusable }))
 }
 
 /// Fails with [`CheckpointError::DatabaseLost`] if a database is not the one whose cursors the
@@ -171,8 +181,7 @@ pub(super) fn check(
     let version: i32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
     if version == 0 {
-        let is_remembered = directory.inspect(CURSOR_FILE)?.is_some();
-        return if is_remembered { lost(DatabaseLoss::Empty) } else { Ok(()) };
+        return cursor_copy(state)?.map_or(Ok(()), |copy| lost(DatabaseLoss::Empty(copy)));
     }
 
     // A file that cannot be used is reported when it is read for its cursors.

@@ -34,12 +34,15 @@ const RECEIVED: &str = "checkpoint.db.received";
 /// The new database until it replaces one that is set aside.
 const CREATED: &str = "checkpoint.db.created";
 
-/// What [`Checkpoint::set_aside`] has renamed: the new paths, or `None` if there was nothing.
+/// What [`Checkpoint::set_aside`] has renamed, and what the new database continues with. The paths
+/// are the new ones, or `None` if there was nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetAside {
     pub database: Option<PathBuf>,
     /// Something that is not a file, such as a directory, with the name of the second cursor file.
     pub cursor_file: Option<PathBuf>,
+    /// The number of cursors in the second cursor file; `None` if that file cannot be used.
+    pub cursors: Option<usize>,
 }
 
 /// The result of [`Checkpoint::restore`].
@@ -138,20 +141,25 @@ impl Checkpoint {
         drop(directory::read_all(directory)?);
 
         // On a full disk, nothing may be renamed before the new database is complete.
-        let database = create_successor(&state)
+        let saved = read_saved(&state);
+        let database = create_successor(directory, saved.as_ref())
             .and_then(|()| replace_database(directory, CREATED, &format!("damaged-{stamp}")));
         if database.is_err() {
             let _ = remove_database(directory, CREATED);
         }
         let database = database?;
         let cursor_file = set_cursor_file_aside(directory, stamp)?;
-        Ok(SetAside { database, cursor_file })
+        let cursors = saved.map(|saved| saved.cursors.len() + saved.carried.len());
+        Ok(SetAside { database, cursor_file, cursors })
     }
 }
 
-/// Creates a complete, empty database that succeeds the one of the second cursor file.
-fn create_successor(state: &StateDirectory) -> Result<(), CheckpointError> {
-    let directory = state.files();
+/// Creates a complete, empty database that succeeds the one of the second cursor file, which is
+/// `saved`.
+fn create_successor(
+    directory: &OwnedDirectory,
+    saved: Option<&CursorFile>,
+) -> Result<(), CheckpointError> {
     // An interrupted process may have left it.
     remove_database(directory, CREATED)?;
     directory.open_file(CREATED, FileAccess::CreateNew(NewFileMode::State))?;
@@ -160,7 +168,7 @@ fn create_successor(state: &StateDirectory) -> Result<(), CheckpointError> {
     migrate(&mut connection)?;
 
     let transaction = connection.transaction()?;
-    assign_new_id(&transaction, read_saved(state).as_ref())?;
+    assign_new_id(&transaction, saved)?;
     transaction.commit()?;
     close_as_one_file(directory, CREATED, connection)
 }

@@ -36,7 +36,7 @@ pub(in crate::checkpoint) fn existing(path: &Path) -> Result<StateDirectory, Che
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(absent()),
         opened => opened?,
     };
-    continuity::require_remembered(state.files())?;
+    continuity::require_remembered(&state)?;
     if state.files().inspect(DATABASE)?.is_some() { Ok(state) } else { Err(absent()) }
 }
 

@@ -12,13 +12,27 @@ use rustix::io::Errno;
 
 use crate::checkpoint::{CheckpointError, DriverError, StorageFault};
 
+/// The cause of a fault. SQLite's message has neither its number nor its own causes, which would
+/// repeat it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct CauseText(String);
+
 impl From<rusqlite::Error> for CheckpointError {
     fn from(error: rusqlite::Error) -> Self {
-        use rusqlite::Error;
-
         // Read before anything else can make a system call.
         let left = last_number();
-        let failure = match &error {
+        Self::of_driver(&error, left)
+    }
+}
+
+impl CheckpointError {
+    /// The error that an error of the driver means. `left` is the error number of the last failed
+    /// system call of this thread.
+    fn of_driver(error: &rusqlite::Error, left: Option<Errno>) -> Self {
+        use rusqlite::Error;
+
+        let failure = match error {
             Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => {
                 *failure
             }
@@ -37,34 +51,42 @@ impl From<rusqlite::Error> for CheckpointError {
             Error::QueryReturnedNoRows => {
                 return Self::Damaged("a row that others refer to does not exist".to_owned());
             }
-            _ => return Self::Storage(StorageFault::Unexpected, DriverError::new(error)),
+            _ => return Self::storage(StorageFault::Unexpected, message(error)),
         };
 
         match failure.code {
             // SQLite reports a read that fails within a statement as corruption.
             ErrorCode::DatabaseCorrupt if left == Some(Errno::IO) => {
-                Self::Storage(StorageFault::Io, DriverError::new(error))
+                Self::storage(StorageFault::Io, Errno::IO.to_string())
             }
             ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig => {
-                Self::Damaged(error.to_string())
+                Self::Damaged(message(error))
             }
-            _ => Self::Storage(StorageFault::of_sqlite(failure, left), DriverError::new(error)),
+            _ => match StorageFault::of_sqlite(failure, left) {
+                // SQLite's message is that of a lock that another process holds.
+                StorageFault::NoLocks => {
+                    Self::storage(StorageFault::NoLocks, Errno::NOLCK.to_string())
+                }
+                fault => Self::storage(fault, message(error)),
+            },
         }
     }
-}
 
-impl CheckpointError {
+    fn storage(fault: StorageFault, cause: String) -> Self {
+        Self::Storage(fault, DriverError::new(CauseText(cause)))
+    }
+
     /// The error that a result of SQLite's integrity check reports. A page that could not be read
     /// is one of its lines, with the code of the failed read.
-    pub(super) fn of_integrity_check(result: String) -> Self {
+    pub(super) fn of_integrity_check(result: &str) -> Self {
         let code = |line: &str| {
             let (_, code) = line.rsplit_once("error code")?;
             code.trim_matches(['=', ' ']).parse().ok().map(ffi::Error::new)
         };
         let failure = result.lines().filter_map(code).find(|failure| is_failed_read(*failure));
         match failure {
-            Some(failure) => rusqlite::Error::SqliteFailure(failure, Some(result)).into(),
-            None => Self::Damaged(result),
+            Some(failure) => rusqlite::Error::SqliteFailure(failure, None).into(),
+            None => Self::Damaged(check_summary(result)),
         }
     }
 }
@@ -78,9 +100,16 @@ impl StorageFault {
             ErrorCode::DiskFull if left == Some(Errno::DQUOT) => Self::QuotaExceeded,
             ErrorCode::DiskFull => Self::DiskFull,
             ErrorCode::OutOfMemory => Self::OutOfMemory,
+            // SQLite reports every lock that it does not get like one that another process holds.
+            ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed
+                if left == Some(Errno::NOLCK) =>
+            {
+                Self::NoLocks
+            }
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed => Self::Busy,
+
             ErrorCode::ReadOnly => Self::ReadOnly,
             ErrorCode::PermissionDenied => Self::PermissionDenied,
             ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_NOMEM => {
@@ -104,6 +133,23 @@ fn is_failed_read(failure: ffi::Error) -> bool {
         && failure.extended_code != ffi::SQLITE_IOERR_SHORT_READ
 }
 
+/// The message of an error of the driver, without the number of SQLite.
+fn message(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, None) => {
+            ffi::code_to_str(failure.extended_code).to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// What the integrity check of SQLite has found, on one line and without its heading.
+fn check_summary(result: &str) -> String {
+    let is_finding = |line: &&str| !line.is_empty() && !line.starts_with("*** in database ");
+    let findings: Vec<&str> = result.lines().map(str::trim).filter(is_finding).collect();
+    format!("the integrity check of SQLite reports `{}`", findings.join("; "))
+}
+
 /// The number of the last failed system call of this thread, which SQLite does not report.
 fn last_number() -> Option<Errno> {
     let number = io::Error::last_os_error().raw_os_error().filter(|number| *number != 0);
@@ -113,7 +159,7 @@ fn last_number() -> Option<Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Hint;
+    use crate::error::{Hint, chain};
 
     /// A code of SQLite, the error number of the system call, and the fault.
     const FAULTS: &[(i32, Option<Errno>, StorageFault)] = &[
@@ -142,6 +188,10 @@ mod tests {
         (ffi::SQLITE_BUSY_SNAPSHOT, None, StorageFault::Busy),
         (ffi::SQLITE_LOCKED, None, StorageFault::Busy),
         (ffi::SQLITE_PROTOCOL, None, StorageFault::Busy),
+        (ffi::SQLITE_BUSY, Some(Errno::AGAIN), StorageFault::Busy),
+        (ffi::SQLITE_BUSY, Some(Errno::NOLCK), StorageFault::NoLocks),
+        (ffi::SQLITE_PROTOCOL, Some(Errno::NOLCK), StorageFault::NoLocks),
+        (ffi::SQLITE_IOERR_LOCK, Some(Errno::NOLCK), StorageFault::NoLocks),
         (ffi::SQLITE_PERM, None, StorageFault::PermissionDenied),
         (ffi::SQLITE_ERROR, None, StorageFault::Unexpected),
     ];
@@ -190,9 +240,50 @@ mod tests {
             ("Tree 3 page 5: unable to get the page. error code=522", true),
             ("Page 7: never used", true),
         ] {
-            let error = CheckpointError::of_integrity_check(result.to_owned());
+            let error = CheckpointError::of_integrity_check(result);
             assert_eq!(matches!(error, CheckpointError::Damaged(_)), is_damage, "{error:?}");
             assert_eq!(error.storage_fault().is_some(), !is_damage, "{error:?}");
+        }
+    }
+
+    /// Regression: messages contained the numbers of SQLite, a failed read was reported as a
+    /// malformed database, and a file system without locks as a lock of another process.
+    #[test]
+    fn messages_have_no_number_of_sqlite() {
+        for (code, left, text) in FAULTS {
+            for own in [None, Some("own message".to_owned())] {
+                let expected = own.clone().unwrap_or_else(|| ffi::code_to_str(*code).to_owned());
+                let error = rusqlite::Error::SqliteFailure(ffi::Error::new(*code), own);
+                let message = chain(&CheckpointError::of_driver(&error, *left));
+                assert!(message.starts_with(&text.to_string()), "{message}");
+                assert!(!message.contains("Error code"), "{message}");
+                let is_explained = message.ends_with(&expected) || *text == StorageFault::NoLocks;
+                assert!(is_explained, "{message}");
+            }
+        }
+
+        let corrupt = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None);
+        for (left, expected) in [
+            (None, "the checkpoint is damaged: database disk image is malformed".to_owned()),
+            (Some(Errno::IO), format!("{}: {}", StorageFault::Io, Errno::IO)),
+        ] {
+            assert_eq!(chain(&CheckpointError::of_driver(&corrupt, left)), expected);
+        }
+    }
+
+    /// Regression: a finding was a heading and a line of SQLite without a sentence.
+    #[test]
+    fn findings_of_sqlite_are_one_sentence() {
+        let reports = "the checkpoint is damaged: the integrity check of SQLite reports";
+        for (result, expected) in [
+            ("*** in database main ***\nTree 28 page 28: cell 0", "`Tree 28 page 28: cell 0`"),
+            (
+                "Page 7: never used\n\nPage 8: never used",
+                "`Page 7: never used; Page 8: never used`",
+            ),
+        ] {
+            let message = chain(&CheckpointError::of_integrity_check(result));
+            assert_eq!(message, format!("{reports} {expected}"));
         }
     }
 }

@@ -45,7 +45,7 @@ impl SqliteBackend {
 
 fn open_for_writing(state: &StateDirectory) -> Result<Connection, CheckpointError> {
     let directory = state.files();
-    continuity::require_remembered(directory)?;
+    continuity::require_remembered(state)?;
     let existed = directory.inspect(DATABASE)?.is_some();
     if existed {
         check_before_open(directory)?;
@@ -103,7 +103,7 @@ pub(super) fn check_database(connection: &Connection, path: &Path) -> Result<(),
     schema::require_current(connection)?;
     let result: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get("quick_check"))?;
-    if result == "ok" { Ok(()) } else { Err(CheckpointError::of_integrity_check(result)) }
+    if result == "ok" { Ok(()) } else { Err(CheckpointError::of_integrity_check(&result)) }
 }
 
 /// Checks that the database belongs to this program, and that this release can read its version.

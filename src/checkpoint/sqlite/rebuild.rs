@@ -131,7 +131,7 @@ fn examine(directory: &OwnedDirectory) -> Result<Structure, CheckpointError> {
     let checked = connection.query_row(sql, [], |row| row.get::<_, String>("integrity_check"));
     let found = checked.map_err(CheckpointError::from).and_then(|result| match result.as_str() {
         "ok" => Ok(partial_indexes::findings(&connection)?.is_empty()),
-        _ => Err(CheckpointError::of_integrity_check(result)),
+        _ => Err(CheckpointError::of_integrity_check(&result)),
     });
     match found {
         Ok(true) => Ok(Structure::Intact),

@@ -137,8 +137,8 @@ fn verify_structure(
     for line in lines {
         let line = line?;
         if line != "ok" {
-            let line = CheckpointError::of_integrity_check(line).into_damage()?;
-            report.add_finding(None, None, format!("SQLite integrity check: {line}"));
+            let finding = CheckpointError::of_integrity_check(&line).into_damage()?;
+            report.add_finding(None, None, finding);
         }
     }
 

@@ -92,10 +92,10 @@ fn is_acknowledgement(response: &HttpResponse, service: &Service) -> bool {
         Service::Slack => response.status == 200 && response.body.trim_ascii() == b"ok",
         Service::Teams => match response.status {
             200 => response.body.trim_ascii() == b"1",
-            202 => !response.is_page(),
+            202 => response.is_any_success(),
             _ => false,
         },
-        Service::Template(_) => !response.is_page(),
+        Service::Template(_) => response.is_any_success(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The sink for Elasticsearch and OpenSearch, using the bulk API.
 //!
 //! Each record is acknowledged separately, and never by HTTP 200 alone: with status 201, or with
-//! 409 if its document exists. The document ID is the `event_id`, so a record that is sent again
-//! changes nothing, except after a rollover: an ID is unique only within one backing index of a
-//! data stream.
+//! 409 and the error that its document exists. The document ID is the `event_id`, so a record that
+//! is sent again changes nothing, except after a rollover: an ID is unique only within one backing
+//! index of a data stream.
 //!
 //! Source: the references of the bulk API of Elasticsearch and OpenSearch. Start reading in
 //! `response`. See decision 0028.

@@ -2,7 +2,7 @@
 //! record is delivered only if its own item states it. No more items are read than records were
 //! sent. Source: the references of the bulk API of Elasticsearch and OpenSearch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,14 +10,19 @@ use serde_json::value::RawValue;
 use crate::{
     foreign_text::CUT_MARGIN_BYTES,
     sink::{
-        Failure, Item, Refusal,
+        Failure, Item, Refusal, TargetName,
         refusal::RefusedRecord,
         reply::HttpResponse,
         reply_json::{LimitedText, ReplyFault, ReplyObject, list},
     },
-    text::count,
+    text::{count, listed},
 };
 
+/// The type of the error with which a cluster reports that a document exists.
+const EXISTS: &str = "version_conflict_engine_exception";
+
+/// The maximum number of other busy indexes that a message names.
+const MAX_NAMES: usize = 5;
 /// The maximum number of errors of a chain in a message, and of characters of each.
 const MAX_CAUSES: usize = 3;
 const MAX_CAUSE_CHARS: usize = 300;
@@ -83,6 +88,18 @@ struct BulkError<'a> {
     caused_by: Option<&'a RawValue>,
 }
 
+/// The documents that are to be sent again, because their index was busy or their result is
+/// unknown.
+#[derive(Default)]
+struct BusyIndexes<'a> {
+    /// The message about the first of these documents.
+    first: Option<String>,
+    /// The index of the first of these documents.
+    first_index: Option<&'a str>,
+    /// The other indexes.
+    others: BTreeSet<&'a str>,
+}
+
 /// The messages about the items of a response.
 struct ItemMessages<'a> {
     response: &'a HttpResponse,
@@ -99,18 +116,24 @@ struct ErrorResponse<'a> {
     error: ReplyObject<BulkError<'a>>,
 }
 
-/// Reads the response to a bulk request with these records.
+/// Reads the response to a bulk request with these records. `index` is the index of records that
+/// have no target.
 ///
 /// | status of an item | result |
 /// |---|---|
-/// | 200, 201; 409 (the document exists) | delivered |
+/// | 200 or 201 without an error; 409 with the error that the document exists | delivered |
+/// | 200 or 201 with an error; 409 with another error, or none | unknown, so sent again |
 /// | 429, 500 to 599 | sent again; documents that exist do not change |
 /// | 401, 403, 404; an error that applies to the whole index | that index is parked: needs an operator |
 /// | every other status, such as 400 | that record becomes a dead letter, unless the cluster rejects every record; see `whole_rejection` |
 ///
 /// A body that is not from the bulk API, such as the page of a proxy, leaves the outcome unknown
 /// and is retried.
-pub(super) fn read(response: &HttpResponse, sent: &[Item]) -> Result<(), Failure> {
+pub(super) fn read(
+    response: &HttpResponse,
+    sent: &[Item],
+    index: Option<&str>,
+) -> Result<(), Failure> {
     let records = sent.len();
     let Some(BulkResponse { items, .. }) = response.json() else {
         return Err(response.unexpected());
@@ -133,22 +156,24 @@ pub(super) fn read(response: &HttpResponse, sent: &[Item]) -> Result<(), Failure
     }
 
     let (mut arrived, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
-    let mut busy: Option<String> = None;
+    let mut busy = BusyIndexes::default();
     let mut messages = ItemMessages::of(response);
-    for (index, ReplyObject(item)) in items.into_iter().enumerate() {
+    for (number, (ReplyObject(item), record)) in items.into_iter().zip(sent).enumerate() {
         let ReplyObject(result) = item.create;
         match result.status {
-            200 | 201 | 409 => arrived.push(index),
-            429 | 500..=599 => {
-                busy.get_or_insert_with(|| messages.describe(&result));
+            _ if result.is_delivered() => arrived.push(number),
+            200 | 201 | 409 | 429 | 500..=599 => {
+                let name = record.target.as_ref().map(TargetName::as_str).or(index);
+                busy.add(name, || messages.describe(&result));
             }
             status if matches!(status, 401 | 403 | 404) || result.applies_to_index() => {
                 let (reason, hint) = (messages.describe(&result), Some(result.remedy().into()));
-                refused.push(RefusedRecord { index, reason, hint });
+                refused.push(RefusedRecord { index: number, reason, hint });
             }
-            _ => rejected.push((index, messages.describe(&result))),
+            _ => rejected.push((number, messages.describe(&result))),
         }
     }
+    let busy = busy.into_message();
 
     if !refused.is_empty() {
         // The cluster rejects invalid documents again when the rest is sent.
@@ -188,7 +213,41 @@ pub(super) fn is_error_of_cluster(response: &HttpResponse) -> bool {
     reply.is_some_and(|reply| !reply.error.0.kind.as_str().is_empty())
 }
 
+impl<'a> BusyIndexes<'a> {
+    /// Adds a document for an index. Only the message about the first one is used.
+    fn add(&mut self, index: Option<&'a str>, message: impl FnOnce() -> String) {
+        if self.first.is_none() {
+            self.first = Some(message());
+            self.first_index = index;
+        } else if index != self.first_index {
+            self.others.extend(index);
+        }
+    }
+
+    /// The message, which names every index; `None` if there is no such document.
+    fn into_message(self) -> Option<String> {
+        let mut message = self.first?;
+        if let Some(index) = self.first_index {
+            message = format!("index `{index}`: {message}");
+        }
+        if !self.others.is_empty() {
+            let others: Vec<String> = self.others.iter().map(|name| format!("`{name}`")).collect();
+            message = format!("{message}; also affected: {}", listed(&others, MAX_NAMES));
+        }
+        Some(message)
+    }
+}
+
 impl CreateResult<'_> {
+    /// Whether the document is stored: this request has created it, or an earlier one.
+    fn is_delivered(&self) -> bool {
+        match self.status {
+            200 | 201 => self.error.is_none(),
+            409 => self.error().is_some_and(|error| error.kind.as_str() == EXISTS),
+            _ => false,
+        }
+    }
+
     fn error(&self) -> Option<BulkError<'_>> {
         let error = self.error.and_then(|error| serde_json::from_str(error.get()).ok());
         error.map(|ReplyObject(error)| error)
@@ -238,7 +297,11 @@ impl<'a> ItemMessages<'a> {
         }
 
         let causes = self.causes(result.error).join(": ");
-        let message = format!("the cluster returned status {status} for a document: {causes}");
+        let message = if causes.is_empty() {
+            format!("the cluster returned status {status} for a document without an error")
+        } else {
+            format!("the cluster returned status {status} for a document: {causes}")
+        };
         self.known.insert(key, message.clone());
         message
     }

@@ -59,7 +59,7 @@ pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<Strin
 
     // A proxy may also reject the request, but its response does not contain an error type.
     let is_accepted = match response.status {
-        200 => response::read(&response, &[]).is_ok(),
+        200 => response::read(&response, &[], None).is_ok(),
         400 => response::is_error_of_cluster(&response),
         _ => false,
     };
@@ -113,7 +113,7 @@ impl Sink for Elastic {
             let cause = self.rejection_cause;
             let (result, cause) = net::off_worker(response.body.len(), || {
                 let has_one_reason = || response::has_one_reason(&response, batch.len());
-                let result = response::read(&response, batch.items());
+                let result = response::read(&response, batch.items(), self.plan.index.fixed());
                 judge_results(batch, result, cause, has_one_reason, REJECTS_ALL)
             });
             self.rejection_cause = cause;

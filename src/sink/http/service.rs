@@ -1,7 +1,7 @@
 //! Sends batches as POST requests, which are signed if a secret is configured. Signatures follow
 //! the specification of Standard Webhooks; see `signature`. Only a complete response with a status
-//! from 200 to 299 is an acknowledgement, unless it is a page for a browser, which a proxy returns.
-//! Start reading at [`open`].
+//! from 200 to 299 is an acknowledgement, unless it is HTML, which a proxy returns. Start reading
+//! at [`open`].
 
 use std::borrow::Cow;
 
@@ -169,8 +169,7 @@ fn read_signing_secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
 /// every record; see `whole_rejection`.
 fn interpret(response: &HttpResponse) -> Result<(), Failure> {
     match response.status {
-        200..=299 if response.is_page() => Err(response.unexpected()),
-        200..=299 => Ok(()),
+        200..=299 if response.is_any_success() => Ok(()),
         400 | 422 => Err(Failure::TooLarge { reason: response.outcome(), arrived: Vec::new() }),
         410 => Err(Failure::misconfigured(
             "the endpoint returned HTTP 410: it was removed permanently",

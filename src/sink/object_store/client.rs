@@ -19,7 +19,9 @@ use object_store::{
         HttpResponseBody, HttpService,
     },
 };
+use reqwest::header::HeaderMap;
 
+use super::error_document::summary_of;
 use crate::{
     error::chain,
     foreign_text::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
@@ -32,6 +34,9 @@ const MAX_RESPONSE_BYTES: usize = 64 << 10;
 /// How much of another response is read, in bytes: a message, and what shows whether a secret is at
 /// its end.
 const MAX_ERROR_BYTES: usize = MAX_ERROR_BODY_BYTES + CUT_MARGIN_BYTES;
+/// The headers with which the library requests that an object be written only if it does not exist:
+/// for Amazon S3 and Azure, and for Google.
+const CREATION_HEADERS: &[&str] = &["if-none-match", "x-goog-if-generation-match"];
 /// The limit for establishing a connection in plain text, which is possible only to this host and
 /// to metadata services. They are not present on every host.
 const PLAIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,6 +50,12 @@ struct PlainTextError(String);
 #[derive(Debug, thiserror::Error)]
 #[error("the response is an HTML page, which a store never returns")]
 struct PageError;
+
+/// Why the success of a request that creates an object does not confirm it: a store confirms it
+/// with an empty body. Contains the beginning of the body.
+#[derive(Debug, thiserror::Error)]
+#[error("the response has a message instead of an empty body: {0}")]
+struct MessageError(String);
 
 /// An error that quoted a secret of the request. The text does not contain it.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +107,9 @@ impl HttpConnector for LimitedConnector {
 #[async_trait]
 impl HttpService for LimitedClient {
     /// Reads the whole response. Fails before anything is sent if the address is not one to which a
-    /// credential may be sent. Fails if the response to a successful request is too large, or a
-    /// page; that to another one is a message, which is cut.
+    /// credential may be sent. Fails if the response to a successful request is too large, a page,
+    /// or a message about an object that was to be created; that to another one is a message, which
+    /// is cut.
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let url = url::Url::parse(&request.uri().to_string());
         if !url.is_ok_and(|url| net::is_safe_platform_url(&url)) {
@@ -105,9 +117,11 @@ impl HttpService for LimitedClient {
             return Err(HttpError::new(HttpErrorKind::Unknown, PlainTextError(host)));
         }
 
+        let creates_object = creates_object(request.headers());
         let sent = request.body().as_bytes().cloned();
+        // The library sends tokens and signatures, but no secret from the configuration.
         let secrets = net::parts_secrets(request.headers(), request.uri().query(), sent.as_deref());
-        let secrets = self.sent.remember(&secrets);
+        let secrets = self.sent.remember(&secrets.into_temporary());
         let response = self.client.execute(request).await;
         let (parts, body) = response.map_err(|error| redacted(error, &secrets))?.into_parts();
 
@@ -132,6 +146,13 @@ impl HttpService for LimitedClient {
         if is_success && is_page(&parts.headers, &received) {
             return Err(HttpError::new(HttpErrorKind::Decode, PageError));
         }
+        if is_success && creates_object && !received.trim_ascii().is_empty() {
+            let message = net::off_worker(received.len(), || {
+                let message = secrets.redact_beginning(&received, MAX_ERROR_BODY_BYTES);
+                summary_of(&String::from_utf8_lossy(&message))
+            });
+            return Err(HttpError::new(HttpErrorKind::Decode, MessageError(message)));
+        }
 
         let body: HttpResponseBody = net::off_worker(received.len(), || {
             if is_success {
@@ -143,6 +164,13 @@ impl HttpService for LimitedClient {
         });
         Ok(HttpResponse::from_parts(parts, body))
     }
+}
+
+/// Whether these headers are those of a request that creates an object unless it exists. The body
+/// of its response is empty for each API (Amazon S3, "`PutObject`"; Azure, "Put Blob"; Google Cloud
+/// Storage, "PUT Object"). The services that return tokens have no such headers.
+fn creates_object(headers: &HeaderMap) -> bool {
+    CREATION_HEADERS.iter().any(|name| headers.contains_key(*name))
 }
 
 /// An error without the secrets of this request and of earlier ones, which the server may have
@@ -159,7 +187,55 @@ fn redacted(error: HttpError, secrets: &SentSecrets) -> HttpError {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderValue;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
+
+    /// The result of a request with this header, whose response is HTTP 200 with an `ETag` and this
+    /// body.
+    async fn respond(header: &'static str, body: &str) -> Result<HttpResponse, HttpError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut request = HttpRequest::new(Vec::<u8>::new().into());
+        *request.uri_mut() =
+            format!("http://{}/b", listener.local_addr().unwrap()).parse().unwrap();
+        request.headers_mut().insert(header, HeaderValue::from_static("*"));
+
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: {length}\r\n\r\n");
+        let response = format!("{head}{body}");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4_096]).await;
+            stream.write_all(response.as_bytes()).await.unwrap();
+            // Unread data would reset the connection.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        });
+
+        let connector = LimitedConnector::new(None, &PeerSecrets::default()).unwrap();
+        let client = connector.connect(&ClientOptions::new().with_allow_http(true)).unwrap();
+        client.execute(request).await
+    }
+
+    /// Regression: an error document with HTTP 200 and an `ETag` was an acknowledgement.
+    #[tokio::test]
+    async fn only_an_empty_body_confirms_an_object() {
+        let document = "<Error><Code>SlowDown</Code><Message>wait</Message></Error>";
+        for header in CREATION_HEADERS {
+            for (body, expected) in
+                [(document, "SlowDown: wait"), ("{\"status\":\"ok\"}", "{\"status\":\"ok\"}")]
+            {
+                let error = respond(header, body).await.unwrap_err();
+                let message = format!("a message instead of an empty body: {expected}");
+                assert!(chain(&error).contains(&message), "{}", chain(&error));
+            }
+            assert!(respond(header, "").await.is_ok());
+        }
+        assert!(respond("x-aws-ec2-metadata-token-ttl-seconds", "token").await.is_ok());
+    }
 
     /// Regression: with an address from the environment, the token of a container was sent in plain
     /// text to any host.

@@ -4,13 +4,16 @@
 //! contains the records of one entry of a tenant's log and is named after the IDs of its events, so
 //! a repeated attempt finds the existing object and never writes a second one. With
 //! `security_lake`, an object is a Parquet file for Amazon Security Lake. Start reading in
-//! `service`. See decision 0028.
+//! `service`. See decisions 0028 and 0070.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod client;
+mod codes;
 mod config;
 mod environment;
+mod error_document;
+mod existence;
 mod object;
 mod parquet;
 mod service;

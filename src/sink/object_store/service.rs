@@ -1,14 +1,16 @@
 //! Writes batches as objects. No object is ever overwritten. A batch contains complete entries, and
-//! each object contains one of them. If the store already has an object, it is from an earlier
-//! attempt and counts as written. Start reading at [`open`].
+//! each object contains one of them. An object that the store already has is from an earlier
+//! attempt and counts as written, if the store itself reports and confirms it; see `existence`.
+//! Start reading at [`open`].
 
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
 use super::{
     config::ObjectPlan,
+    existence,
     object::{Object, folder, objects},
     parquet::Rows,
     store,
@@ -104,12 +106,28 @@ impl Objects {
 
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&location, body.into(), options).await {
-            // An object that exists was written by an earlier attempt whose response was lost.
-            Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(object.end),
+            Ok(_) => Ok(object.end),
+            Err(error) if existence::is_reported(&error) => {
+                self.confirm_existence(&name, &location).await?;
+                Ok(object.end)
+            }
             Err(error) => {
                 let failure = store::failure(&name, &error);
                 Err(store::explained(&self.plan, &error, failure).await)
             }
+        }
+    }
+
+    /// Confirms that the store has an object that it has reported as existing. An earlier attempt,
+    /// whose response was lost, has written it.
+    async fn confirm_existence(&self, name: &str, location: &Path) -> Result<(), Failure> {
+        let size = self.store.head(location).await.map(|object| object.size);
+        match existence::confirm(name, &size) {
+            Ok(()) => Ok(()),
+            Err(failure) => match &size {
+                Ok(_) => Err(failure),
+                Err(error) => Err(store::explained(&self.plan, error, failure).await),
+            },
         }
     }
 }

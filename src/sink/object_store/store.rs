@@ -16,7 +16,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     client::LimitedConnector,
+    codes::{NOT_STORE, conflict, has_transient_code},
     config::{DEFAULT_REGION, ObjectPlan, Store},
+    error_document::element,
 };
 use crate::{
     files,
@@ -47,7 +49,7 @@ pub(super) const ACCEPTED: &str = "the store accepts the credential";
 /// or if the client rejects the settings.
 pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn ObjectStore>, Failure> {
     check_credential_files(&plan.store)?;
-    let (connector, options) = client(plan)?;
+    let (connector, options) = client(plan, context)?;
     // The deliverer retries, and reports every failure.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let endpoint = plan.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
@@ -111,8 +113,13 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
     })
 }
 
-fn client(plan: &ObjectPlan) -> Result<(LimitedConnector, ClientOptions), Failure> {
-    let connector = LimitedConnector::new(plan.ca_file.as_deref(), &plan.sent)
+fn client(
+    plan: &ObjectPlan,
+    context: &Context,
+) -> Result<(LimitedConnector, ClientOptions), Failure> {
+    // The store and the token endpoint can be the same party.
+    let sent = context.tokens.as_ref().map_or(&plan.sent, |tokens| tokens.sent());
+    let connector = LimitedConnector::new(plan.ca_file.as_deref(), sent)
         .map_err(|error| Failure::misconfigured_by(&error))?;
     // The configuration accepts an `http` endpoint only on a loopback address.
     let is_plain = plan.endpoint.as_ref().is_some_and(|url| url.scheme() == "http");
@@ -176,7 +183,8 @@ pub(super) async fn explained(plan: &ObjectPlan, error: &Error, failure: Failure
     failure.unless_tls_expected("cannot connect to the store", address.as_deref()).await
 }
 
-/// The failure for an object that could not be written.
+/// The failure for an object that could not be written. An object that the store has already is not
+/// a failure; see `existence`.
 pub(super) fn failure(name: &str, error: &Error) -> Failure {
     if let Some(fault) = TlsFault::of(error) {
         let what = format!("cannot write object `{name}`");
@@ -186,6 +194,10 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
     let message = summary(&chain(error));
     let reason = format!("cannot write object `{name}`: {message}");
     match error {
+        _ if has_transient_code(&message) => Failure::retry(reason),
+        Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. } => {
+            conflict(reason, &message)
+        }
         Error::NotFound { .. } => Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Misconfigured {
             reason,
@@ -221,6 +233,13 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
     let message = summary(&chain(error));
     let has_code = |codes: &[&str]| codes.iter().any(|code| message.contains(code));
     match error {
+        _ if has_transient_code(&message) => {
+            Err(Failure::retry(format!("the store cannot process the request: {message}")))
+        }
+        Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. } => {
+            Err(conflict(format!("the store rejects the request: {message}"), &message))
+        }
+
         Error::NotFound { .. } if has_code(&MISSING_OBJECT) => Ok(ACCEPTED.to_owned()),
         Error::NotFound { .. } => {
             let reason = format!("the store has no such bucket or container: {message}");
@@ -251,7 +270,7 @@ fn not_a_store(what: &str) -> Failure {
     Failure::Retry {
         reason: format!("{what}: the response has no headers of an object"),
         after: None,
-        hint: Some("check that `endpoint` is the address of the API of the store".into()),
+        hint: Some(NOT_STORE.into()),
     }
 }
 
@@ -271,12 +290,8 @@ const MAX_SUMMARY_CHARS: usize = 300;
 fn summary(message: &str) -> String {
     let error = message.split_once(REQUEST_SEPARATOR).map_or(message, |(_, error)| error);
     let error = error.strip_prefix(STATUS_PREFIX).unwrap_or(error);
-    let element = |name: &str| {
-        let (_, rest) = error.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(text, _)| text.lines().next().unwrap_or(""))
-    };
 
-    let summary = match (element("Code"), element("Message")) {
+    let summary = match (element(error, "Code"), element(error, "Message")) {
         (Some(code), message) => {
             let status = error.split_once(": ").map_or(error, |(status, _)| status);
             format!("{status}: {code}: {}", message.unwrap_or_default())
@@ -284,7 +299,18 @@ fn summary(message: &str) -> String {
         _ => error.to_owned(),
     };
     let words: Vec<&str> = summary.split_whitespace().collect();
-    cut(&words.join(" "), MAX_SUMMARY_CHARS).into_owned()
+    // The separator before an empty body, or an empty message.
+    let line = words.join(" ");
+    cut(line.trim_end_matches([':', ' ']), MAX_SUMMARY_CHARS).into_owned()
+}
+
+/// The status and the body of the response that a message of the client quotes; `None` if there was
+/// no response.
+pub(super) fn quoted_response(message: &str) -> Option<(u16, &str)> {
+    let (_, error) = message.split_once(REQUEST_SEPARATOR)?;
+    let response = error.strip_prefix(STATUS_PREFIX)?;
+    let body = response.split_once(": ").map_or("", |(_, body)| body);
+    Some((status(response)?, body))
 }
 
 /// Whether the server rejected the request permanently. The status is available only as the
@@ -313,6 +339,7 @@ mod tests {
             match status {
                 404 => Error::NotFound { path, source },
                 401 => Error::Unauthenticated { path, source },
+                409 => Error::AlreadyExists { path, source },
                 403 => Error::PermissionDenied { path, source },
                 _ => Error::Generic { store: "S3", source },
             }
@@ -332,6 +359,9 @@ mod tests {
             (401, "InvalidAuthenticationInfo", "config"),
             (400, "AuthorizationHeaderMalformed", "config"),
             (503, "SlowDown", "retry"),
+            (400, "RequestTimeout", "retry"),
+            (409, "OperationAborted", "retry"),
+            (409, "ContainerDisabled", "config"),
         ] {
             let found = match probe_result(&error(status, code)) {
                 Ok(_) => "ok",

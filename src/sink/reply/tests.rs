@@ -155,7 +155,8 @@ fn pages_are_recognized_by_their_beginning() {
 #[test]
 fn pages_are_recognized_in_every_form() {
     let is_page = |content_type: &'static str, body: &[u8]| {
-        HttpResponse::of("the endpoint", 200, body).labeled(content_type).is_page()
+        let response = HttpResponse::of("the endpoint", 200, body).labeled(content_type);
+        is_page(&response.headers, &response.body)
     };
     let (html, xhtml, text) = ("Text/HTML; charset=utf-8", "application/xhtml+xml", "text/plain");
     let declared = "<?xml version=\"1.0\"?>\n<!DOCTYPE html><html>";
@@ -205,13 +206,62 @@ async fn ends_of_bodies_are_explicit_or_unknown() {
         ("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", BodyEnd::Closed),
         ("HTTP/1.1 200 OK\r\n\r\n", BodyEnd::Closed),
         ("HTTP/1.0 200 OK\r\n\r\n", BodyEnd::Closed),
+        ("HTTP/1.1 204 No Content\r\n\r\n", BodyEnd::Explicit),
     ] {
         assert_eq!(read(reply.into()).await.unwrap().body_end, expected, "{reply}");
     }
 
     let headers = HeaderMap::new();
-    assert_eq!(BodyEnd::of(Version::HTTP_2, &headers), BodyEnd::Explicit);
-    assert_eq!(BodyEnd::of(Version::HTTP_11, &headers), BodyEnd::Closed);
+    assert_eq!(BodyEnd::of(Version::HTTP_2, 200, &headers), BodyEnd::Explicit);
+    assert_eq!(BodyEnd::of(Version::HTTP_11, 200, &headers), BodyEnd::Closed);
+}
+
+/// Regression: a head whose connection ended was an acknowledgement of a webhook, which a server
+/// that fails also returns.
+#[tokio::test]
+async fn a_head_alone_acknowledges_nothing() {
+    for (reply, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\n\r\n", false),
+        ("HTTP/1.1 202 Accepted\r\nconnection: close\r\n\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\n\r\nok", true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", true),
+        ("HTTP/1.1 204 No Content\r\n\r\n", true),
+        ("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", false),
+    ] {
+        assert_eq!(read(reply.into()).await.unwrap().is_any_success(), expected, "{reply}");
+    }
+
+    let failure = read("HTTP/1.1 200 OK\r\n\r\n".into()).await.unwrap().unexpected();
+    assert!(failure.to_string().ends_with(": the connection ends after the head"), "{failure}");
+    assert!(failure.hint().unwrap().contains("`Content-Length: 0`"), "{failure}");
+}
+
+/// Regression: a part of a page without `<html>` was an acknowledgement of a webhook.
+#[test]
+fn markup_is_believed_only_as_xml() {
+    for (content_type, body, expected) in [
+        ("text/plain", "<p>blocked by policy</p>", false),
+        ("text/plain", "\u{feff}\r\n<h1>Sign in", false),
+        ("text/plain", "</div>", false),
+        ("application/json", "<div>no</div>", false),
+        ("application/unknown", "<?xml version=\"1.0\"?><ok/>", false),
+        ("application/xml", "<?xml version=\"1.0\"?><ok/>", true),
+        ("text/xml; charset=utf-8", "<ok/>", true),
+        ("application/soap+xml", "<Envelope/>", true),
+        ("application/xml", "<html>", false),
+        ("application/xhtml+xml", "<p>no</p>", false),
+        ("text/plain", "<134>1 2026-11-22T00:00:00Z host", true),
+        ("text/plain", "< 5", true),
+        ("text/plain", "ok <p>", true),
+        ("text/plain", "<", true),
+        ("text/plain", "", true),
+    ] {
+        let response = HttpResponse::of("the endpoint", 200, body.as_bytes());
+        assert_eq!(response.labeled(content_type).is_any_success(), expected, "{body}");
+    }
+    assert!(!HttpResponse::of("the endpoint", 200, b"<p>no</p>").is_any_success());
 }
 
 /// The message states what was received, as an operator needs it to find the proxy.

@@ -55,7 +55,7 @@ pub trait Receiver {
     }
     /// What a server in the place of this receiver replies to a request, without having stored
     /// anything.
-    fn false_replies(&self) -> &'static [Attack] {
+    fn false_replies(&self) -> Vec<Attack> {
         unreachable!("this receiver is not reached over HTTP");
     }
     /// Changes a command before it runs, for example its standard output.

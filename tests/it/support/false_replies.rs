@@ -12,23 +12,29 @@ use super::{
 /// Replies that no HTTP sink may believe.
 pub const INCOMPLETE_REPLIES: &[Attack] = &[
     head_only,
+    head_without_a_length,
+    accepted_without_a_length,
     half_of_a_body,
     half_of_the_chunks,
     half_of_the_json,
     damaged_compression,
     page_of_a_proxy,
+    fragment_of_a_page,
     continue_and_close,
 ];
 
 /// Replies that no sink may believe whose receiver has its own form of acknowledgement.
 pub const FOREIGN_REPLIES: &[Attack] = &[
     head_only,
+    head_without_a_length,
+    accepted_without_a_length,
     half_of_a_body,
     half_of_the_chunks,
     half_of_the_json,
     damaged_compression,
     page_of_a_proxy,
     page_labeled_as_json,
+    fragment_of_a_page,
     continue_and_close,
     empty_success,
     protobuf_without_a_length,
@@ -49,6 +55,15 @@ const PROTOBUF: &str = "content-type: application/x-protobuf\r\n";
 fn head_only(connection: &mut dyn Connection) -> io::Result<()> {
     let length = SUCCESS.len();
     reply(connection, &format!("200 OK\r\n{JSON}content-length: {length}\r\n"), b"")
+}
+
+/// The end of the connection, which may be premature, is the only end of this body.
+fn head_without_a_length(connection: &mut dyn Connection) -> io::Result<()> {
+    reply(connection, "200 OK\r\n", b"")
+}
+
+fn accepted_without_a_length(connection: &mut dyn Connection) -> io::Result<()> {
+    reply(connection, "202 Accepted\r\n", b"")
 }
 
 fn half_of_a_body(connection: &mut dyn Connection) -> io::Result<()> {
@@ -80,6 +95,12 @@ fn page_labeled_as_json(connection: &mut dyn Connection) -> io::Result<()> {
     reply(connection, &format!("200 OK\r\n{JSON}"), PAGE.as_bytes())
 }
 
+fn fragment_of_a_page(connection: &mut dyn Connection) -> io::Result<()> {
+    let body = b"<p>blocked by policy</p>";
+    let head = format!("200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n", body.len());
+    reply(connection, &head, body)
+}
+
 fn continue_and_close(connection: &mut dyn Connection) -> io::Result<()> {
     if read_request(connection)? {
         connection.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -91,7 +112,6 @@ fn empty_success(connection: &mut dyn Connection) -> io::Result<()> {
     reply(connection, "200 OK\r\ncontent-length: 0\r\n", b"")
 }
 
-/// The end of the connection, which may be premature, is the only end of this body.
 fn protobuf_without_a_length(connection: &mut dyn Connection) -> io::Result<()> {
     reply(connection, &format!("200 OK\r\n{PROTOBUF}"), b"")
 }
@@ -123,7 +143,7 @@ fn trailing_garbage(connection: &mut dyn Connection) -> io::Result<()> {
 }
 
 /// Reads a request, and replies to it with this status, these headers and this body.
-fn reply(connection: &mut dyn Connection, head: &str, body: &[u8]) -> io::Result<()> {
+pub(super) fn reply(connection: &mut dyn Connection, head: &str, body: &[u8]) -> io::Result<()> {
     if read_request(connection)? {
         let head = format!("HTTP/1.1 {head}connection: close\r\n\r\n");
         connection.write_all(&[head.as_bytes(), body].concat())?;

@@ -22,6 +22,8 @@ pub mod rsyslog;
 pub mod servers;
 #[cfg(feature = "email")]
 pub mod smtp;
+#[cfg(feature = "object_store")]
+pub mod store_replies;
 pub mod syslog_ng;
 pub mod terminal;
 

@@ -18,12 +18,13 @@ fn batch(records: usize) -> Batch {
 
 fn outcome(body: &str, records: usize) -> Result<(), Failure> {
     let response = HttpResponse::of("the cluster", 200, body.as_bytes());
-    read(&response, batch(records).items())
+    read(&response, batch(records).items(), Some("scores"))
 }
 
 fn response(statuses: &[u16]) -> String {
     let items = statuses.iter().map(|status| {
-        let error = serde_json::json!({ "type": "some_exception", "reason": "because" });
+        let kind = if *status == 409 { EXISTS } else { "some_exception" };
+        let error = serde_json::json!({ "type": kind, "reason": "because" });
         serde_json::json!({ "create": { "status": status, "error": if *status < 300 { None } else { Some(error) } } })
     });
 
@@ -60,7 +61,7 @@ fn only_the_refused_index_is_parked() {
         }
         let body = response(statuses);
         let reply = HttpResponse::of("the cluster", 200, body.as_bytes());
-        let Err(Failure::Refused(refusal)) = read(&reply, batch.items()) else {
+        let Err(Failure::Refused(refusal)) = read(&reply, batch.items(), None) else {
             panic!("{statuses:?}: no target is refused")
         };
         assert_eq!(refusal.arrived, arrived, "{statuses:?}");
@@ -88,6 +89,63 @@ fn each_item_has_a_separate_result() {
     }
 
     assert!(matches!(outcome(&response(&[201]), 2), Err(Failure::Retry { .. })));
+}
+
+/// Regression: every status 409 was an acknowledgement, and so was a status 201 with an error.
+#[test]
+fn only_known_results_acknowledge_a_document() {
+    let typed = |kind: &str| serde_json::json!({ "type": kind, "reason": "because" });
+
+    for (status, error, expected) in [
+        (409, typed(EXISTS), "ok"),
+        (409, typed("conflict_exception"), "retry"),
+        (409, typed("index_closed_exception"), "retry"),
+        (409, serde_json::json!({}), "retry"),
+        (409, serde_json::json!(EXISTS), "retry"),
+        (409, serde_json::Value::Null, "retry"),
+        (201, serde_json::Value::Null, "ok"),
+        (200, serde_json::Value::Null, "ok"),
+        (201, typed(EXISTS), "retry"),
+        (201, serde_json::json!({}), "retry"),
+        (200, serde_json::json!("no"), "retry"),
+    ] {
+        let item = serde_json::json!({ "create": { "status": status, "error": error } });
+        let body = serde_json::json!({ "errors": true, "items": [item] }).to_string();
+        let found = match outcome(&body, 1) {
+            Ok(()) => "ok",
+            Err(Failure::Retry { .. }) => "retry",
+            Err(_) => "other",
+        };
+        assert_eq!(found, expected, "{body}");
+    }
+}
+
+/// Regression: the message about a busy index did not name it.
+#[test]
+fn messages_name_the_busy_indexes() {
+    let because = "for a document: some_exception: because";
+    for status in [429, 500, 503] {
+        let failure = outcome(&response(&[status]), 1).unwrap_err();
+        let message = format!("index `scores`: the cluster returned status {status} {because}");
+        assert_eq!(failure.to_string(), message);
+    }
+
+    let mut batch = Batch::default();
+    for index in ["a", "c", "a", "b", "b"] {
+        batch.push_encoded_to(TenantId::TEST, index, b"{}");
+    }
+    for (statuses, expected) in [
+        (&[429, 201, 429, 201, 201], "index `a`: the cluster returned status 429"),
+        (&[201, 503, 201, 201, 201], "index `c`: the cluster returned status 503"),
+        (&[201, 503, 429, 500, 503], "index `c`: the cluster returned status 503"),
+    ] {
+        let body = response(statuses);
+        let reply = HttpResponse::of("the cluster", 200, body.as_bytes());
+        let message = read(&reply, batch.items(), None).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{message}");
+        let others = if statuses[3] == 500 { "; also affected: `a`, `b`" } else { "" };
+        assert!(message.ends_with(&format!("{because}{others}")), "{message}");
+    }
 }
 
 /// Regression: a response that was cut off parked the sink, an array was read as an object, and
@@ -118,7 +176,7 @@ fn only_bulk_responses_are_believed() {
     let body = response(&[201]);
     assert_eq!(outcome(&body, 1), Ok(()));
     let page = HttpResponse::of("the cluster", 200, body.as_bytes()).labeled("text/html");
-    assert!(matches!(read(&page, batch(1).items()), Err(Failure::Retry { .. })));
+    assert!(matches!(read(&page, batch(1).items(), None), Err(Failure::Retry { .. })));
     let rejected = "{\"errors\":false,\"items\":[{\"create\":{\"status\":400}}]}";
     assert!(matches!(outcome(rejected, 1), Err(Failure::Poison { .. })));
 }
@@ -212,7 +270,7 @@ fn rejected_for(reasons: &[String]) -> Vec<String> {
     let body = serde_json::json!({ "errors": true, "items": items }).to_string();
     let reply = HttpResponse::of("the cluster", 200, body.as_bytes());
 
-    match read(&reply.with_secret("canary-token"), batch(reasons.len()).items()) {
+    match read(&reply.with_secret("canary-token"), batch(reasons.len()).items(), None) {
         Err(Failure::Poison { rejected, .. }) => {
             rejected.into_iter().map(|(_, message)| message).collect()
         }

@@ -7,6 +7,7 @@ use crate::support::{
     hostile::{Attack, HTTP_FLOODS},
     objects::{ACCOUNT, ACCOUNT_KEY, Bucket},
     servers,
+    store_replies::STORE_REPLIES,
 };
 
 pub fn s3() -> SinkCase {
@@ -37,8 +38,8 @@ impl Receiver for Objects {
     fn floods(&self) -> &'static [Attack] {
         HTTP_FLOODS
     }
-    fn false_replies(&self) -> &'static [Attack] {
-        FOREIGN_REPLIES
+    fn false_replies(&self) -> Vec<Attack> {
+        [FOREIGN_REPLIES, STORE_REPLIES].concat()
     }
 }
 

@@ -71,8 +71,8 @@ impl Receiver for ProxiedHec {
     fn floods(&self) -> &'static [Attack] {
         HTTP_FLOODS
     }
-    fn false_replies(&self) -> &'static [Attack] {
-        FOREIGN_REPLIES
+    fn false_replies(&self) -> Vec<Attack> {
+        FOREIGN_REPLIES.to_vec()
     }
 }
 

@@ -129,8 +129,8 @@ impl Receiver for Web {
     fn floods(&self) -> &'static [Attack] {
         HTTP_FLOODS
     }
-    fn false_replies(&self) -> &'static [Attack] {
-        self.false_replies
+    fn false_replies(&self) -> Vec<Attack> {
+        self.false_replies.to_vec()
     }
 }
 
@@ -236,15 +236,17 @@ fn handle_bulk(request: &Request, state: &mut ReceiverState) -> (u16, String) {
         .map(|pair| {
             let action: Value = serde_json::from_str(pair[0]).unwrap();
             let id = action["create"]["_id"].as_str().unwrap().to_owned();
-            let status = if state.ids.contains(&id) {
-                409
-            } else if state.rejects(pair[1]) {
-                400
-            } else {
-                state.ids.push(id);
-                201
-            };
-            json!({ "create": { "status": status, "error": { "type": "mapper_parsing_exception", "reason": "failed to parse" } } })
+            if state.ids.contains(&id) {
+                let kind = "version_conflict_engine_exception";
+                let error = json!({ "type": kind, "reason": "exists" });
+                return json!({ "create": { "status": 409, "error": error } });
+            }
+            if state.rejects(pair[1]) {
+                let error = json!({ "type": "mapper_parsing_exception", "reason": "no" });
+                return json!({ "create": { "status": 400, "error": error } });
+            }
+            state.ids.push(id);
+            json!({ "create": { "status": 201 } })
         })
         .collect();
 
