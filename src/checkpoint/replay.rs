@@ -207,8 +207,9 @@ impl Checkpoint {
         })
     }
 
-    /// The sink's oldest unfinished replay, and the tenants for which it has entries to send;
-    /// `None` if there is no such replay. Deletes finished replays.
+    /// The sink's oldest replay with entries to send for a tenant that `is_served`, and all tenants
+    /// for which it has entries; `None` if there is no such replay. Deletes finished replays. A
+    /// tenant that waits thereby delays no later replay.
     ///
     /// # Errors
     ///
@@ -216,22 +217,17 @@ impl Checkpoint {
     pub fn pending_replay(
         &self,
         sink: &str,
+        is_served: &dyn Fn(TenantId) -> bool,
     ) -> Result<Option<(Lane, Vec<Pending>)>, CheckpointError> {
-        loop {
-            let found = self.reading(|store| match oldest(store, sink)? {
-                Some(replay) => {
-                    let pending = pending_of(store, PENDING, values![replay])?;
-                    Ok(Some((replay, pending)))
-                }
-                None => Ok(None),
-            })?;
-
-            let Some((replay, pending)) = found else { return Ok(None) };
-            if !pending.is_empty() {
+        for replay in self.reading(|store| replays_of(store, sink))? {
+            let pending = self.reading(|store| pending_of(store, PENDING, values![replay]))?;
+            if pending.is_empty() {
+                self.claimed(|store| delete(store, replay))?;
+            } else if pending.iter().any(|pending| is_served(pending.tenant)) {
                 return Ok(Some((Lane::Replay(replay), pending)));
             }
-            self.claimed(|store| delete(store, replay))?;
         }
+        Ok(None)
     }
 }
 
@@ -270,9 +266,11 @@ fn read_scope(
     Ok((row.get("id")?, scope))
 }
 
-fn oldest(store: &dyn Statements, sink: &str) -> Result<Option<ReplayId>, CheckpointError> {
-    let sql = "SELECT min(r.id) AS id FROM replay r JOIN sink s ON s.id = r.sink WHERE s.name = ?1";
-    store.query_one(sql, values![sink], |row| row.get("id"))
+/// The replays to a sink, oldest first.
+fn replays_of(store: &dyn Statements, sink: &str) -> Result<Vec<ReplayId>, CheckpointError> {
+    let sql = "SELECT r.id AS id FROM replay r JOIN sink s ON s.id = r.sink
+        WHERE s.name = ?1 ORDER BY r.id";
+    store.query_all(sql, values![sink], |row| row.get("id"))
 }
 
 /// Deletes a replay with its positions.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{error::Explanation, files::require_socket_path};
+use crate::{error::Explanation, files::require_socket_path, settings::is_unusual};
 
 /// A TCP address, or the path of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,10 @@ impl ListenAddress {
 
 /// Why a text is not an IP address with a port.
 fn not_an_address(text: &str) -> Explanation {
+    if let Some(c) = text.chars().find(|c| is_unusual(*c)) {
+        let fault = format!("it contains the invisible character U+{:04X}", u32::from(c));
+        return Explanation::new(fault).with_hint("delete the character");
+    }
     let unbracketed = text.trim_matches(['[', ']']);
     if let Ok(address) = unbracketed.parse::<IpAddr>() {
         let example = SocketAddr::new(address, UNIT_PORT);
@@ -158,6 +162,7 @@ mod tests {
             ("127.0.0.1:99999", "the port is not a number", None),
             ("127.0.0.1:", "the port is not a number", None),
             ("fe80::x:80", "an IPv6 address requires brackets", Some("write `[fe80::x]:80`")),
+            ("::1\u{200b}", "it contains the invisible character U+200B", Some("delete")),
             ("http://127.0.0.1:9633/", "it is a URL", Some("remove the scheme")),
             ("/run/admin", "it is a path", Some("write `unix:/run/admin`")),
             ("unix:", "the path is not absolute", Some("from the root directory")),

@@ -1,17 +1,18 @@
 //! The CSV file that `tenants_file` names, as a TOML list of its tenants.
 //!
 //! The file has the form of RFC 4180, or one that spreadsheets write in other countries: with
-//! semicolons or tabs, a byte order mark, a line that names the separator, other line ends, and
-//! empty rows and columns at its end. The location of each cell is kept, so that a fault in the
-//! generated text is reported at the line and the column of the file. This module does not
-//! interpret the values; [`super::read`] does. Start reading at [`parse`].
+//! semicolons or tabs, a byte order mark, a line that names the separator, other line ends, empty
+//! rows and columns at its end, and the character that ended a file in DOS. The location of each
+//! cell is kept, so that a fault in the generated text is reported at the line and the column of
+//! the file. This module does not interpret the values; [`super::read`] does. Start reading at
+//! [`parse`].
 
 use std::fmt::Write as _;
 
 use super::{ConfigError, keys::tenant};
 use crate::{
     error::Explanation,
-    settings::{Fault, KeyDefinition, Location, Shape, Source, toml_key, toml_string},
+    settings::{Fault, KeyDefinition, Location, Shape, Source, is_unusual, toml_key, toml_string},
 };
 
 /// The prefix of a column that is a label.
@@ -19,6 +20,9 @@ const LABEL: &str = "label.";
 
 /// Spreadsheets begin a file in UTF-8 with this mark.
 const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Old spreadsheets end a file with this character, as DOS did.
+const END_OF_FILE: char = '\u{1a}';
 
 /// A cell without surrounding space, and its location.
 type Cell = (String, Location);
@@ -80,7 +84,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
         if row.iter().all(|(value, _)| value.is_empty()) {
             continue;
         }
-        match check_length(file, separator, &header, &row) {
+        let fault = check_visible(file, &row);
+        match fault.or_else(|| check_length(file, separator, &header, &row)) {
             Some(fault) => faults.push(fault),
             None => generated.add_tenant(&header, &row),
         }
@@ -97,7 +102,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
 /// Reads the cells. Columns without a name and cells without a value are omitted at the end of the
 /// header and of a row. Fails if a quotation mark is not closed.
 fn read(file: &str, text: &str) -> Result<Cells, ConfigError> {
-    let text = text.trim_start_matches(BYTE_ORDER_MARK);
+    let text = until_end(text.trim_start_matches(BYTE_ORDER_MARK));
     let (separator, text) = Separator::detect(text);
     let mut locations = Locations::of(text, separator);
     let mut located = |record: &csv::StringRecord| -> Vec<Cell> {
@@ -130,6 +135,12 @@ fn read(file: &str, text: &str) -> Result<Cells, ConfigError> {
         }])),
         None => Ok(cells),
     }
+}
+
+/// The text without the character that ends a file, if that is its last one.
+fn until_end(text: &str) -> &str {
+    let shown = text.trim_end();
+    if shown.ends_with(END_OF_FILE) { shown.trim_end_matches(END_OF_FILE) } else { text }
 }
 
 /// The fault of a text that is not CSV.
@@ -174,6 +185,24 @@ fn duplicate(file: &str, earlier: &[Cell], (column, location): &Cell) -> Option<
         location: Some(*location),
         message: format!("duplicate column `{column}`: it is also at column {}", first.column),
         hint: Some("remove one of the columns".to_owned()),
+    })
+}
+
+/// The fault of a row that contains nothing but characters that are not shown.
+fn check_visible(file: &str, row: &[Cell]) -> Option<Fault> {
+    let mut characters = row.iter().flat_map(|(value, _)| value.chars()).filter(|c| *c != ' ');
+    let first = characters.next()?;
+    if !is_unusual(first) || !characters.all(is_unusual) {
+        return None;
+    }
+    Some(Fault {
+        file: file.to_owned(),
+        location: row.first().map(|(_, location)| *location),
+        message: format!(
+            "the row contains only the invisible character U+{:04X}",
+            u32::from(first)
+        ),
+        hint: Some("delete the row".to_owned()),
     })
 }
 

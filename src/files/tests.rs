@@ -386,7 +386,8 @@ fn a_path_leads_to_its_owner() {
     assert!(!at("own/below/new").exists() && !at("foreign/new").exists());
 }
 
-/// Regression: root acted as the user who had created a missing directory where every user can.
+/// Regression: root acted as the user who had created a missing directory where every user can, or
+/// who owned the directory in which all users could exchange the one that root used.
 #[test]
 fn owners_that_any_user_can_be_are_rejected() {
     if !is_root() {
@@ -398,19 +399,25 @@ fn owners_that_any_user_can_be_are_rejected() {
         std::fs::create_dir(path).unwrap();
     }
 
-    for (mode, owner, is_used) in [
-        (0o755, OTHER, true),
-        (0o775, OTHER, false),
-        (0o777, OTHER, false),
-        (0o1777, OTHER, false),
-        (0o1777, 0, true),
+    for (mode, above, owner, is_used) in [
+        (0o755, 0, OTHER, true),
+        (0o775, 0, OTHER, false),
+        (0o777, 0, OTHER, false),
+        (0o1777, 0, OTHER, false),
+        (0o1777, 0, 0, true),
+        // The owner of a directory can always exchange what is in it, and decides about its group.
+        (0o755, OTHER, OTHER, true),
+        (0o775, OTHER, OTHER, true),
+        (0o1777, OTHER, OTHER, true),
+        (0o777, OTHER, OTHER, false),
     ] {
+        give(&shared, above, above);
         set_mode(&shared, mode);
         give(&state, owner, owner);
         give(&state.join("below"), owner, owner);
         for path in [state.clone(), state.join("below"), state.join("missing")] {
             let found = owner_of(&path);
-            assert_eq!(found.is_ok(), is_used, "{mode:o} {owner} {}: {found:?}", path.display());
+            assert_eq!(found.is_ok(), is_used, "{mode:o} {above} {owner} {path:?}: {found:?}");
             if let Err(error) = found {
                 let message = format!("they can write to `{}`", shared.display());
                 assert!(matches!(error, FileError::UncertainOwner { .. }), "{error}");

@@ -69,8 +69,8 @@ struct Walk {
     links: usize,
     /// The first directory in which all users can replace what the path leads through.
     replaceable: Option<PathBuf>,
-    /// The first directory of root in which another user can replace what the path leads through,
-    /// or create it if it does not exist.
+    /// The first directory in which users other than its owner and root can replace what the path
+    /// leads through, or create it if it does not exist.
     shared: Option<PathBuf>,
 }
 
@@ -313,16 +313,20 @@ impl Walk {
         Ok(Some(opened))
     }
 
-    /// Notes the last directory if other users than root can replace its entry, or create it. In a
-    /// sticky directory, they can neither remove a directory of root nor move one there; but they
-    /// can move there a file or a link of root from a directory of their own. The directory of
-    /// another user is noted because of its owner.
+    /// Notes the last directory if other users than its owner and root can replace its entry, or
+    /// create it. In a sticky directory, they can neither remove a directory of root nor move one
+    /// there; but they can move there a file or a link of root from a directory of their own. The
+    /// directory of another user is also noted because of its owner, who decides about its group.
     fn note_shared(&mut self, entry: Option<&Metadata>) -> Result<(), FileError> {
         let directory = metadata(&self.directory)?;
         let is_closed = directory.mode() & WRITE_BY_GROUP_OR_OTHERS == 0;
         let is_kept = directory.mode() & STICKY != 0
             && entry.is_some_and(|entry| entry.is_dir() && entry.uid() == 0);
-        if self.shared.is_none() && directory.uid() == 0 && !is_closed && !is_kept {
+        let is_shared = match directory.uid() {
+            0 => !is_closed && !is_kept,
+            _ => is_replaceable(&self.directory)?,
+        };
+        if self.shared.is_none() && is_shared {
             self.shared = Some(self.directory.path().to_owned());
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! only to a part of it. Each decoded byte keeps its position in the text. `echo_escapes` decodes
 //! the single escape sequences. Start reading at [`EchoText`]. See decision 0086.
 
-use std::ops::Range;
+use std::{convert::identity, ops::Range};
 
 use super::{
     characters::{is_hidden, is_joiner},
@@ -109,20 +109,62 @@ impl EchoText {
         }
     }
 
+    /// The texts after all sequences of an encoding are decoded: of the text itself and, if that
+    /// has another result, of the text without the characters that are not visible. These can be
+    /// within a sequence, but also separate it from what follows. `visible` is [`Self::visible`].
+    pub(super) fn all_decoded(&self, visible: Option<&Self>, encoding: EchoEncoding) -> Vec<Self> {
+        let mut all: Vec<Self> = self.decoded(encoding).into_iter().collect();
+        let Some(visible) = visible else { return all };
+
+        let interrupted = match encoding {
+            EchoEncoding::Escapes | EchoEncoding::Backslashes => [visible.decoded(encoding), None],
+            // A line break can be within a sequence, or a part of one.
+            EchoEncoding::QuotedPrintable => {
+                [visible.decoded(encoding), self.visible_lines().decoded(encoding)]
+            }
+            // The units contain zero bytes themselves.
+            EchoEncoding::Utf16(..) => [None, None],
+        };
+        for decoded in interrupted.into_iter().flatten() {
+            let shown = decoded.visible_as(identity, is_shown).bytes;
+            if all.iter().all(|other| other.visible_as(identity, is_shown).bytes != shown) {
+                all.push(decoded);
+            }
+        }
+        all
+    }
+
     /// The text with the characters of Latin-1 as single bytes; `None` if there are none.
     pub(super) fn in_single_bytes(&self) -> Option<Self> {
         self.unescaped(single_byte)
     }
 
+    /// The text without the characters that are not visible, such as NUL, line breaks and soft
+    /// hyphens; `None` if there are none.
+    pub(super) fn visible(&self) -> Option<Self> {
+        let visible = self.visible_as(identity, is_shown);
+        (visible.bytes.len() < self.bytes.len()).then_some(visible)
+    }
+
     /// The form in which texts are compared: in lower case, with a space for `+`, which represents
-    /// one in forms, and without the characters that are not visible, such as NUL, line breaks and
-    /// soft hyphens.
+    /// one in forms, and without the characters that are not visible.
     pub(super) fn comparable(&self) -> Self {
+        self.visible_as(comparable_byte, is_shown)
+    }
+
+    /// The characters that are visible, and line breaks.
+    fn visible_lines(&self) -> Self {
+        self.visible_as(identity, |byte| is_shown(byte) || matches!(byte, b'\r' | b'\n'))
+    }
+
+    /// The characters that are visible, each byte as `form` returns it. Of the ASCII characters,
+    /// `is_kept` selects them.
+    fn visible_as(&self, form: impl Fn(u8) -> u8, is_kept: impl Fn(u8) -> bool) -> Self {
         let mut echo = Self::default();
         let mut at = 0;
         while let Some(&byte) = self.bytes.get(at) {
             let (is_visible, length) = if byte.is_ascii() {
-                (!byte.is_ascii_control(), 1)
+                (is_kept(byte), 1)
             } else {
                 match utf8_character(&self.bytes[at..]) {
                     Some((c, length)) => (!is_invisible(c), length),
@@ -133,8 +175,7 @@ impl EchoText {
 
             if is_visible {
                 let kept = at..at + length;
-                let bytes = self.bytes[kept.clone()].iter();
-                echo.bytes.extend(bytes.map(|byte| comparable_byte(*byte)));
+                echo.bytes.extend(self.bytes[kept.clone()].iter().map(|byte| form(*byte)));
                 echo.positions.extend_from_slice(&self.positions[kept]);
             }
             at += length;
@@ -204,6 +245,10 @@ impl EchoText {
     }
 }
 
+const fn is_shown(byte: u8) -> bool {
+    !byte.is_ascii_control()
+}
+
 const fn comparable_byte(byte: u8) -> u8 {
     if byte == b'+' { b' ' } else { byte.to_ascii_lowercase() }
 }
@@ -250,6 +295,36 @@ mod tests {
             let found = decoded(encoding, text);
             assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{encoding:?}: {text:?}");
         }
+    }
+
+    /// Regression: a sequence with an invisible character in it was not decoded.
+    #[test]
+    fn interrupted_sequences_are_decoded() {
+        for (text, expected) in [
+            ("\\x\u{200b}70a", &["pa"][..]),
+            ("\\\u{2060}x7\u{2060}0", &["p"]),
+            ("%\u{200b}70", &["p"]),
+            ("&#x\n70;", &["p"]),
+            ("\\u00\r\n70", &["p"]),
+            // The result is the same.
+            ("%70\u{200b}%61", &["p\u{200b}a"]),
+            ("%2570", &["%70"]),
+            // It is not known whether the character is a separator.
+            ("\\0\u{200b}75", &["\0\u{200b}75", "="]),
+            ("plain \u{200b} text", &[]),
+        ] {
+            let echo = EchoText::new(text.as_bytes());
+            let visible = echo.visible();
+            let found = echo.all_decoded(visible.as_ref(), EchoEncoding::Escapes);
+            let found: Vec<Vec<u8>> = found.into_iter().map(EchoText::into_bytes).collect();
+            let expected: Vec<&[u8]> = expected.iter().map(|text| text.as_bytes()).collect();
+            assert_eq!(found, expected, "{text:?}");
+        }
+
+        let echo = EchoText::new("x\\\u{200b}x70y".as_bytes());
+        let decoded = echo.visible().unwrap().decoded(EchoEncoding::Escapes).unwrap();
+        assert_eq!((decoded.bytes(), decoded.position(1..2)), (&b"xpy"[..], Some(1..8)));
+        assert!(EchoText::new(b"visible").visible().is_none());
     }
 
     #[test]

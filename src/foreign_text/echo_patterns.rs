@@ -123,6 +123,7 @@ impl EchoPatterns {
     }
 
     /// Searches a text, and the text after each of the encodings is decoded, up to `depth` times.
+    /// Before each step, invisible characters within the escapes are removed.
     fn find_decoded(
         &self,
         text: &EchoText,
@@ -134,8 +135,9 @@ impl EchoPatterns {
         if depth == 0 {
             return;
         }
+        let visible = text.visible();
         for encoding in encodings {
-            if let Some(decoded) = text.decoded(*encoding) {
+            for decoded in text.all_decoded(visible.as_ref(), *encoding) {
                 self.find_decoded(&decoded, depth - 1, encoding.inner(encodings), found);
             }
         }

@@ -35,8 +35,11 @@ const REDACTED: &str = "[redacted]";
 const MIN_SEGMENT_BYTES: usize = 8;
 /// The minimum length of a value in the query of a secret URL that is a secret.
 const MIN_VALUE_BYTES: usize = 4;
-/// How many secrets are kept of earlier requests to the same peer.
+/// How many secrets of each origin are kept of earlier requests to the same peer.
 const MAX_KEPT_SECRETS: usize = 64;
+/// How many of the newest temporary secrets are always kept, regardless of their size: the tokens
+/// that are in use, and those before them.
+const MIN_KEPT_TEMPORARY: usize = 4;
 /// The maximum length of a segment that consists of letters and is taken for a word.
 const MAX_WORD_BYTES: usize = 15;
 
@@ -61,6 +64,9 @@ const SECRET_FIELDS: &[&str] = &[
     "x-goog-signature",
 ];
 
+/// The fields of [`SECRET_FIELDS`] that contain a secret from the configuration.
+const CONFIGURED_FIELDS: &[&str] = &["client_secret", "password"];
+
 /// The secrets of one request or connection.
 ///
 /// Every encoding of a secret that a server may use is found: plain, escaped as in URLs, JSON,
@@ -75,11 +81,21 @@ pub struct SentSecrets {
     patterns: OnceLock<Arc<EchoPatterns>>,
 }
 
-/// One secret, and whether a part of it is secret too.
+/// One secret, whether a part of it is secret too, and where it is from.
 #[derive(Clone)]
 struct SentSecret {
     value: Arc<SecretString>,
     parts: SecretParts,
+    origin: SecretOrigin,
+}
+
+/// Where a secret is from, which determines what it can displace from the memory of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SecretOrigin {
+    /// The configuration, such as a password. A peer cannot choose how many there are.
+    Configured,
+    /// Issued by a peer, such as a token, or made for one request, such as a signature.
+    Temporary,
 }
 
 /// What must be removed of a secret.
@@ -92,9 +108,24 @@ enum SecretParts {
 }
 
 impl SentSecrets {
-    /// Adds a secret such as a password or a token.
+    /// Adds a secret from the configuration, such as a password.
     pub fn add(&mut self, secret: &str) {
-        self.push(secret, SecretParts::Secret);
+        self.push(secret, SecretParts::Secret, SecretOrigin::Configured);
+    }
+
+    /// Adds a secret that a peer has issued, such as a token, or that was made for one request.
+    pub fn add_temporary(&mut self, secret: &str) {
+        self.push(secret, SecretParts::Secret, SecretOrigin::Temporary);
+    }
+
+    /// The same secrets, all of which are temporary: those of a request whose only secrets are
+    /// tokens, or whose URL the peer has chosen.
+    #[must_use]
+    pub fn into_temporary(mut self) -> Self {
+        for secret in &mut self.secrets {
+            secret.origin = SecretOrigin::Temporary;
+        }
+        self
     }
 
     /// Adds the secrets of another request, or of the connection.
@@ -103,25 +134,46 @@ impl SentSecrets {
         self.patterns = OnceLock::new();
     }
 
-    /// Adds secrets as the newest ones. Then removes the oldest of the others while there are more
-    /// than [`MAX_KEPT_SECRETS`], or more than `max_bytes` in total.
-    pub(super) fn remember(&mut self, sent: &Self, max_bytes: usize) {
-        self.secrets.retain(|kept| !sent.secrets.iter().any(|new| new.is_same(kept)));
-        let older = self.secrets.len();
-        self.extend(sent);
-
-        let mut bytes: usize = self.secrets.iter().map(SentSecret::len).sum();
-        let mut count = self.secrets.len();
-        let mut removed = 0;
-        for secret in self.secrets.iter().take(older) {
-            if count <= MAX_KEPT_SECRETS && bytes <= max_bytes {
-                break;
+    /// Adds secrets as the newest ones. Then removes the oldest of the others while there are too
+    /// many of the same origin: more than [`MAX_KEPT_SECRETS`] or, of temporary ones, more than
+    /// `max_temporary_bytes` in total. The newest [`MIN_KEPT_TEMPORARY`] are never removed.
+    pub(super) fn remember(&mut self, sent: &Self, max_temporary_bytes: usize) {
+        let mut new = sent.clone();
+        for secret in &mut new.secrets {
+            // A peer can issue a secret from the configuration as a token.
+            if self.secrets.iter().any(|kept| kept.is_configured() && kept.has_same_value(secret)) {
+                secret.origin = SecretOrigin::Configured;
             }
-            bytes -= secret.len();
-            count -= 1;
-            removed += 1;
         }
-        self.secrets.drain(..removed);
+        self.secrets.retain(|kept| !new.secrets.iter().any(|new| new.is_same(kept)));
+        let older = self.secrets.len();
+        self.extend(&new);
+
+        self.forget(older, SecretOrigin::Configured, 0, usize::MAX);
+        let older = self.secrets.len().saturating_sub(new.secrets.len());
+        self.forget(older, SecretOrigin::Temporary, MIN_KEPT_TEMPORARY, max_temporary_bytes);
+    }
+
+    /// Removes the oldest of the first `older` secrets that are of this origin, while there are
+    /// more than [`MAX_KEPT_SECRETS`], or more than `max_bytes` and more than `min` secrets.
+    fn forget(&mut self, older: usize, origin: SecretOrigin, min: usize, max_bytes: usize) {
+        let of_origin = self.secrets.iter().filter(|secret| secret.origin == origin);
+        let mut bytes: usize = of_origin.clone().map(SentSecret::len).sum();
+        let mut count = of_origin.count();
+
+        let mut index = 0;
+        self.secrets.retain(|secret| {
+            let is_older = index < older;
+            index += 1;
+            let are_too_many = count > MAX_KEPT_SECRETS || (bytes > max_bytes && count > min);
+            let is_removed = is_older && secret.origin == origin && are_too_many;
+            if is_removed {
+                bytes -= secret.len();
+                count -= 1;
+            }
+            !is_removed
+        });
+        self.patterns = OnceLock::new();
     }
 
     /// Adds the value of a header that contains a credential: without its scheme and, if it is
@@ -131,10 +183,10 @@ impl SentSecrets {
         let Some((scheme, rest)) = value.split_once(' ') else { return self.add(value) };
 
         if let Some((_, signature)) = rest.split_once("Signature=") {
-            return self.add(signature.split(',').next().unwrap_or_default());
+            return self.add_temporary(signature.split(',').next().unwrap_or_default());
         }
         if scheme.eq_ignore_ascii_case("SharedKey") {
-            return self.add(rest.rsplit(':').next().unwrap_or_default());
+            return self.add_temporary(rest.rsplit(':').next().unwrap_or_default());
         }
         if !SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             self.add(value);
@@ -145,10 +197,10 @@ impl SentSecrets {
         }
     }
 
-    /// Adds the values of the header `Cookie` (RFC 6265, section 4.2.1).
+    /// Adds the values of the header `Cookie` (RFC 6265, section 4.2.1), which the peer has issued.
     pub fn add_cookies(&mut self, header: &str) {
         for (_, value) in header.split(';').filter_map(|pair| pair.split_once('=')) {
-            self.add_segment(value.trim());
+            self.add_segment(value.trim(), SecretOrigin::Temporary);
         }
     }
 
@@ -163,11 +215,11 @@ impl SentSecrets {
         for whole in [url, target, path, query] {
             // Shorter ones, such as `/`, are not secret.
             if whole.len() >= MIN_SEGMENT_BYTES {
-                self.push(whole, SecretParts::Public);
+                self.push(whole, SecretParts::Public, SecretOrigin::Configured);
             }
         }
         for segment in path.split('/') {
-            self.add_segment(segment);
+            self.add_segment(segment, SecretOrigin::Configured);
         }
         for field in query.split('&') {
             let value = field.split_once('=').map_or(field, |(_, value)| value);
@@ -175,7 +227,7 @@ impl SentSecrets {
                 // Such values are flags and versions.
                 0..MIN_VALUE_BYTES => {}
                 MIN_VALUE_BYTES..MIN_SEGMENT_BYTES => self.add(&percent_decoded(value)),
-                _ => self.add_segment(value),
+                _ => self.add_segment(value, SecretOrigin::Configured),
             }
         }
     }
@@ -183,8 +235,12 @@ impl SentSecrets {
     /// Adds the secret fields of a form or of a query (`application/x-www-form-urlencoded`).
     pub fn add_form(&mut self, form: &str) {
         for (name, value) in form_urlencoded::parse(form.as_bytes()) {
-            if SECRET_FIELDS.iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            let is_one_of =
+                |fields: &[&str]| fields.iter().any(|known| name.eq_ignore_ascii_case(known));
+            if is_one_of(CONFIGURED_FIELDS) {
                 self.add(&value);
+            } else if is_one_of(SECRET_FIELDS) {
+                self.add_temporary(&value);
             }
         }
     }
@@ -214,6 +270,12 @@ impl SentSecrets {
         replaced(searched, &self.find(searched), max.min(end))
     }
 
+    /// The total size of all secrets.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.secrets.iter().map(SentSecret::len).sum()
+    }
+
     /// Adds the password of credentials in Base64 (RFC 7617).
     fn add_password(&mut self, credentials: &str) {
         let decoded = STANDARD.decode(credentials.trim()).unwrap_or_default();
@@ -225,7 +287,7 @@ impl SentSecrets {
 
     /// Adds a part of a URL, as it is sent and decoded. A word, such as `workflows`, is only
     /// replaced as a whole, because messages contain similar words.
-    fn add_segment(&mut self, segment: &str) {
+    fn add_segment(&mut self, segment: &str, origin: SecretOrigin) {
         if segment.len() < MIN_SEGMENT_BYTES {
             return;
         }
@@ -233,16 +295,17 @@ impl SentSecrets {
             && segment.bytes().all(|byte| byte.is_ascii_alphabetic());
         let parts = if is_word { SecretParts::Public } else { SecretParts::Secret };
 
-        self.push(segment, parts);
+        self.push(segment, parts, origin);
         let decoded = percent_decoded(segment);
         if decoded != segment {
-            self.push(&decoded, parts);
+            self.push(&decoded, parts, origin);
         }
     }
 
-    fn push(&mut self, value: &str, parts: SecretParts) {
+    fn push(&mut self, value: &str, parts: SecretParts, origin: SecretOrigin) {
         if !value.is_empty() {
-            self.secrets.push(SentSecret { value: Arc::new(SecretString::from(value)), parts });
+            let value = Arc::new(SecretString::from(value));
+            self.secrets.push(SentSecret { value, parts, origin });
             self.patterns = OnceLock::new();
         }
     }
@@ -257,7 +320,7 @@ impl SentSecrets {
 
     fn patterns(&self) -> EchoPatterns {
         let mut patterns = EchoPatterns::default();
-        for SentSecret { value, parts } in &self.secrets {
+        for SentSecret { value, parts, .. } in &self.secrets {
             let value = value.expose_secret().as_bytes();
             match parts {
                 SecretParts::Secret => patterns.add_secret(value),
@@ -273,8 +336,16 @@ impl SentSecret {
         self.value.expose_secret().len()
     }
 
+    fn is_configured(&self) -> bool {
+        self.origin == SecretOrigin::Configured
+    }
+
+    fn has_same_value(&self, other: &Self) -> bool {
+        self.value.expose_secret() == other.value.expose_secret()
+    }
+
     fn is_same(&self, other: &Self) -> bool {
-        self.parts == other.parts && self.value.expose_secret() == other.value.expose_secret()
+        self.parts == other.parts && self.has_same_value(other)
     }
 }
 

@@ -53,9 +53,11 @@ pub use progress::{Progress, SentDays};
 pub use refusal::{Refusal, RefusedTarget};
 use secrecy::SecretString;
 pub use shared_keys::{CLIENT_CERTIFICATE_NAME, CLIENT_KEY_NAME, INHERITED_KEYS};
+pub use template::{TEMPLATE_KEYS, placeholder_in};
 
 use crate::{
     error::chain,
+    foreign_text::PeerSecrets,
     format::{FormatName, Formatter, Options, Texts},
     model::{Kind, Record},
     settings::Variant,
@@ -299,6 +301,9 @@ pub trait Tokens: Send + Sync + fmt::Debug {
     fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>>;
     /// Discards a token that the receiver rejected.
     fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()>;
+    /// The secrets that were sent to the token endpoint. The receiver can be the same party, so it
+    /// shares them.
+    fn sent(&self) -> &PeerSecrets;
 }
 
 /// Whether a sink without `start_from` receives the days before the one on which it was added.

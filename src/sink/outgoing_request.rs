@@ -12,6 +12,16 @@ pub(super) struct OutgoingRequest {
     pub builder: reqwest::RequestBuilder,
     /// The secrets in its URL.
     pub secrets: SentSecrets,
+    pub credential: RequestCredential,
+}
+
+/// Where the secrets in the headers of a request are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestCredential {
+    /// The configuration.
+    Configured,
+    /// A token endpoint, which can issue any number of tokens.
+    Issued,
 }
 
 /// The URL of a request, which may be a secret.
@@ -26,14 +36,24 @@ impl OutgoingRequest {
         self,
         change: impl FnOnce(reqwest::RequestBuilder) -> reqwest::RequestBuilder,
     ) -> Self {
-        Self { builder: change(self.builder), secrets: self.secrets }
+        Self { builder: change(self.builder), ..self }
+    }
+
+    /// The same request, whose headers contain a token that was issued, and no other secret.
+    pub(super) fn with_issued_token(self) -> Self {
+        Self { credential: RequestCredential::Issued, ..self }
+    }
+
+    /// A request with these secrets in its URL.
+    fn new(builder: reqwest::RequestBuilder, secrets: SentSecrets) -> Self {
+        Self { builder, secrets, credential: RequestCredential::Configured }
     }
 }
 
 impl From<reqwest::RequestBuilder> for OutgoingRequest {
     /// A request whose URL is not secret.
     fn from(builder: reqwest::RequestBuilder) -> Self {
-        Self { builder, secrets: SentSecrets::default() }
+        Self::new(builder, SentSecrets::default())
     }
 }
 
@@ -61,7 +81,7 @@ impl RequestUrl {
     }
 
     fn request(&self, builder: reqwest::RequestBuilder) -> OutgoingRequest {
-        OutgoingRequest { builder, secrets: self.secrets.clone() }
+        OutgoingRequest::new(builder, self.secrets.clone())
     }
 
     #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Names with placeholders that depend on the record, such as the topic
 //! `secure-score-{label.customer}`. A template is checked when the configuration is read; filling
-//! it never changes a value. Start reading at [`Template`], and see `destination` for the names.
+//! it never changes a value. In any other text, a placeholder would be a part of the name, so that
+//! the records of all tenants would be sent to one place. Start reading at [`Template`], and see
+//! `destination` for the names.
 
 use std::fmt;
 
@@ -15,6 +17,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(Vec<Piece>);
 
+/// The keys whose values can contain placeholders, in every type of sink that has them: templates,
+/// and the body of a message, whose placeholders `chat` reads.
+pub const TEMPLATE_KEYS: &[&str] = &["index", "template", "topic"];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
@@ -22,6 +28,16 @@ enum Piece {
     TenantId,
     Kind,
     Label(String),
+}
+
+/// The first placeholder of a template in a text, with its braces; `None` if it contains none.
+/// Other text in braces is not a placeholder.
+pub fn placeholder_in(text: &str) -> Option<&str> {
+    text.match_indices('{').find_map(|(start, _)| {
+        let rest = &text[start..];
+        let end = rest.find('}')?;
+        Piece::parse(&rest[1..end]).ok().map(|_| &rest[..=end])
+    })
 }
 
 impl Piece {
@@ -74,6 +90,7 @@ impl Template {
         K: Readable,
         K::Output<'a>: Into<Option<&'a str>>,
     {
+        debug_assert!(TEMPLATE_KEYS.contains(&key.definition().name));
         let text: Option<&str> = section.get(key).into();
         let text = text?;
         match Self::parse(text) {
@@ -197,6 +214,21 @@ impl fmt::Display for Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn placeholders_are_found_in_any_text() {
+        for (text, expected) in [
+            ("/var/log/{tenant.name}.jsonl", Some("{tenant.name}")),
+            ("{{kind}}", Some("{kind}")),
+            ("a{b}{tenant.id}", Some("{tenant.id}")),
+            ("{ {label.x y}", Some("{label.x y}")),
+            ("{tenant}-{label.}-{ kind }-{KIND}-{}", None),
+            ("}{kind", None),
+            ("plain", None),
+        ] {
+            assert_eq!(placeholder_in(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn parses_placeholders_and_rejects_unknown_ones() {

@@ -13,9 +13,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 
 use super::{
-    Failure,
+    Failure, Tokens,
     address::{is_without_user, user_rejection},
-    outgoing_request::{OutgoingRequest, RequestUrl},
+    outgoing_request::{OutgoingRequest, RequestCredential, RequestUrl},
     reply::{HttpResponse, MAX_MESSAGE_BYTES, describe},
     secret_url::warn_of_secret,
     shared_keys::{CA_FILE, GZIP, TlsFiles},
@@ -62,6 +62,12 @@ impl HttpReceiverOptions {
     /// For a receiver to which nothing has been sent.
     pub(super) fn new(tls: TlsFiles, gzip: bool) -> Self {
         Self { tls, gzip, sent: PeerSecrets::default() }
+    }
+
+    /// The same options for a receiver whose tokens a token endpoint issues. The two can be the
+    /// same party, so they share the secrets that were sent.
+    pub(super) fn with_tokens(&self, tokens: &dyn Tokens) -> Self {
+        Self { sent: tokens.sent().clone(), ..self.clone() }
     }
 
     /// Builds a client and reads the certificates. An idle sink is closed, so renewed certificates
@@ -125,7 +131,7 @@ impl HttpReceiverOptions {
 /// once with the beginning of a TLS handshake. Returns the response with the secrets of this
 /// request and of earlier ones in `sent`, which the server may repeat in it.
 async fn send_request(
-    OutgoingRequest { builder, mut secrets }: OutgoingRequest,
+    OutgoingRequest { builder, mut secrets, credential }: OutgoingRequest,
     sent: &PeerSecrets,
 ) -> Result<(reqwest::Response, SentSecrets), Failure> {
     let (client, request) = builder.build_split();
@@ -133,7 +139,11 @@ async fn send_request(
         let cause = describe(&error.without_url(), &secrets);
         Failure::retry(format!("cannot build the request: {cause}"))
     })?;
-    secrets.extend(&net::request_secrets(&request));
+    let of_request = net::request_secrets(&request);
+    secrets.extend(&match credential {
+        RequestCredential::Configured => of_request,
+        RequestCredential::Issued => of_request.into_temporary(),
+    });
     let secrets = sent.remember(&secrets);
     let url = request.url().clone();
 

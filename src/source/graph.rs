@@ -309,7 +309,10 @@ impl Graph {
         let request = request
             .build()
             .map_err(|error| SourceError::no_response(WHAT, error, self.clients.proxy_secrets()))?;
-        let secrets = self.sent.remember(&self.clients.secrets_of(&request));
+        // The only secret of this client is a token, and Graph chooses the URLs of further pages.
+        let mut secrets = net::request_secrets(&request).into_temporary();
+        secrets.extend(self.clients.proxy_secrets());
+        let secrets = self.sent.remember(&secrets);
         let response = match client.execute(request).await {
             Ok(response) => response,
             Err(error) => {

@@ -23,7 +23,7 @@ pub struct ResourceTokens {
     cloud: Cloud,
     cache: TokenCache,
     throttle: TenantThrottle,
-    /// The secrets that were sent to the token endpoint.
+    /// The secrets that were sent to the token endpoint, and to the resource.
     sent: PeerSecrets,
 }
 
@@ -38,7 +38,7 @@ impl ResourceTokens {
     ) -> Self {
         let cloud = Cloud { login_url, graph_url: resource };
         let (cache, throttle) = (TokenCache::default(), TenantThrottle::new());
-        let sent = PeerSecrets::of_tenant();
+        let sent = PeerSecrets::default();
         Self { clients, credential, tenant, cloud, cache, throttle, sent }
     }
 
@@ -56,6 +56,13 @@ impl ResourceTokens {
             sent: &self.sent,
         };
         self.cache.get(self.credential.as_ref(), context, &self.throttle).await
+    }
+
+    /// The secrets that were sent to the token endpoint. Those of requests to the resource must be
+    /// added to them, and its texts must be redacted with all of them, because both can be the same
+    /// party.
+    pub fn sent(&self) -> &PeerSecrets {
+        &self.sent
     }
 
     /// Removes a token from the cache after the resource rejected it.

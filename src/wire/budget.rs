@@ -56,7 +56,7 @@ impl DecodeLimit {
     /// The threats that a control mitigates.
     pub const THREATS: Self = Self::new(256, "threats in a control profile");
     /// An access token or a refresh token.
-    pub const TOKEN: Self = Self::new(64 << 10, "bytes in a token");
+    pub const TOKEN: Self = Self::new(16 << 10, "bytes in a token");
 
     const fn new(max: usize, what: &'static str) -> Self {
         Self { max, what }
@@ -87,6 +87,7 @@ pub(super) enum ExpectedType {
     Boolean,
     Text,
     Date,
+    Object,
 }
 
 impl fmt::Display for ExpectedType {
@@ -96,6 +97,7 @@ impl fmt::Display for ExpectedType {
             Self::Boolean => "a Boolean",
             Self::Text => "a text",
             Self::Date => "a date",
+            Self::Object => "an object",
         })
     }
 }

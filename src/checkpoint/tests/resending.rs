@@ -200,7 +200,7 @@ fn a_replay_is_limited_to_its_tenants() {
 
     let now = UnixMillis::default();
     assert_eq!(checkpoint.add_replay("s", &[other_tenant()], first, last, now).unwrap(), 1);
-    let (_, pending) = checkpoint.pending_replay("s").unwrap().unwrap();
+    let (_, pending) = checkpoint.pending_replay("s", &|_| true).unwrap().unwrap();
     assert_eq!(pending.iter().map(|p| p.tenant).collect::<Vec<_>>(), [other_tenant()]);
     assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM replay_cursor"), 1);
     assert_eq!(checkpoint.add_replay("s", &[], first, last, now).unwrap(), 0);
@@ -223,6 +223,29 @@ fn a_replay_uses_each_tenant_once() {
     assert_eq!((scope.days, counts), (1, tenants.map(|tenant| (tenant, 1)).to_vec()));
     let now = UnixMillis::default();
     assert_eq!(checkpoint.add_replay("s", &repeated, day, day, now).unwrap(), 2);
+}
+
+/// Regression: while a tenant was withheld, a replay with its entries delayed all later ones.
+#[test]
+fn a_waiting_tenant_delays_no_later_replay() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let tenants = [tenant(), other_tenant()];
+    let day = day("2026-11-20");
+    checkpoint.register_sink("s", &tenants, OtherTenants::Deactivate, day).unwrap();
+    for tenant in tenants {
+        commit_day_of(tenant, &checkpoint, "2026-11-20", 1, 1);
+        let now = UnixMillis::default();
+        assert_eq!(checkpoint.add_replay("s", &[tenant], day, day, now).unwrap(), 1);
+    }
+
+    let first = |is_served: &dyn Fn(TenantId) -> bool| {
+        let (_, pending) = checkpoint.pending_replay("s", is_served).unwrap()?;
+        Some(pending.iter().map(|pending| pending.tenant).collect::<Vec<_>>())
+    };
+    assert_eq!(first(&|_| true), Some(vec![tenant()]), "the oldest one is the first");
+    assert_eq!(first(&|id| id == other_tenant()), Some(vec![other_tenant()]));
+    assert_eq!(first(&|_| false), None);
+    assert_eq!(first(&|_| true), Some(vec![tenant()]), "nothing was deleted");
 }
 
 #[test]

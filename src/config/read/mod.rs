@@ -5,6 +5,7 @@
 
 mod credentials;
 mod destinations;
+mod placeholders;
 mod rules;
 mod selection;
 mod tenants;
@@ -87,6 +88,7 @@ fn configuration(
 
     let mut read = tenants::read(root, state_directory.as_deref());
     rules::read(root, &mut read.tenants);
+    placeholders::check(root);
     warnings::check_selections(root, &read.tenants);
     let sinks = sinks(root, &read, schedule.as_ref());
 

@@ -118,6 +118,18 @@ fn files_of_spreadsheets_are_read() {
     }
 }
 
+/// Regression: the character that ends a file in DOS was reported as a row with too few fields.
+#[test]
+fn the_dos_end_of_file_is_ignored() {
+    let complete = parse("t.csv", "name,id\r\na,a.example\r\n").unwrap();
+    for end in ["\u{1a}", "\u{1a}\u{1a}", "\u{1a}\r\n", "\r\n\u{1a}"] {
+        let text = format!("name,id\r\na,a.example\r\n{end}");
+        assert_eq!(parse("t.csv", &text).unwrap().text(), complete.text(), "{end:?}");
+    }
+    let text = "name,id\na,a.example\u{1a}";
+    assert_eq!(parse("t.csv", text).unwrap().text(), complete.text());
+}
+
 /// Regression: these faults were reported at another place, or as another number of fields.
 #[test]
 fn faults_of_the_form_name_their_cause() {
@@ -154,7 +166,25 @@ fn faults_of_the_form_name_their_cause() {
         ),
     ];
 
-    for (text, message, hint) in some.into_iter().chain(others) {
+    let invisible = [
+        (
+            "name,id\na,a.example\n\0\n",
+            "t.csv:3:1: the row contains only the invisible character U+0000",
+            "delete the row",
+        ),
+        (
+            "name,id\n\u{1a}\na,a.example\n",
+            "t.csv:2:1: the row contains only the invisible character U+001A",
+            "delete the row",
+        ),
+        (
+            "name,id\n\u{200b},\n",
+            "t.csv:2:1: the row contains only the invisible character U+200B",
+            "delete the row",
+        ),
+    ];
+
+    for (text, message, hint) in some.into_iter().chain(others).chain(invisible) {
         let error = parse("t.csv", text).err().unwrap();
         assert_eq!(error.0[0].to_string(), message, "{text:?}");
         assert!(error.0[0].hint.as_ref().unwrap().contains(hint), "{:?}", error.0);

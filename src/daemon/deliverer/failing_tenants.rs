@@ -2,9 +2,10 @@
 //! firewall before it, responds with HTTP 5xx, or closes the connection.
 //!
 //! The usual cause is the receiver, so such a failure is retried. If it repeats, the cause can also
-//! be a text of one tenant, and the records of several tenants are sent by tenant. This module
-//! sends nothing and withholds no tenant. Start reading at [`FailingTenants::division_of`]. See
-//! decision 0093.
+//! be a text of one tenant, and the records of several tenants are sent by tenant. Tenants whose
+//! requests fail are served last, because only the records of others can show that the receiver
+//! works; see decision 0093. This module sends nothing and withholds no tenant. Start reading at
+//! [`FailingTenants::turn_of`] and [`FailingTenants::division_of`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -55,6 +56,11 @@ pub(super) enum DivisionTime {
     NextAttempt,
 }
 
+/// When a tenant is served within an attempt: the number of its failures since which no record of
+/// another tenant has arrived. The turn 0 is the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ServingTurn(u32);
+
 /// What happened to the parts of a batch that failed without a rejection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartFailures {
@@ -67,6 +73,18 @@ pub(super) struct PartFailures {
 }
 
 impl FailingTenants {
+    /// When a tenant is served. As soon as a record of another tenant has arrived, the receiver
+    /// works, so the tenant is served like all others again.
+    pub(super) fn turn_of(&self, tenant: TenantId) -> ServingTurn {
+        self.failures.get(&tenant).map_or_else(ServingTurn::default, |failures| failures.turn())
+    }
+
+    /// The next turn after this one that serves a tenant; `None` if there is none. Each failure
+    /// moves its tenant to a later turn, so no tenant can be the first one in each attempt.
+    pub(super) fn turn_after(&self, turn: ServingTurn) -> Option<ServingTurn> {
+        self.failures.values().map(|failures| failures.turn()).filter(|next| *next > turn).min()
+    }
+
     /// How a batch is divided if its delivery fails now.
     pub(super) fn division_of(&self, batch: &Batch, time: DivisionTime) -> TenantDivision {
         let mut division = TenantDivision { time, ..TenantDivision::default() };
@@ -128,6 +146,12 @@ impl FailingTenants {
             failures.number = failures.number.saturating_add(added);
             failures.others_arrived = false;
         }
+    }
+}
+
+impl TenantFailures {
+    fn turn(self) -> ServingTurn {
+        ServingTurn(if self.others_arrived { 0 } else { self.number })
     }
 }
 
@@ -209,6 +233,57 @@ mod tests {
             let expected: BTreeSet<TenantId> = witnessed.iter().copied().map(tenant).collect();
             assert_eq!(division.witnessed, expected, "{batches:?}");
         }
+    }
+
+    /// After these batches, the turns of the tenants from 1 to 3, and all turns after the first.
+    #[test]
+    fn failing_tenants_are_served_last() {
+        for (batches, turns, later) in [
+            (&[][..], [0, 0, 0], &[][..]),
+            (&["1?"][..], [1, 0, 0], &[1][..]),
+            (&["1?", "1?"], [2, 0, 0], &[2]),
+            (&["1?", "2?", "1? 3?"], [2, 1, 1], &[1, 2]),
+            // A record of another tenant shows that the receiver works.
+            (&["1?", "1?", "2a"], [0, 0, 0], &[]),
+            (&["1?", "2a", "1?"], [2, 0, 0], &[2]),
+            (&["1?", "1a 1?"], [2, 0, 0], &[2]),
+            (&["1?", "1a"], [0, 0, 0], &[]),
+            (&["1? 2?", "1! 2a"], [3, 0, 0], &[3]),
+        ] {
+            let mut failing = FailingTenants::default();
+            for records in batches {
+                count(&mut failing, records);
+            }
+            let found = [1, 2, 3].map(|n| failing.turn_of(tenant(n)).0);
+            assert_eq!(found, turns, "{batches:?}");
+
+            let first = failing.turn_after(ServingTurn::default());
+            let found = std::iter::successors(first, |turn| failing.turn_after(*turn));
+            assert_eq!(found.map(|turn| turn.0).collect::<Vec<_>>(), later, "{batches:?}");
+        }
+    }
+
+    /// Regression: the tenants that were served first failed in each attempt, so no record of the
+    /// others was sent. Each attempt ends with the first failure.
+    #[test]
+    fn no_tenant_is_the_first_in_each_attempt() {
+        const HOSTILE: u8 = 5;
+        const HARMLESS: u8 = 9;
+        let mut failing = FailingTenants::default();
+        let mut attempts = 0;
+        loop {
+            // Within a turn, those that fail are served first.
+            let first = (1..=HOSTILE).chain([HARMLESS]).min_by_key(|n| failing.turn_of(tenant(*n)));
+            if first == Some(HARMLESS) {
+                break;
+            }
+            count(&mut failing, &format!("{}?", first.unwrap()));
+            attempts += 1;
+        }
+        assert_eq!(attempts, HOSTILE, "each of them has failed once");
+
+        count(&mut failing, &format!("{HARMLESS}a"));
+        assert_eq!(failing.turn_after(ServingTurn::default()), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, DeliveryError};
+use super::{Deliverer, DeliveryError, failing_tenants::ServingTurn};
 use crate::{
     derive::Rules,
     error::Explanation,
@@ -33,18 +33,25 @@ pub(super) type ResolvedTenants = HashMap<TenantId, ResolvedTenant>;
 impl Deliverer {
     /// Reads and submits until nothing is left: new entries first, then replays, then dead letters.
     ///
+    /// Tenants whose requests fail are served when nothing of the others is left in any lane: their
+    /// failure can end the attempt, and only records of others show whether the receiver works; see
+    /// `failing_tenants`.
+    ///
     /// If the log of one tenant cannot be read, its target is parked, or it is withheld, the others
     /// are served, and the error is returned at the end.
     pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let mut skipped = self.suspects.waiting();
         let mut last_unreadable = None;
         let started = Instant::now();
+        let mut turn = ServingTurn::default();
         loop {
             let mut tenants = self.resolved_tenants();
-            tenants.retain(|_, resolved| !self.is_blocked(&resolved.tenant, started));
+            tenants.retain(|id, resolved| {
+                self.failing.turn_of(*id) <= turn && !self.is_blocked(&resolved.tenant, started)
+            });
             let (lane, pending) = self.next_lane(&tenants, &skipped)?;
             if pending.is_empty() {
-                if self.is_finished(&tenants, &mut skipped).await? {
+                if self.is_finished(&tenants, &mut skipped, &mut turn).await? {
                     let finished = self.finish_targets(started);
                     return last_unreadable.map_or(finished, Err);
                 }
@@ -93,12 +100,13 @@ impl Deliverer {
         }
     }
 
-    /// Settles everything that was read, and retries dead letters. Returns whether nothing is left
-    /// to read.
+    /// Settles everything that was read, retries dead letters, and begins the next turn. Returns
+    /// whether nothing is left to read.
     async fn is_finished(
         &mut self,
         tenants: &ResolvedTenants,
         skipped: &mut HashSet<TenantId>,
+        turn: &mut ServingTurn,
     ) -> Result<bool, DeliveryError> {
         self.submit().await?;
         self.settle_all().await?;
@@ -107,6 +115,10 @@ impl Deliverer {
         if !std::mem::take(&mut self.read_positions).is_empty()
             || self.retry_dead_letters(tenants).await?
         {
+            return Ok(false);
+        }
+        if let Some(next) = self.failing.turn_after(*turn) {
+            *turn = next;
             return Ok(false);
         }
 

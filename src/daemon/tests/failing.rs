@@ -3,12 +3,32 @@
 
 use std::future::ready;
 
-use super::*;
-use crate::model::EventId;
+use super::{
+    dead_letters::{id, queue, queued},
+    *,
+};
+use crate::{
+    clock,
+    model::{Day, EventId},
+};
 
-/// A sink whose receiver fails for each batch with a record of the hostile tenant.
+/// What the harmless tenant has to be sent, while new days of the hostile one fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    BackfilledDays,
+    Replay,
+    DeadLetter,
+}
+
+/// A sink whose receiver fails for each batch with a record of a hostile tenant.
 #[derive(Clone, Debug)]
 struct FailingSink {
+    /// The tenants for whose records it fails.
+    hostile: &'static [&'static str],
+    /// The maximum number of records in a batch.
+    records: usize,
+    /// The number of requests, including those that fail.
+    requests: Arc<AtomicU64>,
     /// How it fails; `None` when it does not anymore.
     failure: Arc<Mutex<Option<Failure>>>,
     /// How often it was opened.
@@ -20,7 +40,14 @@ struct FailingSink {
 impl FailingSink {
     fn new(failure: Failure) -> Self {
         let failure = Arc::new(Mutex::new(Some(failure)));
-        Self { failure, opened: Arc::default(), arrived: Arc::default() }
+        Self {
+            hostile: &[HOSTILE],
+            records: 100_000,
+            requests: Arc::default(),
+            failure,
+            opened: Arc::default(),
+            arrived: Arc::default(),
+        }
     }
 
     /// The names of the tenants whose records have arrived. Panics if a record has arrived twice.
@@ -32,12 +59,13 @@ impl FailingSink {
     }
 
     fn reply(&self, batch: &Batch) -> Result<Acknowledgement, Failure> {
+        self.requests.fetch_add(1, Relaxed);
         let records = batch.items().iter().map(|item| {
             let name = String::from_utf8_lossy(batch.payload(item)).into_owned();
             (name, item.event_id)
         });
         let records: Vec<(String, EventId)> = records.collect();
-        let is_hostile = records.iter().any(|(name, _)| name == HOSTILE);
+        let is_hostile = records.iter().any(|(name, _)| self.hostile.contains(&name.as_str()));
         if let Some(failure) = self.failure.lock().unwrap().clone().filter(|_| is_hostile) {
             return Err(failure);
         }
@@ -53,7 +81,7 @@ impl Plan for FailingSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 100_000, bytes: 64 << 20, in_flight: 1 }
+        Limits { records: self.records, bytes: 64 << 20, in_flight: 1 }
     }
 
     fn acknowledgement(&self) -> &'static str {
@@ -92,6 +120,42 @@ impl Sink for FailingSink {
     }
 }
 
+impl Waiting {
+    /// Adds it to the backlog of the harmless tenant.
+    async fn add(self, engine: &Arc<Engine>) {
+        let (tenant, today) = (id(engine, HARMLESS), Day::of(clock::now()));
+        let names = [HARMLESS.to_owned()];
+        let checkpoint = engine.store().checkpoint();
+        match self {
+            Self::BackfilledDays => {
+                backfill(engine, Some(today.plus(-9)), &names, |_, _| {}).await;
+                let pending = checkpoint.pending("local").unwrap();
+                let pending = pending.iter().find(|pending| pending.tenant == tenant).unwrap();
+                assert!(pending.backfilled);
+            }
+            Self::Replay => {
+                backfill(engine, None, &names, |_, _| {}).await;
+                let seq = checkpoint.next_seq(tenant).unwrap();
+                let next = Position { seq, record_index: 0 };
+                assert!(checkpoint.skip_to("local", tenant, next).unwrap());
+                let (first, last, now) = (today.plus(-9), today.plus(1), clock::now().into());
+                let entries = checkpoint.add_replay("local", &[tenant], first, last, now).unwrap();
+                assert!(entries > 0);
+            }
+            Self::DeadLetter => queue(engine, HARMLESS, 1),
+        }
+    }
+
+    /// Whether nothing is left of it.
+    fn is_delivered(engine: &Engine) -> bool {
+        let (tenant, checkpoint) = (id(engine, HARMLESS), engine.store().checkpoint());
+        let pending = checkpoint.pending("local").unwrap();
+        pending.iter().all(|pending| pending.tenant != tenant)
+            && checkpoint.pending_replay("local", &|_| true).unwrap().is_none()
+            && queued(engine, HARMLESS) == 0
+    }
+}
+
 /// Regression: HTTP 5xx, or a closed connection, for each request with the text of one tenant
 /// stopped the delivery to all tenants.
 #[tokio::test(flavor = "multi_thread")]
@@ -126,4 +190,58 @@ async fn failed_requests_delay_no_other_tenant() {
         assert!(report.stopped.is_none(), "{report:?}");
         assert_eq!(sink.tenants(), BTreeSet::from([HARMLESS, HOSTILE].map(str::to_owned)));
     }
+}
+
+/// Regression: while requests with new days of one tenant failed, neither backfilled days nor
+/// replays nor dead letters of the others were sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_new_days_delay_nothing_of_others() {
+    for waiting in [Waiting::BackfilledDays, Waiting::Replay, Waiting::DeadLetter] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut configuration = configuration(directory.path()).await;
+        // The first batches contain records of the hostile tenant alone.
+        let sink = FailingSink { records: 100, ..FailingSink::new(Failure::retry("HTTP 502")) };
+        configuration.sinks[0].plan = Arc::new(sink.clone());
+        let engine = Engine::build(configuration).unwrap();
+        backfill(&engine, None, &[HOSTILE.to_owned()], |_, _| {}).await;
+        waiting.add(&engine).await;
+
+        let (shutdown, plan) = (Shutdown::default(), engine.configuration().sinks[0].clone());
+        let supervised = tokio::spawn(supervise(engine.clone(), plan, shutdown.clone()));
+        let delivered = async {
+            while !Waiting::is_delivered(&engine) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let delivered = timeout(Duration::from_mins(1), delivered).await;
+        shutdown.begin(Duration::ZERO);
+        supervised.await.unwrap();
+
+        assert!(delivered.is_ok(), "{waiting:?}");
+        assert_eq!(sink.tenants(), BTreeSet::from([HARMLESS.to_owned()]), "{waiting:?}");
+        let pending = engine.store().checkpoint().pending("local").unwrap();
+        assert!(pending.iter().any(|pending| pending.tenant == id(&engine, HOSTILE)));
+    }
+}
+
+/// In an outage, each attempt ends with its first request, and no tenant is withheld.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_withholds_no_tenant() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut configuration = configuration(directory.path()).await;
+    let sink = FailingSink {
+        hostile: &[HARMLESS, HOSTILE],
+        records: 100,
+        ..FailingSink::new(Failure::retry("HTTP 502"))
+    };
+    configuration.sinks[0].plan = Arc::new(sink.clone());
+    let engine = Engine::build(configuration).unwrap();
+    backfill(&engine, None, &[], |_, _| {}).await;
+
+    let report = deliver_queued(&engine, "local").await;
+    assert_eq!(report.stopped.unwrap().to_string(), "HTTP 502");
+    assert_eq!(sink.requests.load(Relaxed), 4, "one for each attempt");
+    let status = engine.store().checkpoint().status(StatusDetail::Summary).unwrap();
+    assert_eq!(status.sinks[0].failure, Some(SinkFailure::Retrying));
+    assert_eq!(engine.store().checkpoint().pending("local").unwrap().len(), 2);
 }

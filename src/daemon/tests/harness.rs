@@ -305,7 +305,7 @@ impl Harness {
         let (checkpoint, sink) = (self.checkpoint(), self.sink_name());
         let tenants = [self.id(0), self.id(1)];
         checkpoint.pending(sink).unwrap().is_empty()
-            && checkpoint.pending_replay(sink).unwrap().is_none()
+            && checkpoint.pending_replay(sink, &|_| true).unwrap().is_none()
             && checkpoint.pending_dead_letters(sink, &tenants, 1).unwrap().is_empty()
     }
 

@@ -92,6 +92,20 @@ fn mixed_encodings_are_replaced_completely() {
     }
 }
 
+/// Regression: an escape with an invisible character in it was not decoded.
+#[test]
+fn interrupted_escapes_are_replaced() {
+    let secrets = secrets(&["s3cr3t/a=b+c_d.e"]);
+    for text in [
+        "s3c\\x\u{200b}723t/a%\u{ad}3Db%\r\n2Bc&#9\u{2060}5;d.e",
+        "s3c\\x\\u200b723t/a=b+c_d.e",
+        "s3c%5cx%e2%80%8b723t/a=b+c_d.e",
+        "s3cr3t/a=\u{200b}3Db=\n+c=5\u{200b}F=\r\nd.e",
+    ] {
+        assert_eq!(secrets.redact(text), REDACTED, "{text:?}");
+    }
+}
+
 /// Regression: a receiver that cut its echo wrote the beginning of the secret to the log.
 #[test]
 fn parts_of_a_long_secret_are_replaced() {

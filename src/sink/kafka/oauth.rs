@@ -37,7 +37,7 @@ pub(super) struct TokenContext {
     runtime: Handle,
     /// The passwords in the configuration of the client.
     passwords: SentSecrets,
-    /// The passwords and the last tokens.
+    /// The passwords, the last tokens, and what was sent to the token endpoint.
     sent: PeerSecrets,
     /// The same, to redact texts.
     secrets: Arc<Mutex<SentSecrets>>,
@@ -63,11 +63,12 @@ impl TokenContext {
         for name in SECRET_PROPERTIES {
             passwords.add(config.get(name).unwrap_or_default());
         }
+        let sent = context.tokens.as_ref().map(|tokens| tokens.sent().clone()).unwrap_or_default();
         Ok(Self {
             tokens: context.tokens.clone(),
             runtime: Handle::current(),
-            sent: PeerSecrets::default(),
-            secrets: Arc::new(Mutex::new(passwords.clone())),
+            secrets: Arc::new(Mutex::new(sent.remember(&passwords))),
+            sent,
             passwords,
         })
     }
@@ -88,7 +89,7 @@ impl TokenContext {
         let tokens = self.tokens.as_ref().ok_or("this sink has no `credential`")?;
         let token = self.runtime.block_on(tokens.token()).map_err(|failure| failure.to_string())?;
         let mut secrets = self.passwords.clone();
-        secrets.add(token.expose_secret());
+        secrets.add_temporary(token.expose_secret());
         let secrets = self.sent.remember(&secrets);
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = secrets;
 

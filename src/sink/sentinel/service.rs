@@ -14,6 +14,7 @@ use crate::{
     model::Record,
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, Tokens, formatter,
+        outgoing_request::OutgoingRequest,
         reply::{HttpResponse, MAX_MESSAGE_BYTES},
         reply_json::{LimitedText, ReplyObject},
         whole_rejection::{BatchFailure, BatchSender, RejectionCause, deliver_batch},
@@ -152,7 +153,7 @@ impl Sentinel {
         Ok(Self {
             client: plan.web.client()?,
             formatter: formatter(plan.format, context),
-            plan: plan.clone(),
+            plan: SentinelPlan { web: plan.web.with_tokens(tokens.as_ref()), ..plan.clone() },
             tokens,
             record: Vec::new(),
             rejection_cause: RejectionCause::default(),
@@ -170,6 +171,7 @@ impl Sentinel {
             .header("Authorization", authorization)
             .header("Content-Type", "application/json")
             .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
+        let request = OutgoingRequest::from(request).with_issued_token();
         self.plan.web.post(request, body, API, MAX_MESSAGE_BYTES).await
     }
 }
@@ -215,8 +217,76 @@ fn error_code(response: &HttpResponse) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
-    use crate::error::Hint;
+    use crate::{
+        error::Hint,
+        foreign_text::{PeerSecrets, SentSecrets},
+        format::{FormatName, Texts},
+        sink::{shared_keys::TlsFiles, web::HttpReceiverOptions},
+    };
+
+    /// A token endpoint that has received these secrets.
+    #[derive(Debug)]
+    struct TokenEndpoint(PeerSecrets);
+
+    impl Tokens for TokenEndpoint {
+        fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>> {
+            Box::pin(ready(Ok(SecretString::from("token-canary"))))
+        }
+
+        fn reject<'a>(&'a self, _: &'a SecretString) -> BoxFuture<'a, ()> {
+            Box::pin(ready(()))
+        }
+
+        fn sent(&self) -> &PeerSecrets {
+            &self.0
+        }
+    }
+
+    /// Regression: the API could repeat the client secret if it was the same party as the token
+    /// endpoint.
+    #[tokio::test]
+    async fn secrets_of_the_token_endpoint_are_removed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4_096];
+            let _ = stream.read(&mut request).await;
+            let body = "no: client-secret-canary, token-canary";
+            let head = format!("HTTP/1.1 403 x\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        });
+
+        let endpoint = TokenEndpoint(PeerSecrets::default());
+        let mut sent = SentSecrets::default();
+        sent.add("client-secret-canary");
+        let _ = endpoint.0.remember(&sent);
+        let context = Context {
+            name: "s".to_owned(),
+            host: "h".to_owned(),
+            texts: Texts::None,
+            fields: Vec::new(),
+            tokens: Some(Arc::new(endpoint)),
+        };
+        let plan = SentinelPlan {
+            url: url.parse().unwrap(),
+            format: FormatName::Json,
+            web: HttpReceiverOptions::new(TlsFiles::default(), false),
+            resource: "",
+        };
+
+        let failure = probe(&plan, &context).await.unwrap_err();
+        let expected = "the ingestion API returned HTTP 403: no: [redacted], [redacted]";
+        assert_eq!(failure.to_string(), expected);
+    }
 
     fn outcome(status: u16, body: &str) -> &'static str {
         match interpret(&HttpResponse::of(API, status, body.as_bytes())) {

@@ -1,8 +1,9 @@
 //! The lanes of a sink, each of which is a source of records: new entries (`live`), stored days
 //! that are sent again (`replay`), and dead letters that are retried (`dead_letters`).
 //!
-//! A batch has records of one lane only. A lane is read when nothing is left in those before it,
-//! in this order. Start reading at [`Deliverer::next_lane`]. See decision 0020.
+//! A batch has records of one lane only. A lane is read when nothing is left in those before it, in
+//! this order, for the tenants that are served: those whose requests fail are served last, in all
+//! lanes; see `failing_tenants`. Start reading at [`Deliverer::next_lane`]. See decision 0020.
 
 mod dead_letters;
 mod live;
@@ -26,6 +27,8 @@ impl Deliverer {
         tenants: &ResolvedTenants,
         skipped: &HashSet<TenantId>,
     ) -> Result<(Lane, Vec<Pending>), DeliveryError> {
+        let is_served =
+            |tenant: TenantId| tenants.contains_key(&tenant) && !skipped.contains(&tenant);
         let unread = |lane: Lane, mut pending: Vec<Pending>| {
             for next in &mut pending {
                 next.at = *self.read_positions.get(&(lane, next.tenant)).unwrap_or(&next.at);
@@ -33,10 +36,7 @@ impl Deliverer {
             // The log of a tenant that is no longer configured is kept but not sent. A tenant with
             // withheld records is read again after everything that was read is settled.
             pending.retain(|p| {
-                p.at.seq <= p.last_seq
-                    && tenants.contains_key(&p.tenant)
-                    && !skipped.contains(&p.tenant)
-                    && !self.targets.holds(lane, p.tenant)
+                p.at.seq <= p.last_seq && is_served(p.tenant) && !self.targets.holds(lane, p.tenant)
             });
             rotate(&mut pending, self.last, |tenant| self.targets.is_busy(tenant));
             pending
@@ -44,7 +44,7 @@ impl Deliverer {
 
         let live = unread(Lane::Live, self.pending_entries()?);
         if live.is_empty()
-            && let Some((lane, pending)) = self.pending_replay()?
+            && let Some((lane, pending)) = self.pending_replay(is_served)?
         {
             return Ok((lane, unread(lane, pending)));
         }

@@ -41,6 +41,17 @@ pub(super) const ENCODINGS: &[(&str, Encode)] = &[
     ("zero-width joiners", |text| each_char(text, |c| format!("\u{200d}{c}"))),
     ("soft hyphens", |text| each_char(text, |c| format!("{c}\u{ad}"))),
     ("soft hyphens in HTML", |text| each_char(text, |c| format!("{c}&shy;"))),
+    ("interrupted hexadecimal", |text| {
+        each_byte(text, |byte| format!("\\\u{ad}x\u{200b}{byte:02x}"))
+    }),
+    ("interrupted percent", |text| each_byte(text, |byte| format!("%\u{feff}{byte:02x}"))),
+    ("interrupted octal", |text| each_byte(text, |byte| format!("\\\u{2060}{byte:03o}"))),
+    ("interrupted HTML", |text| each_char(text, |c| format!("&#\u{200b}{};", u32::from(c)))),
+    ("interrupted, twice", |text| {
+        each_byte(text, |byte| format!("\\x\u{200b}5c\u{200d}x\r\n{byte:02x}"))
+    }),
+    ("interrupted by an escape", |text| each_byte(text, |byte| format!("\\x\\u200b{byte:02x}"))),
+    ("interrupted quoted-printable", |text| each_byte(text, |byte| format!("=\u{200b}{byte:02X}"))),
     ("line breaks", |text| each_char(text, |c| format!("{c}\r\n"))),
 ];
 

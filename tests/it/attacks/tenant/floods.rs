@@ -424,7 +424,7 @@ fn floods_of_the_sign_in_service_are_rejected() {
         (|| filled("{", r#""f":0,"#, "}", TOKEN_RESPONSE), "the response contains no token"),
         (
             || format!(r#"{{"access_token":"{}","expires_in":9}}"#, "x".repeat(TOKEN_RESPONSE)),
-            "more than 65,536 bytes in a token",
+            "more than 16,384 bytes in a token",
         ),
         (|| filled("[", "0,", "]", RESPONSE), "the body is larger than 1,048,576 bytes"),
     ];
