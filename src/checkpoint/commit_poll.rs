@@ -11,6 +11,7 @@ use super::{
     backend::{Statements, values},
     body::{self, KeyFrame},
     catalog, control_names,
+    entry_reader::read_facts,
     log::{self, NewRow},
     missing_days, observations, pack, queued_commands,
     row_ids::{BodyId, CatalogVersion, TenantRow},
@@ -21,8 +22,21 @@ use super::{
 use crate::{
     error::Explanation,
     ledger::{Completeness, RequestedDays},
-    model::{Day, DayFacts, ObservationKind, PollErrorClass, TenantId, UnixMillis},
+    model::{Day, DayFacts, ObservationKind, PollErrorClass, TenantId, UnixMillis, day_hash},
 };
+
+/// SQL: the snapshot of the tenant `?1`, the day `?2` and the revision `?3`.
+const STORED: &str = concat!(
+    "SELECT day, facts, digest, body FROM entry WHERE tenant = ?1 AND kind = ",
+    snapshot!(),
+    " AND day = ?2 AND revision = ?3"
+);
+/// SQL: replaces the facts and the body of the snapshot that [`STORED`] finds.
+const REPLACE: &str = concat!(
+    "UPDATE entry SET facts = ?4, body = ?5 WHERE tenant = ?1 AND kind = ",
+    snapshot!(),
+    " AND day = ?2 AND revision = ?3"
+);
 
 impl Checkpoint {
     /// Commits a poll. If this returns `Ok`, all of it is on disk; otherwise nothing is.
@@ -122,33 +136,46 @@ impl PollWriter<'_> {
         Ok(growth)
     }
 
+    /// Replaces the body and the facts of a stored day. Does nothing if the copy has another hash:
+    /// the stored hash is the one that event IDs and the progress in Kafka follow from, so it never
+    /// changes.
     fn enrich(
         &mut self,
         enriched: &EnrichedDay<'_>,
         key_frame: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
+        let Some(replaced) = self.replaceable_body(enriched)? else { return Ok(()) };
+
         let facts = self.pack(enriched.facts)?;
         let body = body::store(self.store, &enriched.body.decompress()?, key_frame)?;
-
         let (day, revision) = (enriched.facts.day.number(), enriched.revision);
-        let sql = concat!(
-            "SELECT body FROM entry WHERE tenant = ?1 AND kind = ",
-            snapshot!(),
-            " AND day = ?2 AND revision = ?3"
-        );
-        let replaced =
-            self.store.query_optional(sql, values![self.tenant, day, revision], |row| {
-                row.get::<Option<BodyId>>("body")
-            })?;
-        let sql = concat!(
-            "UPDATE entry SET facts = ?4, body = ?5 WHERE tenant = ?1 AND kind = ",
-            snapshot!(),
-            " AND day = ?2 AND revision = ?3"
-        );
-        self.store.execute(sql, values![self.tenant, day, revision, facts, body])?;
+        self.store.execute(REPLACE, values![self.tenant, day, revision, facts, body])?;
 
         // The replaced body stays if it is the key frame of other bodies.
-        body::delete_if_unreferenced(self.store, replaced.flatten().into_iter().collect())
+        body::delete_if_unreferenced(self.store, replaced)
+    }
+
+    /// The body that a richer copy of a day replaces; empty if it was pruned. `None` if the day is
+    /// not stored, or if the copy has another hash.
+    fn replaceable_body(
+        &self,
+        enriched: &EnrichedDay<'_>,
+    ) -> Result<Option<Vec<BodyId>>, CheckpointError> {
+        let new_hash = day_hash(enriched.facts);
+        let (day, revision) = (enriched.facts.day.number(), enriched.revision);
+        let found =
+            self.store.query_optional(STORED, values![self.tenant, day, revision], |row| {
+                let hash: Vec<u8> = row.get("digest")?;
+                // A damaged hash is repaired from the body that this copy supplies.
+                let is_same = match read_facts(row, self.names) {
+                    Ok(facts) => day_hash(&facts) == new_hash,
+                    Err(error) => error.into_damage().map(|_| false)?,
+                };
+                let body: Option<BodyId> = row.get("body")?;
+                let is_permitted = is_same || hash[..] == new_hash[..];
+                Ok(is_permitted.then(|| body.into_iter().collect()))
+            })?;
+        Ok(found.flatten())
     }
 
     /// Stores when the credential expires with the open observation about it.

@@ -102,6 +102,11 @@ impl CursorFile {
         Some((i64::try_from(saved.seq).unwrap_or(i64::MAX), saved.record_index))
     }
 
+    /// Whether the file has a cursor of this tenant.
+    pub(super) fn contains(&self, tenant: &str) -> bool {
+        self.cursors.iter().chain(&self.carried).any(|cursor| cursor.tenant == tenant)
+    }
+
     /// Removes the cursors of an erased tenant.
     pub(super) fn forget(&mut self, tenant: &str) {
         self.retain(|cursor| cursor.tenant != tenant);
@@ -120,6 +125,9 @@ impl CursorFile {
 
     /// Moves the cursors of a sink to its new name, unless that name already has cursors.
     pub(super) fn rename_sink(&mut self, old: &str, new: &str) {
+        if old == new {
+            return;
+        }
         for cursors in [&mut self.cursors, &mut self.carried] {
             let taken: HashSet<String> =
                 cursors.iter().filter(|c| c.sink == new).map(|c| c.tenant.clone()).collect();

@@ -37,7 +37,8 @@ pub struct ErasureReceipt {
     pub observations: u64,
     /// The number of erased catalog versions.
     pub catalogs: u64,
-    /// The number of erased profiles; profiles that other tenants use are kept.
+    /// The number of erased profiles; profiles that other tenants use are kept, and rows that only
+    /// reserve the ID of an erased profile do not count.
     pub profiles: u64,
     /// The number of erased dead letters.
     pub dead_letters: u64,
@@ -60,8 +61,8 @@ const DELETE_OBSERVATIONS: &str =
     concat!("DELETE FROM entry WHERE tenant = ?1 AND kind = ", observation!());
 
 impl Checkpoint {
-    /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters.
-    /// Overwrites the freed space.
+    /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters,
+    /// and what is stored about it before its first poll. Overwrites the freed space.
     ///
     /// Returns `None` if the checkpoint contains nothing about the tenant. After
     /// [`CheckpointError::ErasureIncomplete`] a second call completes the erasure and returns the
@@ -108,13 +109,18 @@ impl Checkpoint {
         let row: Option<TenantRow> =
             store.query_optional(sql, values![guid], |row| row.get("id"))?;
 
-        let receipt = match (row, earlier_receipt) {
-            (None, None) => return Ok(None),
+        let erased = row.map(|row| delete_tenant(store, row, guid)).transpose()?;
+        // A tenant without a row can still be named elsewhere.
+        let was_named = delete_named(store, guid)? || self.saved_cursors().contains(guid);
+        let of_named = || ErasureReceipt { tenant: guid.to_owned(), ..ErasureReceipt::default() };
+
+        let receipt = match (erased, earlier_receipt) {
+            (None, None) if !was_named => return Ok(None),
             (None, Some(json)) => serde_json::from_str(&json).unwrap_or_default(),
-            (Some(row), _) => ErasureReceipt {
+            (erased, _) => ErasureReceipt {
                 checkpoint_id: self.id.clone(),
                 erased_at: now,
-                ..delete_tenant(store, row, guid)?
+                ..erased.unwrap_or_else(of_named)
             },
         };
 
@@ -147,8 +153,6 @@ fn delete_tenant(
     delete("DELETE FROM open_observation WHERE tenant = ?1")?;
     delete("DELETE FROM baseline WHERE tenant = ?1")?;
     delete("DELETE FROM queued_command WHERE tenant = ?1")?;
-    store.execute("DELETE FROM domain WHERE guid = ?1", values![guid])?;
-    running_polls::finish_guid(store, guid)?;
     delete("DELETE FROM tenant WHERE id = ?1")?;
 
     delete_empty_replays(store)?;
@@ -167,6 +171,14 @@ fn delete_tenant(
         last_day,
         ..ErasureReceipt::default()
     })
+}
+
+/// Deletes the rows that name a tenant by its GUID: they can exist before its row does. Returns
+/// whether there were any.
+fn delete_named(store: &dyn Statements, guid: &str) -> Result<bool, CheckpointError> {
+    let domains = store.execute("DELETE FROM domain WHERE guid = ?1", values![guid])?;
+    let was_polling = running_polls::finish_guid(store, guid)?;
+    Ok(was_polling || domains > 0)
 }
 
 /// The highest IDs of profiles and catalogs. The database could assign them again after their rows
@@ -211,7 +223,7 @@ fn delete_empty_replays(store: &dyn Statements) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Deletes the profiles that no catalog refers to, and returns their number.
+/// Deletes the profiles that no catalog refers to, and returns the number of those with content.
 fn delete_unreferenced_profiles(store: &dyn Statements) -> Result<u64, CheckpointError> {
     let mut used: HashSet<ProfileId> = HashSet::new();
     store.query("SELECT members FROM catalog", values![], &mut |row| {
@@ -220,11 +232,14 @@ fn delete_unreferenced_profiles(store: &dyn Statements) -> Result<u64, Checkpoin
         Ok(ControlFlow::Continue(()))
     })?;
 
-    let all: Vec<ProfileId> =
-        store.query_all("SELECT id FROM profile", values![], |row| row.get("id"))?;
+    let all: Vec<(ProfileId, Vec<u8>)> =
+        store.query_all("SELECT id, digest FROM profile", values![], |row| {
+            Ok((row.get("id")?, row.get("digest")?))
+        })?;
     let mut deleted = 0;
-    for id in all.into_iter().filter(|id| !used.contains(id)) {
-        deleted += store.execute("DELETE FROM profile WHERE id = ?1", values![id])?;
+    for (id, hash) in all.into_iter().filter(|(id, _)| !used.contains(id)) {
+        store.execute("DELETE FROM profile WHERE id = ?1", values![id])?;
+        deleted += u64::from(hash != RESERVED_HASH);
     }
     Ok(deleted)
 }

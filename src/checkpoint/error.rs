@@ -77,9 +77,9 @@ pub enum CheckpointError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseLoss {
     /// The file does not exist.
-    Absent,
+    Absent(CursorCopy),
     /// The file contains nothing.
-    Empty,
+    Empty(CursorCopy),
     /// It is the database of another checkpoint.
     Replaced,
     /// It is an earlier copy of the same database.
@@ -88,6 +88,15 @@ pub enum DatabaseLoss {
     Gone,
     /// The lock file was removed or replaced, so another process can use the database too.
     Unlocked,
+}
+
+/// The second cursor file of a lost database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorCopy {
+    /// It contains the cursors.
+    Usable,
+    /// It only shows that there was a database: it is empty, damaged, or cannot be read.
+    Unusable,
 }
 
 impl CheckpointError {
@@ -160,8 +169,16 @@ impl DatabaseLoss {
     /// The rest of the sentence that begins with the path.
     const fn description(self) -> &'static str {
         match self {
-            Self::Absent => "does not exist, but `cursors.json` contains its cursors",
-            Self::Empty => "is empty, but `cursors.json` contains its cursors",
+            Self::Absent(CursorCopy::Usable) => {
+                "does not exist, but `cursors.json` contains its cursors"
+            }
+            Self::Absent(CursorCopy::Unusable) => {
+                "does not exist, and `cursors.json`, which shows that it did, cannot be used"
+            }
+            Self::Empty(CursorCopy::Usable) => "is empty, but `cursors.json` contains its cursors",
+            Self::Empty(CursorCopy::Unusable) => {
+                "is empty, and `cursors.json`, which shows that it was in use, cannot be used"
+            }
             Self::Replaced => "is not the one whose cursors `cursors.json` contains",
             Self::Outdated => {
                 "is an old copy: `cursors.json` contains cursors of later log entries"
@@ -175,7 +192,10 @@ impl DatabaseLoss {
 
     const fn remedy(self) -> &'static str {
         match self {
-            Self::Absent | Self::Empty => {
+            Self::Absent(CursorCopy::Unusable) | Self::Empty(CursorCopy::Unusable) => {
+                "check that the file system of the state directory is mounted; if the database is lost, run `state restore FILE` to restore a backup, or `state repair` to start with a new checkpoint: the 90 days that Microsoft keeps are then sent again"
+            }
+            Self::Absent(CursorCopy::Usable) | Self::Empty(CursorCopy::Usable) => {
                 "check that the file system of the state directory is mounted; if the database is lost, run `state restore FILE` to restore a backup, or `state repair` to start with a new checkpoint and the 90 days that Microsoft keeps"
             }
             Self::Replaced | Self::Outdated => {
@@ -193,7 +213,7 @@ impl Hint for CheckpointError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         let hint = match self {
             Self::Damaged(_) | Self::Foreign(_) => {
-                "run `state repair`, which renames a database that cannot be used: the next start reads the days that Microsoft still keeps, and `cursors.json` prevents duplicates; or run `state restore` with a backup"
+                "run `state repair`, which renames a database that cannot be used: the next start reads the days that Microsoft still keeps, and an intact `cursors.json` prevents duplicates; or run `state restore` with a backup"
             }
             Self::Absent(_) => "run `once` or `run`, which create it",
             Self::Newer(_) => "run the release that wrote it, or a later one",

@@ -80,7 +80,7 @@ pub use dead_letter_records::DeadLetter;
 pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
 pub use erasure::ErasureReceipt;
-pub use error::{CheckpointError, DatabaseLoss};
+pub use error::{CheckpointError, CursorCopy, DatabaseLoss};
 pub use held::HeldDay;
 pub use history::PastEntry;
 pub use log_growth::LogGrowth;

@@ -27,8 +27,9 @@ pub struct NewEntry<'a> {
     pub flags: EntryFlags,
 }
 
-/// A richer copy of a stored day with the same facts: it replaces the stored body and facts, and
-/// appends no entry.
+/// A richer copy of a stored day with the same hash ([`day_hash`](crate::model::day_hash)): it
+/// replaces the stored body and facts, and appends no entry. A copy with another hash changes
+/// nothing.
 #[derive(Debug)]
 pub struct EnrichedDay<'a> {
     /// The revision of the stored day that is replaced.

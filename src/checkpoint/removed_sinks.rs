@@ -174,7 +174,8 @@ impl Checkpoint {
 }
 
 /// Merges a removed sink into another one, which then continues after everything that either of
-/// them has sent. Deletes the removed sink. Fails if the database cannot be written.
+/// them has sent. Deletes the removed sink; the two are never the same. Fails if the database
+/// cannot be written.
 pub(super) fn merge_sink(
     store: &dyn Statements,
     from: SinkRow,

@@ -46,12 +46,17 @@ impl Checkpoint {
 
 /// Removes the running poll of a tenant, in the transaction that stores its result.
 pub(super) fn finish(store: &dyn Statements, tenant: TenantId) -> Result<(), CheckpointError> {
-    finish_guid(store, &tenant.to_string())
+    finish_guid(store, &tenant.to_string()).map(drop)
 }
 
-/// As [`finish`], for a GUID from the database.
-pub(super) fn finish_guid(store: &dyn Statements, guid: &str) -> Result<(), CheckpointError> {
-    meta::remove(store, &key(guid))
+/// As [`finish`], for a GUID from the database. Returns whether a poll was stored.
+pub(super) fn finish_guid(store: &dyn Statements, guid: &str) -> Result<bool, CheckpointError> {
+    let key = key(guid);
+    let is_running = meta::value(store, &key)?.is_some();
+    if is_running {
+        meta::remove(store, &key)?;
+    }
+    Ok(is_running)
 }
 
 /// Removes all running polls from a copy of the database.

@@ -145,7 +145,8 @@ impl Checkpoint {
     ///
     /// If the old sink was removed from the configuration and the new name is in use, the cursors
     /// of the new sink move forward to those of the old one. A removed sink with the new name is
-    /// replaced by a configured one.
+    /// replaced by a configured one, also in the second cursor file. A rename to the same name
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -157,10 +158,16 @@ impl Checkpoint {
         new: &str,
         now: UnixMillis,
     ) -> Result<bool, CheckpointError> {
-        self.change_sinks(
+        let renamed = self.change_sinks(
             |store| rename(store, old, new, now),
-            |saved, _| saved.rename_sink(old, new),
-        )
+            |saved, renamed| {
+                if *renamed == Rename::Replaced {
+                    saved.forget_sink(new);
+                }
+                saved.rename_sink(old, new);
+            },
+        )?;
+        Ok(renamed != Rename::Unknown)
     }
 
     /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not
@@ -183,6 +190,17 @@ impl Checkpoint {
     }
 }
 
+/// What the rename of a sink has changed in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rename {
+    /// Nothing: no sink has the old name.
+    Unknown,
+    /// The sink has the new name, and continues from the later cursors if two had it.
+    Renamed,
+    /// As `Renamed`, and a removed sink that had the new name was deleted.
+    Replaced,
+}
+
 /// The row of a sink.
 struct FoundSink {
     row: SinkRow,
@@ -203,27 +221,29 @@ fn rename(
     old: &str,
     new: &str,
     now: UnixMillis,
-) -> Result<bool, CheckpointError> {
-    match (find(store, old)?, find(store, new)?) {
-        (None, _) => return Ok(false),
+) -> Result<Rename, CheckpointError> {
+    let replaced = match (find(store, old)?, find(store, new)?) {
+        (None, _) => return Ok(Rename::Unknown),
+        (Some(from), Some(into)) if from.row == into.row => return Ok(Rename::Renamed),
         (Some(from), Some(into)) if from.is_removed => {
             merge_sink(store, from.row, into.row, now)?;
+            return Ok(Rename::Renamed);
         }
         (Some(_), Some(into)) if !into.is_removed => {
             return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
         }
-        (Some(_), replaced) => {
-            if let Some(replaced) = replaced {
-                delete_sink(store, replaced.row)?;
-            }
-            let details = format!("the sink was renamed to `{new}`");
-            end_observations(store, old, now, &details)?;
-            store.execute("UPDATE sink SET name = ?2 WHERE name = ?1", values![old, new])?;
-            start_days::rename(store, old, new)?;
-        }
-    }
+        (Some(_), replaced) => replaced,
+    };
 
-    Ok(true)
+    let renamed = if replaced.is_some() { Rename::Replaced } else { Rename::Renamed };
+    if let Some(replaced) = replaced {
+        delete_sink(store, replaced.row)?;
+    }
+    let details = format!("the sink was renamed to `{new}`");
+    end_observations(store, old, now, &details)?;
+    store.execute("UPDATE sink SET name = ?2 WHERE name = ?1", values![old, new])?;
+    start_days::rename(store, old, new)?;
+    Ok(renamed)
 }
 
 /// Deletes a sink with everything that belongs to it. Fails if the database cannot be written.

@@ -1,15 +1,16 @@
 //! Tests of the log and the cursors; `backlog` compares queries with a model, `continuity` tests
-//! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `faults`
-//! makes the backend fail, `files` tests opening, `migration` tests older versions, `numbers` tests
-//! damaged numbers, `panics` tests interrupted transactions, `polls` tests results of polls,
-//! `pruning` tests which bodies are kept, `queued_commands` tests backfills and imports,
-//! `removed_sinks` tests sinks that are not configured, `resending` tests dead letters and replays,
-//! and `saved_cursors` tests the second cursor file.
+//! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `erasure`
+//! tests what is erased, `faults` makes the backend fail, `files` tests opening, `migration` tests
+//! older versions, `numbers` tests damaged numbers, `panics` tests interrupted transactions,
+//! `polls` tests results of polls, `pruning` tests which bodies are kept, `queued_commands` tests
+//! backfills and imports, `removed_sinks` tests sinks that are not configured, `resending` tests
+//! dead letters and replays, and `saved_cursors` tests the second cursor file.
 
 mod backlog;
 mod continuity;
 mod cursor_checks;
 mod damage;
+mod erasure;
 pub(super) mod faults;
 mod files;
 mod migration;
@@ -253,6 +254,40 @@ fn a_richer_copy_replaces_the_body() {
 
     let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
     assert_eq!((entries.len(), snapshot(&entries[0]).body.as_str()), (1, rich.as_str()));
+}
+
+/// Regression: a copy with another fact replaced the facts and kept their hash, so that `verify`
+/// reported damage.
+#[test]
+fn a_copy_with_another_hash_replaces_nothing() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let complete = body("2026-11-21", 1);
+    let poor = complete.replace(r#","scoreInPercentage":7,"#, ",");
+    let entry = NewEntry {
+        snapshot_id: "x",
+        revision: 1,
+        facts: &facts(&poor),
+        body: &CompressedText::compress(&poor).unwrap(),
+        observed_at: UnixMillis::default(),
+        base: None,
+        flags: EntryFlags::default(),
+    };
+    commit(&checkpoint, &PollCommit { entries: vec![entry], ..empty_commit() });
+    let progress = || checkpoint.days_before(tenant(), 2).unwrap();
+    let before = progress();
+
+    commit_enriched(&checkpoint, &complete);
+    assert_eq!(checkpoint.verify().unwrap().findings, []);
+    assert_eq!(progress(), before, "receivers have this hash");
+    let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
+    assert_eq!(snapshot(&entries[0]).body, poor);
+    assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM body"), 1);
+
+    let rich = poor.replace("described", "now described");
+    commit_enriched(&checkpoint, &rich);
+    let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
+    assert_eq!(snapshot(&entries[0]).body, rich);
+    assert_eq!(progress(), before);
 }
 
 #[test]

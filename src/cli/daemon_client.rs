@@ -3,11 +3,11 @@
 //! never be sent a second time, because the daemon may have carried out the first one. Start
 //! reading at [`request`].
 
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::{io::ErrorKind, path::Path, sync::mpsc, time::Duration};
 
 use super::{CommandFailure, ExitCode};
 use crate::{
-    daemon::{self, Event, Request},
+    daemon::{self, Event, LiveFacts, Request},
     error::{Explanation, chain},
     state_directory::{Holder, StateDirectory},
 };
@@ -16,6 +16,9 @@ use crate::{
 /// interval between them.
 const SOCKET_ATTEMPTS: u32 = 20;
 const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long `status` waits for the daemon.
+const LIVE_FACTS_LIMIT: Duration = Duration::from_secs(2);
 
 /// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of
 /// its control socket shortly after it has taken the lock, so this function waits up to two seconds
@@ -65,6 +68,32 @@ pub(super) fn request_with_progress(
         Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),
         event => Ok(event),
     }
+}
+
+/// What the running daemon knows. Fails with the reason if it does not respond within two seconds:
+/// `status` must never wait for a daemon that hangs.
+pub(super) fn live_facts(holder: &Holder) -> Result<LiveFacts, Explanation> {
+    let (sender, receiver) = mpsc::channel();
+    let daemon = holder.clone();
+    let ask = move || {
+        // An error means that nothing waits for the response anymore.
+        let _ = sender.send(request(&daemon, &Request::LiveFacts));
+    };
+    // The thread waits as long as the daemon does not respond, and ends with the process.
+    std::thread::Builder::new()
+        .spawn(ask)
+        .map_err(|error| Explanation::new(format!("cannot ask the daemon: {}", chain(&error))))?;
+
+    let failure = match receiver.recv_timeout(LIVE_FACTS_LIMIT) {
+        Ok(Ok(Event::LiveFacts(facts))) => return Ok(facts),
+        Ok(Ok(_)) => unexpected_response(),
+        Ok(Err(failure)) => failure,
+        Err(_) => {
+            let limit = LIVE_FACTS_LIMIT.as_secs();
+            return Err(Explanation::new(format!("no response within {limit} s")));
+        }
+    };
+    Err(failure.explanations.into_iter().next().unwrap_or_default())
 }
 
 /// The failure for a response that does not belong to the request.

@@ -152,9 +152,6 @@ fn repair(
     }
 }
 
-/// What happens after the database was replaced by a new one.
-const NEW_CHECKPOINT: &str = "created a new checkpoint; the next poll reads the 90 days that Microsoft keeps, and with an intact `cursors.json`, nothing is sent twice";
-
 /// Prints what a step of a repair has changed.
 fn print_repair_step(step: RepairStep, today: Day) {
     match step {
@@ -191,7 +188,22 @@ fn print_set_aside(moved: &SetAside) {
             path.display()
         ));
     }
-    print_message(NEW_CHECKPOINT);
+    print_message(&new_checkpoint(moved.cursors));
+}
+
+/// What happens after the database was replaced by a new one: `cursors` is the number of those in
+/// the second cursor file, if that can be used.
+fn new_checkpoint(cursors: Option<usize>) -> String {
+    let read = "the next poll reads the 90 days that Microsoft keeps";
+    match cursors {
+        Some(cursors) => format!(
+            "created a new checkpoint; {read}, and with {} from `cursors.json`, nothing is sent twice",
+            count(cursors, "cursor")
+        ),
+        None => format!(
+            "created a new checkpoint; {read}, and without a usable `cursors.json`, all of them are sent again with the same `event_id`"
+        ),
+    }
 }
 
 /// Reports damage that prevents the repair of everything else.
@@ -447,6 +459,16 @@ fn file_timestamp() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: the message promised that nothing is sent twice if `cursors.json` is intact,
+    /// without stating whether it is.
+    #[test]
+    fn a_new_checkpoint_states_what_is_sent_again() {
+        let with_cursors = new_checkpoint(Some(2));
+        assert!(with_cursors.contains("with 2 cursors from `cursors.json`, nothing is sent twice"));
+        let without = new_checkpoint(None);
+        assert!(without.contains("without a usable `cursors.json`, all of them are sent again"));
+    }
 
     #[test]
     fn lost_days_are_requested_while_kept() {

@@ -165,6 +165,7 @@ impl SinkHealth {
             | ConditionKind::ConfigurationInvalid
             | ConditionKind::ConfigurationChanged
             | ConditionKind::DaemonStopped
+            | ConditionKind::DaemonSilent
             | ConditionKind::CredentialRejected
             | ConditionKind::PollFailing
             | ConditionKind::ResponseIncomplete

@@ -4,6 +4,8 @@
 //! This module must not report anything about a single tenant or sink. Start reading at
 //! [`conditions`].
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Condition, ConditionFacts, ConditionKind, ConditionSeverity, ConditionSubject,
     ConfigurationFacts, DaemonFacts,
@@ -14,8 +16,9 @@ use crate::{
     text::size,
 };
 
-/// A fault that prevents the checkpoint from being read or written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A fault that prevents the checkpoint from being read or written. The control socket carries it
+/// as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageFacts {
     /// What failed and why, with the hint.
     pub reason: Explanation,
@@ -36,7 +39,8 @@ pub(super) fn conditions(facts: &ConditionFacts) -> Vec<Condition> {
     let of_configuration = rejected(facts).into_iter().chain(files(facts));
     let of_disk = disk(facts).into_iter().chain(storage(facts)).chain(cursor_file(facts));
     let of_host = of_disk.chain(clock(facts));
-    stalled.chain(of_host).chain(of_configuration).chain(stopped(facts)).collect()
+    let of_daemon = stopped(facts).into_iter().chain(silent(facts));
+    stalled.chain(of_host).chain(of_configuration).chain(of_daemon).collect()
 }
 
 /// The condition of the last reload, with the remedy of its fault.
@@ -78,6 +82,17 @@ fn stopped(facts: &ConditionFacts) -> Option<Condition> {
     let (severity, kind) = (ConditionSeverity::Warning, ConditionKind::DaemonStopped);
     let stopped = condition(severity, kind, sentence, "start the service");
     (facts.daemon == DaemonFacts::Stopped).then_some(stopped)
+}
+
+/// The condition of a daemon that does not respond. What it has stored is shown nevertheless.
+fn silent(facts: &ConditionFacts) -> Option<Condition> {
+    let Explanation { message, hint } = facts.unreported.as_ref()?;
+    let sentence = format!(
+        "the running daemon has not reported its own state, so what it could not store is not shown: {message}"
+    );
+    let default_hint = "search the log of the daemon; if it makes no progress, restart it";
+    let hint = hint.as_deref().unwrap_or(default_hint);
+    Some(condition(ConditionSeverity::Warning, ConditionKind::DaemonSilent, sentence, hint))
 }
 
 fn disk(facts: &ConditionFacts) -> Option<Condition> {

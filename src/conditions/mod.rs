@@ -55,6 +55,9 @@ pub struct ConditionFacts {
     pub rejected_configuration: Option<RejectedConfiguration>,
     /// How the files of the configuration differ from what is running.
     pub configuration: ConfigurationFacts,
+    /// Why the running daemon has not reported what it cannot store; `None` if it has, or if none
+    /// is running.
+    pub unreported: Option<Explanation>,
 }
 
 /// Whether a daemon is running.
@@ -145,6 +148,8 @@ pub enum ConditionKind {
     ConfigurationChanged,
     /// No daemon is running, although one polled last.
     DaemonStopped,
+    /// The running daemon does not report what it cannot store.
+    DaemonSilent,
     /// A sink needs an operator.
     SinkParked,
     /// A target of a sink, such as one of many indices, needs an operator, or records of a tenant
@@ -231,7 +236,7 @@ impl ConditionSeverity {
 
 impl ConditionKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::LoopStalled,
         Self::DiskFull,
         Self::DiskLow,
@@ -242,6 +247,7 @@ impl ConditionKind {
         Self::ConfigurationInvalid,
         Self::ConfigurationChanged,
         Self::DaemonStopped,
+        Self::DaemonSilent,
         Self::SinkParked,
         Self::TargetParked,
         Self::SinkRetrying,
@@ -272,6 +278,7 @@ impl ConditionKind {
             Self::ConfigurationInvalid => "configuration_invalid",
             Self::ConfigurationChanged => "configuration_changed",
             Self::DaemonStopped => "daemon_stopped",
+            Self::DaemonSilent => "daemon_silent",
             Self::SinkParked => "sink_parked",
             Self::TargetParked => "target_parked",
             Self::SinkRetrying => "sink_retrying",

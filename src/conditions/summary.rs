@@ -252,6 +252,7 @@ pub fn is_incomplete<'a>(conditions: impl IntoIterator<Item = &'a Condition>) ->
             | ConditionKind::ConfigurationInvalid
             | ConditionKind::ConfigurationChanged
             | ConditionKind::DaemonStopped
+            | ConditionKind::DaemonSilent
             | ConditionKind::DayLate
             | ConditionKind::CredentialExpiring
             | ConditionKind::DataQuality => false,

@@ -34,6 +34,7 @@ fn facts() -> ConditionFacts {
         outdated_cursor_file: None,
         rejected_configuration: None,
         configuration: ConfigurationFacts::InForce,
+        unreported: None,
     }
 }
 
@@ -164,6 +165,12 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
         |f| f.daemon = DaemonFacts::Stopped,
         ConditionSeverity::Warning,
         Kind::DaemonStopped,
+    ),
+    (
+        "a daemon that does not respond",
+        |f| f.unreported = Some("no response within 2 s".into()),
+        ConditionSeverity::Warning,
+        Kind::DaemonSilent,
     ),
     ("dead letters", |f| f.sinks[0].dead_letters = 7, ConditionSeverity::Error, Kind::DeadLetters),
     (

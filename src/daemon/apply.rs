@@ -112,6 +112,7 @@ impl SinkConfiguration {
             match step {
                 SinkStep::Rename { from, to } => {
                     checkpoint.rename_sink(&from, &to, now)?;
+                    self.cursor_file.mark_moved();
                     tracing::info!(sink = to, old = from, "sink renamed");
                 }
                 SinkStep::Restore(name) => {
@@ -134,6 +135,7 @@ impl SinkConfiguration {
         let checkpoint = self.store.checkpoint();
         let entries = checkpoint.unsent_entries(name)?;
         checkpoint.drop_sink(name, now)?;
+        self.cursor_file.mark_moved();
         if entries > 0 {
             tracing::warn!(sink = name, entries, "sink removed, and its backlog discarded");
         } else {

@@ -27,8 +27,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ContainedTask, Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, RequestFailure,
-    RequestFailureKind, TenantRemovals, contain,
+    ContainedTask, Engine, LiveFacts, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest,
+    RequestFailure, RequestFailureKind, TenantRemovals, contain,
     poll::{respond_to_backfill, respond_to_poll},
     report_panic,
     socket_user::SocketUser,
@@ -78,6 +78,8 @@ pub enum Request {
     Prune,
     /// Erase a tenant that is no longer configured.
     Forget { tenant: TenantId },
+    /// Report what the daemon knows and may be unable to store.
+    LiveFacts,
     /// Use the refresh token of a new sign-in.
     SignedIn { credential: String, refresh_token: String, plaintext: PlaintextPolicy },
 }
@@ -100,6 +102,8 @@ pub enum Event {
     Forgotten(Option<ErasureReceipt>),
     /// The request was completed; `failed` is the number of tenants whose poll was not.
     Done { failed: usize },
+    /// What the daemon knows.
+    LiveFacts(LiveFacts),
     /// The new configuration was accepted, and is applied next.
     Reloaded(Box<ReloadReport>),
     /// The request was rejected or failed.
@@ -122,6 +126,7 @@ impl Request {
             Self::Reload { .. } => "reload",
             Self::Prune => "state prune",
             Self::Forget { .. } => "state forget",
+            Self::LiveFacts => "status",
             Self::SignedIn { .. } => "login",
         }
     }
@@ -287,6 +292,7 @@ async fn respond(
         Ok(Request::Reload { removals }) => reload(reloads, removals).await,
         Ok(Request::Prune) => prune_now(engine, &caller),
         Ok(Request::Forget { tenant }) => forget(engine, tenant, &caller),
+        Ok(Request::LiveFacts) => Event::LiveFacts(LiveFacts::of(engine.meters())),
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
             accept_token(engine, &credential, token, plaintext).await

@@ -1,15 +1,16 @@
 //! Collects the state of all tenants and sinks, and the facts from which their conditions follow.
 //!
 //! Everything is read from the checkpoint, so that `status` shows the same as the daemon; that
-//! includes what the daemon reports about itself. If the daemon runs in this process, its engine is
-//! used instead of the report. Start reading at [`CurrentStatus::read`]. See decision 0050.
+//! includes what the daemon reports about itself. What it may be unable to store is taken from its
+//! [`LiveFacts`]: from its engine if it runs in this process, and otherwise from its control
+//! socket. Start reading at [`CurrentStatus::read`]. See decision 0050.
 
-use std::{collections::HashMap, time::Duration};
+use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    Engine, resolved_id,
+    Engine, LiveFacts, resolved_id,
     storage_watch::MAX_SILENCE,
     tenants::{LONGEST_BACKOFF, MAX_RESTORED_RETRY_AFTER},
 };
@@ -24,7 +25,7 @@ use crate::{
     },
     config::{Configuration, Outline, TenantName, TenantPlan},
     error::Explanation,
-    model::{Polled, TenantId, UnixMillis},
+    model::{ClockDifference, Polled, TenantId, UnixMillis},
     schedule::Schedule,
     state_directory::RESERVED_BYTES,
 };
@@ -68,7 +69,12 @@ pub enum DaemonState<'a> {
     /// No daemon is running.
     Stopped,
     /// The process with this ID runs the daemon.
-    Elsewhere { pid: u32, since: UnixMillis },
+    Elsewhere {
+        pid: u32,
+        since: UnixMillis,
+        /// What it has reported, or why it has reported nothing.
+        live: &'a Result<LiveFacts, Explanation>,
+    },
     /// This process runs the daemon.
     Here(&'a Engine),
 }
@@ -143,7 +149,24 @@ impl CurrentStatus {
     }
 }
 
-impl DaemonState<'_> {
+impl<'a> DaemonState<'a> {
+    /// What the running daemon knows at this moment; `None` if it has not reported it.
+    fn live(self) -> Option<Cow<'a, LiveFacts>> {
+        match self {
+            Self::Here(engine) => Some(Cow::Owned(LiveFacts::of(engine.meters()))),
+            Self::Elsewhere { live, .. } => live.as_ref().ok().map(Cow::Borrowed),
+            Self::Stopped => None,
+        }
+    }
+
+    /// Why the running daemon has not reported what it knows.
+    fn unreported(self) -> Option<Explanation> {
+        match self {
+            Self::Elsewhere { live, .. } => live.as_ref().err().cloned(),
+            Self::Here(_) | Self::Stopped => None,
+        }
+    }
+
     fn started(self) -> Option<UnixMillis> {
         match self {
             Self::Stopped => None,
@@ -162,31 +185,40 @@ impl DaemonState<'_> {
         }
     }
 
-    /// The stalled loops, from the report if the daemon runs in another process.
+    /// The stalled loops, from the stored report of a daemon that does not respond.
     fn stalled(self, report: Option<&DaemonReport>) -> Vec<String> {
-        match self {
-            Self::Here(engine) => engine.meters().stalled(),
-            Self::Elsewhere { pid, .. } => {
+        match (self.live(), self) {
+            (Some(live), _) => live.into_owned().stalled,
+            (None, Self::Elsewhere { pid, .. }) => {
                 let report = report.filter(|report| report.pid == pid);
                 report.map(|report| report.stalled.clone()).unwrap_or_default()
             }
-            Self::Stopped => Vec::new(),
+            (None, _) => Vec::new(),
         }
     }
 
-    /// The fault of the storage. A daemon in another process cannot store one, but it stores at
-    /// which time it could write last.
+    /// The fault of the storage. A daemon that does not respond cannot have stored one, but it has
+    /// stored at which time it could write last.
     fn storage(self, alive_at: Option<UnixMillis>, now: UnixMillis) -> Option<StorageFacts> {
-        match self {
-            Self::Here(engine) => engine.meters().storage.current(),
-            Self::Elsewhere { since: started, .. } => {
+        match (self.live(), self) {
+            (Some(live), _) => live.into_owned().storage,
+            (None, Self::Elsewhere { since: started, .. }) => {
                 let since = alive_at?.max(started);
                 let reason = "the daemon has not been able to write to it for 5 minutes".into();
                 let is_silent = now.saturating_duration_since(since) > MAX_SILENCE;
                 is_silent.then_some(StorageFacts { reason, since })
             }
-            Self::Stopped => None,
+            (None, _) => None,
         }
+    }
+
+    /// The difference of the clock: of the last comparison of the running daemon, or the stored
+    /// one, which may be older because it could not be replaced. Its beginning may be that of an
+    /// earlier process.
+    fn clock(self, stored: Option<ClockDifference>) -> Option<ClockDifference> {
+        let Some(current) = self.live().and_then(|live| live.clock) else { return stored };
+        let since = stored.map_or(current.since, |stored| stored.since.min(current.since));
+        Some(ClockDifference { since, ..current })
     }
 
     /// Whether a daemon in another process runs with the configuration that has this outline. With
@@ -222,10 +254,11 @@ fn facts_without_tenants(
         free_bytes: checkpoint.state_directory().free_bytes(),
         reserved_bytes: RESERVED_BYTES,
         storage: daemon.storage(stored.daemon_alive_at, now.into()),
-        clock: stored.clock,
+        clock: daemon.clock(stored.clock),
         outdated_cursor_file: stored.outdated_cursor_file.clone(),
         rejected_configuration: stored.rejected_configuration.clone(),
         configuration: ConfigurationFacts::InForce,
+        unreported: daemon.unreported(),
     }
 }
 
@@ -331,12 +364,14 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::model::ClockOffset;
 
     /// Regression: `status` reported a healthy daemon that could not write for an hour.
     #[test]
     fn a_daemon_that_cannot_write_is_reported() {
         let minute = |number: i64| UnixMillis::new(number * 60_000);
-        let daemon = DaemonState::Elsewhere { pid: 7, since: minute(100) };
+        let live = Err("no response within 2 s".into());
+        let daemon = DaemonState::Elsewhere { pid: 7, since: minute(100), live: &live };
         for (alive_at, now, since) in [
             // An earlier version stores no time.
             (None, 500, None),
@@ -354,6 +389,40 @@ mod tests {
             assert_eq!(found, since.map(minute), "{alive_at:?} {now}");
         }
         assert_eq!(DaemonState::Stopped.storage(Some(minute(1)), minute(900)), None);
+    }
+
+    /// Regression: `status` reported a healthy daemon while the daemon could not store a fault of
+    /// its storage, or that its clock was wrong.
+    #[test]
+    fn the_running_daemon_knows_more_than_the_checkpoint() {
+        let time = UnixMillis::new;
+        let difference = |seconds, since| {
+            let local = time(1_795_341_600_000).saturating_add(Duration::from_secs(seconds));
+            let offset = ClockOffset::between(local.into(), time(1_795_341_600_000).into());
+            Some(ClockDifference { offset, since: time(since) })
+        };
+        let storage = StorageFacts { reason: "the disk is full".into(), since: time(150) };
+        let report =
+            DaemonReport { pid: 7, stalled: vec!["stored".to_owned()], ..DaemonReport::default() };
+
+        let reported = Ok(LiveFacts {
+            stalled: vec!["live".to_owned()],
+            storage: Some(storage.clone()),
+            clock: difference(900, 200),
+        });
+        let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &reported };
+        assert_eq!(daemon.stalled(Some(&report)), ["live"]);
+        assert_eq!(daemon.storage(Some(time(190)), time(200)), Some(storage));
+        assert_eq!(daemon.clock(None), difference(900, 200));
+        assert_eq!(daemon.clock(difference(60, 50)), difference(900, 50));
+        assert_eq!(daemon.unreported(), None);
+
+        let silent = Err(Explanation::new("no response within 2 s"));
+        let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &silent };
+        assert_eq!(daemon.stalled(Some(&report)), ["stored"]);
+        assert_eq!(daemon.clock(difference(60, 50)), difference(60, 50));
+        assert_eq!(daemon.unreported(), silent.clone().err());
+        assert_eq!(DaemonState::Stopped.unreported(), None);
     }
 
     /// An acknowledgement in the future would count as one until then, and so would the beginning

@@ -1,5 +1,6 @@
 //! Compares the clock of this host with Microsoft's, from the responses of polls. A clock that was
-//! wrong is compared every few minutes until it is right, because the next poll may be a day away.
+//! wrong is compared every half minute until it is right, because the next poll may be a day away.
+//! As soon as the clock can be used, the polls that it has prevented are due.
 //!
 //! What lasts is decided only after a response has confirmed the clock in this process: the first
 //! days of new cursors, the deletion of removed sinks, and the pruning of bodies. Start reading at
@@ -23,11 +24,12 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
     error::{Explanation, chain},
-    model::{CLOCK_HINT, ClockAccuracy, ClockOffset, Day},
+    model::{CLOCK_HINT, ClockAccuracy, ClockDifference, ClockOffset, Day, UnixMillis},
 };
 
-/// The interval at which a wrong clock is compared without a poll.
-const INTERVAL: Duration = Duration::from_mins(2);
+/// The interval at which a wrong clock is compared without a poll. Polls that wait for the clock
+/// must be due within a minute after it is right.
+const INTERVAL: Duration = Duration::from_secs(30);
 
 /// Compares the clock under one configuration, and confirms what depends on it. It never sets a
 /// clock: what it knows survives a reload in [`HostClock`].
@@ -43,32 +45,66 @@ pub(super) struct HostClockWatch {
 /// What is known about the clock of this host since the start of the process.
 #[derive(Debug, Default)]
 pub(super) struct HostClock {
-    /// From the last response, and when it arrived; `None` before the first one.
-    last: Mutex<Option<(ClockAccuracy, Instant)>>,
+    /// From the last response; `None` before the first one.
+    last: Mutex<Option<Comparison>>,
+    /// When the last comparison without a poll began, which may have failed.
+    last_attempt: Mutex<Option<Instant>>,
     /// Whether the first days of all cursors have been compared with a confirmed clock.
     has_checked_cursors: AtomicBool,
+}
+
+/// The clock of this host, compared with a response.
+#[derive(Clone, Copy, Debug)]
+struct Comparison {
+    difference: ClockDifference,
+    /// When the response arrived.
+    at: Instant,
 }
 
 impl HostClock {
     /// Whether the last response has shown that the day of this host is right.
     pub(super) fn is_confirmed(&self) -> bool {
-        matches!(self.last(), Some((ClockAccuracy::Accurate | ClockAccuracy::Inaccurate, _)))
+        self.accuracy().is_some_and(|accuracy| accuracy != ClockAccuracy::Unusable)
+    }
+
+    /// The difference in the last response, which may have no effect. A wrong clock has been wrong
+    /// since the first of the responses that have shown it.
+    pub(super) fn difference(&self) -> Option<ClockDifference> {
+        self.last().map(|last| last.difference)
     }
 
     /// Whether the clock must be compared without a poll; `None` if that depends on what an earlier
     /// process has found.
-    fn is_comparison_due(&self) -> Option<bool> {
-        self.last()
-            .map(|(accuracy, at)| accuracy != ClockAccuracy::Accurate && at.elapsed() >= INTERVAL)
+    pub(super) fn is_comparison_due(&self) -> Option<bool> {
+        let last = self.last()?;
+        let attempt = *self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner);
+        let compared = attempt.map_or(last.at, |attempt| attempt.max(last.at));
+        let is_wrong = last.difference.offset.accuracy() != ClockAccuracy::Accurate;
+        Some(is_wrong && compared.elapsed() >= INTERVAL)
     }
 
-    fn last(&self) -> Option<(ClockAccuracy, Instant)> {
+    /// Notes that a comparison without a poll begins.
+    fn begin_comparison(&self) {
+        let now = Some(Instant::now());
+        *self.last_attempt.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn accuracy(&self) -> Option<ClockAccuracy> {
+        self.difference().map(|difference| difference.offset.accuracy())
+    }
+
+    fn last(&self) -> Option<Comparison> {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, accuracy: ClockAccuracy) {
-        let last = Some((accuracy, Instant::now()));
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    /// Notes the offset in a response, and the time of the response by Microsoft's clock.
+    fn set(&self, offset: ClockOffset, at: UnixMillis) {
+        let is_wrong = |offset: ClockOffset| offset.accuracy() != ClockAccuracy::Accurate;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = last.map(|last| last.difference).filter(|earlier| is_wrong(earlier.offset));
+        let since = earlier.filter(|_| is_wrong(offset)).map_or(at, |earlier| earlier.since);
+        let difference = ClockDifference { offset, since };
+        *last = Some(Comparison { difference, at: Instant::now() });
     }
 }
 
@@ -120,6 +156,7 @@ impl HostClockWatch {
             return;
         }
 
+        self.meters.clock.begin_comparison();
         match Box::pin(state.graph.measure_clock()).await {
             Ok(Some(offset)) => {
                 self.use_offset(state, offset);
@@ -132,9 +169,15 @@ impl HostClockWatch {
         }
     }
 
-    /// Uses a new offset. A failure of the checkpoint is only logged.
+    /// Uses a new offset: if the clock can be used, the polls that it has prevented are due. A
+    /// failure of the checkpoint is only logged.
     fn use_offset(&self, state: &TenantState, offset: ClockOffset) {
-        self.meters.clock.set(offset.accuracy());
+        self.meters.clock.set(offset, offset.correct(clock::now()).into());
+        if self.meters.clock.is_confirmed() {
+            for waiting in &*self.tenants {
+                waiting.end_clock_wait();
+            }
+        }
         if let Err(error) = self.store.run(|checkpoint| self.apply(checkpoint, offset)) {
             let error = Explanation::of(&error);
             tracing::warn!(
@@ -170,17 +213,44 @@ impl HostClockWatch {
 mod tests {
     use super::*;
 
+    /// Offsets of each accuracy.
+    const ACCURATE: Duration = Duration::from_secs(3);
+    const INACCURATE: Duration = Duration::from_mins(10);
+    const UNUSABLE: Duration = Duration::from_hours(40 * 24);
+
+    fn at(second: i64) -> UnixMillis {
+        UnixMillis::new(1_795_341_600_000 + second * 1_000)
+    }
+
+    fn ahead(offset: Duration) -> ClockOffset {
+        ClockOffset::between(at(0).saturating_add(offset).into(), at(0).into())
+    }
+
     #[test]
     fn only_a_usable_clock_is_confirmed() {
         let clock = HostClock::default();
         assert!(!clock.is_confirmed(), "nothing was compared");
-        for (accuracy, is_confirmed) in [
-            (ClockAccuracy::Accurate, true),
-            (ClockAccuracy::Unusable, false),
-            (ClockAccuracy::Inaccurate, true),
+        for (offset, is_confirmed) in [(ACCURATE, true), (UNUSABLE, false), (INACCURATE, true)] {
+            clock.set(ahead(offset), at(1));
+            assert_eq!(clock.is_confirmed(), is_confirmed, "{offset:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_has_a_beginning() {
+        let clock = HostClock::default();
+        assert_eq!(clock.difference(), None);
+        for (offset, time, since) in [
+            (ACCURATE, 1, 1),
+            (INACCURATE, 2, 2),
+            (UNUSABLE, 3, 2),
+            (INACCURATE, 4, 2),
+            (ACCURATE, 5, 5),
+            (UNUSABLE, 6, 6),
         ] {
-            clock.set(accuracy);
-            assert_eq!(clock.is_confirmed(), is_confirmed, "{accuracy:?}");
+            clock.set(ahead(offset), at(time));
+            let expected = ClockDifference { offset: ahead(offset), since: at(since) };
+            assert_eq!(clock.difference(), Some(expected), "{time}");
         }
     }
 
@@ -189,15 +259,17 @@ mod tests {
     async fn a_wrong_clock_is_compared_again() {
         let clock = HostClock::default();
         assert_eq!(clock.is_comparison_due(), None);
-        for (accuracy, is_repeated) in [
-            (ClockAccuracy::Inaccurate, true),
-            (ClockAccuracy::Unusable, true),
-            (ClockAccuracy::Accurate, false),
-        ] {
-            clock.set(accuracy);
-            assert_eq!(clock.is_comparison_due(), Some(false), "{accuracy:?}");
+        for (offset, is_repeated) in [(INACCURATE, true), (UNUSABLE, true), (ACCURATE, false)] {
+            clock.set(ahead(offset), at(1));
+            assert_eq!(clock.is_comparison_due(), Some(false), "{offset:?}");
             tokio::time::advance(INTERVAL).await;
-            assert_eq!(clock.is_comparison_due(), Some(is_repeated), "{accuracy:?}");
+            assert_eq!(clock.is_comparison_due(), Some(is_repeated), "{offset:?}");
+
+            // A comparison that fails is not repeated at once.
+            clock.begin_comparison();
+            assert_eq!(clock.is_comparison_due(), Some(false), "{offset:?}");
+            tokio::time::advance(INTERVAL).await;
+            assert_eq!(clock.is_comparison_due(), Some(is_repeated), "{offset:?}");
         }
     }
 }

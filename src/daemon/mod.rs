@@ -18,6 +18,7 @@ mod facts;
 mod fetch;
 mod host_clock;
 mod lifecycle;
+mod live_facts;
 mod log_signal;
 mod meters;
 mod once;
@@ -57,6 +58,7 @@ pub use estimate::{Estimate, estimate};
 pub use facts::{ConfiguredTenant, CurrentStatus, DaemonState};
 pub use fetch::{FetchedTenant, fetch_tenant};
 pub use lifecycle::{LoadConfiguration, RunError, run};
+pub use live_facts::LiveFacts;
 pub use log_signal::LogSignal;
 pub use meters::{Meters, PollCounts, SinkMeter};
 pub use once::{OnceReport, SinkReport, backfill, once};
@@ -77,6 +79,7 @@ use crate::{
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     error::{Hint, chain},
     files::HostFault,
+    foreign_text::PeerSecrets,
     model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, ResourceTokens},
@@ -164,6 +167,10 @@ impl Tokens for SinkTokens {
 
     fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()> {
         Box::pin(self.0.reject(token))
+    }
+
+    fn sent(&self) -> &PeerSecrets {
+        self.0.sent()
     }
 }
 

@@ -123,8 +123,8 @@ fn is_due(
     if state.is_backing_off() {
         return Some(false);
     }
-    // The schedule does not count a poll that failed because of this host.
-    if let Some(time) = state.local_retry() {
+    // The schedule does not know when the cause on this host is gone.
+    if let Some(time) = state.retry() {
         return Some(Instant::now() >= time);
     }
     // A tenant whose domain is not resolved has never been polled.

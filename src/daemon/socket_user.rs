@@ -35,9 +35,14 @@ impl SocketUser {
         self.uid == 0 || self.uid == geteuid().as_raw()
     }
 
-    /// Logs a request of this user, before it is served.
+    /// Logs a request of this user, before it is served. One that changes nothing may be sent every
+    /// minute by a monitoring system, so it is not an entry of the log by default.
     pub(super) fn log(&self, request: &Request) {
         let command = request.command();
+        if *request == Request::LiveFacts {
+            tracing::debug!(command, uid = self.uid, user = self.name, "command received");
+            return;
+        }
         tracing::info!(command, uid = self.uid, user = self.name, "command received");
     }
 

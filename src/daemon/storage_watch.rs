@@ -4,8 +4,9 @@
 //! whether writing works again: then, polls that failed because of it are repeated immediately. A
 //! small write at regular intervals also finds a fault while no loop has anything to write, and
 //! shows to `status` that the daemon can write. If the database is removed or replaced, the daemon
-//! ends, because nothing that it writes would be kept. Start reading at [`watch_storage`]. See
-//! decision 0076.
+//! ends, because nothing that it writes would be kept. The task also shortens the wait for the next
+//! tick if a poll that failed because of this host, or a comparison of its clock, is due. Start
+//! reading at [`watch_storage`]; see decisions 0076 and 0079.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -128,7 +129,9 @@ pub(super) async fn watch_storage(
         }
 
         // The next tick may be a minute away.
-        if engine.tenants().iter().any(|state| state.is_local_retry_due()) {
+        let is_retry_due = engine.tenants().iter().any(|state| state.is_retry_due());
+        let is_comparison_due = engine.meters().clock.is_comparison_due() == Some(true);
+        if is_retry_due || is_comparison_due {
             tick.notify_one();
         }
     }

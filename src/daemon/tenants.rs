@@ -63,6 +63,8 @@ pub struct TenantState {
     failed_attempts: AtomicU32,
     /// When the last poll is repeated, if it failed because of this host.
     local_retry: Mutex<Option<Instant>>,
+    /// When the last poll is repeated, if the clock of this host has prevented it.
+    clock_retry: Mutex<Option<Instant>>,
     /// How long the last poll took. It remains slow until a poll succeeds in the usual time.
     pace: Mutex<PollPace>,
     /// Whether a poll is running or waits for a permit.
@@ -197,6 +199,7 @@ impl TenantState {
             not_before: Mutex::default(),
             failed_attempts: AtomicU32::new(0),
             local_retry: Mutex::default(),
+            clock_retry: Mutex::default(),
             pace: Mutex::default(),
             queued: AtomicBool::new(false),
         };
@@ -237,9 +240,35 @@ impl TenantState {
         }
     }
 
-    /// Whether a poll that failed because of this host is to be repeated now.
-    pub(super) fn is_local_retry_due(&self) -> bool {
-        self.local_retry().is_some_and(|time| Instant::now() >= time)
+    /// Makes the schedule repeat a poll that the clock of this host has prevented: after this time,
+    /// or as soon as the clock can be used.
+    pub(super) fn wait_for_clock(&self, wait: Duration) {
+        self.set_clock_retry(Instant::now().checked_add(wait));
+    }
+
+    /// The clock of this host has not prevented the last poll.
+    pub(super) fn end_clock_retry(&self) {
+        self.set_clock_retry(None);
+    }
+
+    /// The clock of this host can be used: the poll that it has prevented is due.
+    pub(super) fn end_clock_wait(&self) {
+        let mut retry = self.clock_retry.lock().unwrap_or_else(PoisonError::into_inner);
+        if retry.is_some() {
+            *retry = Some(Instant::now());
+        }
+    }
+
+    /// Whether a poll that failed because of this host or its clock is to be repeated now.
+    pub(super) fn is_retry_due(&self) -> bool {
+        self.retry().is_some_and(|time| Instant::now() >= time)
+    }
+
+    /// When the last poll is repeated, if this host or its clock was the cause; `None` if neither
+    /// was.
+    pub(super) fn retry(&self) -> Option<Instant> {
+        let clock_retry = *self.clock_retry.lock().unwrap_or_else(PoisonError::into_inner);
+        [self.local_retry(), clock_retry].into_iter().flatten().min()
     }
 
     /// When the last poll is repeated; `None` if it did not fail because of this host.
@@ -249,6 +278,10 @@ impl TenantState {
 
     fn set_local_retry(&self, time: Option<Instant>) {
         *self.local_retry.lock().unwrap_or_else(PoisonError::into_inner) = time;
+    }
+
+    fn set_clock_retry(&self, time: Option<Instant>) {
+        *self.clock_retry.lock().unwrap_or_else(PoisonError::into_inner) = time;
     }
 
     /// How long the last poll took.

@@ -88,7 +88,12 @@ impl Rejected {
     /// A snapshot that names this day, if any. The subject is the day, or that of
     /// [`RejectedSnapshots::Undated`]: an ID, the length of the text or a day in the future can
     /// differ at every poll.
-    fn new(what: ObservationKind, details: String, named: Option<Day>, today: Day) -> Self {
+    pub(super) fn new(
+        what: ObservationKind,
+        details: String,
+        named: Option<Day>,
+        today: Day,
+    ) -> Self {
         let day = named.filter(|day| *day <= today);
         let undated = || RejectedSnapshots::Undated.as_str().to_owned();
         let subject = day.map_or_else(undated, |day| day.to_string());

@@ -8,6 +8,7 @@
 //! [`plan`].
 
 mod accept;
+mod emptied;
 mod observations;
 mod phases;
 mod plan;
@@ -19,6 +20,7 @@ mod retention;
 use std::{collections::BTreeMap, time::Duration};
 
 pub use accept::{Rejected, accept, unreadable};
+pub use emptied::reject_emptied;
 pub use observations::{faulty_catalog, observations};
 pub use phases::{OpenCondition, OpenConditions};
 pub use plan::plan;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::AcceptedSnapshot;
 use crate::{
-    foreign_text::ForeignText,
+    foreign_text::{ForeignText, is_hidden, is_joiner},
     model::{ControlScore, DataFaults, DayFacts, Number, Snapshot},
 };
 
@@ -59,7 +59,7 @@ impl CatalogMaxima {
 }
 
 /// Adds a fault for every value of a snapshot that is impossible, and for every control, average
-/// and service that occurs more than once.
+/// and service that occurs more than once, or whose name shows nothing.
 pub(super) fn check(snapshot: &Snapshot<'_>, facts: &DayFacts, faults: &mut DataFaults) {
     for control in &snapshot.controls {
         check_control(control, faults);
@@ -75,11 +75,11 @@ pub(super) fn check(snapshot: &Snapshot<'_>, facts: &DayFacts, faults: &mut Data
     }
 
     let controls = snapshot.controls.iter().map(|control| &*control.name);
-    check_repetition("control", controls, faults);
+    check_names("control", controls, faults);
     let averages = snapshot.averages.iter().map(|average| &*average.basis);
-    check_repetition("average", averages, faults);
+    check_names("average", averages, faults);
     let services = snapshot.enabled_services.iter().map(|service| &**service);
-    check_repetition("service", services, faults);
+    check_names("service", services, faults);
 
     check_totals(facts, faults);
 }
@@ -152,15 +152,14 @@ fn check_sign(
     }
 }
 
-/// Adds a fault for every name that a list contains more than once, in any case. The fault contains
-/// the spelling that is first in the order of bytes.
-fn check_repetition<'a>(
-    element: &str,
-    names: impl Iterator<Item = &'a str>,
-    faults: &mut DataFaults,
-) {
+/// Adds a fault for every name that shows nothing, and for every one that a list contains more than
+/// once, in any case. The fault contains the spelling that is first in the order of bytes.
+fn check_names<'a>(element: &str, names: impl Iterator<Item = &'a str>, faults: &mut DataFaults) {
     let mut by_folded_name: BTreeMap<String, (&str, usize)> = BTreeMap::new();
     for name in names {
+        if name.chars().all(|c| c.is_whitespace() || is_hidden(c) || is_joiner(c)) {
+            faults.add(format!("the name of one {element} has no visible character"));
+        }
         let (first, count) = by_folded_name.entry(name.to_ascii_lowercase()).or_insert((name, 0));
         *first = name.min(*first);
         *count = count.saturating_add(1);
@@ -325,6 +324,19 @@ mod tests {
         assert_eq!(faults(&averages, ""), "average `AllTenants` appears more than once");
         let services = r#""enabledServices":["HasEOP","HasSPOP1","HasEOP"],"#;
         assert_eq!(faults(services, ""), "service `HasEOP` appears more than once");
+    }
+
+    /// Regression: a control whose ID was a space was delivered without a report.
+    #[test]
+    fn names_that_show_nothing_are_faults() {
+        for (name, is_fault) in [("  ", true), ("\u{200b}", true), ("\u{a0}", true), (" x ", false)]
+        {
+            let control = format!(r#"{{"controlName":"{name}","score":1}}"#);
+            let fault = "the name of one control has no visible character";
+            assert_eq!(faults("", &control), if is_fault { fault } else { "" }, "{name:?}");
+        }
+        let services = r#""enabledServices":[" ","HasEOP"],"#;
+        assert_eq!(faults(services, ""), "the name of one service has no visible character");
     }
 
     /// Regression: an average without a score disappeared without a report.

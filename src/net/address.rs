@@ -6,6 +6,8 @@
 
 use std::net::Ipv6Addr;
 
+use crate::foreign_text::{is_hidden, is_joiner};
+
 /// A host and a port. Parsing resolves no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostPort<'a> {
@@ -18,8 +20,11 @@ pub struct HostPort<'a> {
 /// Why a text is not an address. Displayed as a clause about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressFault {
-    #[error("it contains a space or a character that is not shown")]
+    #[error("it contains a space")]
     Space,
+    /// A character that is not shown, or that looks like a space.
+    #[error("it contains the invisible character U+{:04X}", u32::from(*.0))]
+    Invisible(char),
     #[error("it contains several addresses")]
     Several,
     #[error("it begins with a scheme such as `https://`")]
@@ -46,8 +51,8 @@ impl<'a> HostPort<'a> {
     ///
     /// Fails with the first fault.
     pub fn parse(text: &'a str) -> Result<Self, AddressFault> {
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(AddressFault::Space);
+        if let Some(fault) = text.chars().find_map(unusable_character) {
+            return Err(fault);
         }
         if text.contains("://") {
             return Err(AddressFault::Scheme);
@@ -66,8 +71,23 @@ impl<'a> HostPort<'a> {
         let digits = port.filter(|digits| !digits.is_empty()).ok_or(AddressFault::NoPort)?;
         let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
         let port = digits.parse::<u16>().ok().filter(|port| is_number && *port > 0);
-        Ok(Self { host, port: port.ok_or(AddressFault::Port)? })
+        Ok(Self { host, port: port.ok_or_else(|| port_fault(digits))? })
     }
+}
+
+/// The fault of a character that no address contains. Names of hosts can contain joiners.
+fn unusable_character(c: char) -> Option<AddressFault> {
+    match c {
+        ' ' => Some(AddressFault::Space),
+        c if c.is_whitespace() || is_hidden(c) => Some(AddressFault::Invisible(c)),
+        _ => None,
+    }
+}
+
+/// The fault of a port that is not a number.
+fn port_fault(digits: &str) -> AddressFault {
+    let joiner = digits.chars().find(|c| is_joiner(*c));
+    joiner.map_or(AddressFault::Port, AddressFault::Invisible)
 }
 
 /// The host, and what follows the colon after it.
@@ -112,7 +132,7 @@ mod tests {
     }
 
     /// Regression: a forgotten port, a space and a scheme were the same fault, and some of them
-    /// were accepted.
+    /// were accepted; an invisible character in a port was one of the number.
     #[test]
     fn each_fault_of_an_address_is_named() {
         let cases = [
@@ -132,7 +152,10 @@ mod tests {
             ("[siem]:514", AddressFault::Ipv6),
             ("[::1]514", AddressFault::Ipv6),
             (" siem:514", AddressFault::Space),
-            ("siem:514\u{a0}", AddressFault::Space),
+            ("siem:514\u{a0}", AddressFault::Invisible('\u{a0}')),
+            ("siem:51\u{200b}4", AddressFault::Invisible('\u{200b}')),
+            ("siem:51\u{200d}4", AddressFault::Invisible('\u{200d}')),
+            ("siem:514\t", AddressFault::Invisible('\t')),
             ("a:9092,b:9092", AddressFault::Several),
             ("kafka://a:9092", AddressFault::Scheme),
             ("siem:514/", AddressFault::Path),

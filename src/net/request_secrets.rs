@@ -18,7 +18,11 @@ const CREDENTIAL_HEADERS: [&str; 4] = [
     "x-ms-encryption-key",
 ];
 
-/// The secrets in the headers, the query and the form of a request.
+/// The headers of [`CREDENTIAL_HEADERS`] with a token that a service has issued.
+const TOKEN_HEADERS: [&str; 2] = ["x-amz-security-token", "x-aws-ec2-metadata-token"];
+
+/// The secrets in the headers, the query and the form of a request. Those in other headers than
+/// [`TOKEN_HEADERS`] are taken for secrets from the configuration.
 pub(crate) fn request_secrets(request: &reqwest::Request) -> SentSecrets {
     let body = request.body().and_then(reqwest::Body::as_bytes);
     parts_secrets(request.headers(), request.url().query(), body)
@@ -33,7 +37,9 @@ pub(crate) fn parts_secrets(
     let mut secrets = SentSecrets::default();
     for (name, value) in headers {
         let text = String::from_utf8_lossy(value.as_bytes());
-        if *name == COOKIE {
+        if TOKEN_HEADERS.contains(&name.as_str()) {
+            secrets.add_temporary(text.trim());
+        } else if *name == COOKIE {
             secrets.add_cookies(&text);
         } else if value.is_sensitive() || is_credential(name) {
             secrets.add_header(&text);

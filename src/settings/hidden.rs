@@ -34,7 +34,7 @@ impl HiddenCharacter {
 
 /// Whether a character looks like a space or like nothing. A space itself is visible by the
 /// distance of its neighbors.
-pub(super) fn is_unusual(c: char) -> bool {
+pub fn is_unusual(c: char) -> bool {
     is_hidden(c) || (c.is_whitespace() && c != ' ')
 }
 

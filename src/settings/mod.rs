@@ -34,6 +34,7 @@ pub use effective::{EffectiveTable, EffectiveValue, ValueOrigin, effective};
 pub use environment::{apply_variables, variable_of};
 pub use example::{ExampleSection, ExampleState, ExampleTable, example};
 pub use fault::{Fault, FaultGroup, Faults, Location, Origin, Source};
+pub use hidden::is_unusual;
 pub use key::{
     DefaultValue, ExampleValue, KeyDefinition, Many, Presence, Shape, Variant, count_keys,
     join_keys,
@@ -44,7 +45,7 @@ pub use reference::reference;
 pub use schema::schema;
 pub use secret::{NotALine, SecretError, SecretRef};
 pub use secret_check::{GENERATE_KEY, SecretCheck, check_key, check_variety};
-pub use section::{FileUse, SecretUse, Section};
+pub use section::{FileUse, SecretUse, Section, SectionText};
 pub use toml_text::{toml_key, toml_string};
 pub use typed::{
     Choice, Choices, DAY, Date, FILE, FLAG, FilePath, Flag, HasDefault, Integer, Key,

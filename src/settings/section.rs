@@ -9,7 +9,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     Faults, Named, Origin, Readable, SecretCheck, SecretRef, Span, Table,
-    node::{Node, SetBy},
+    node::{Node, SetBy, Value},
 };
 use crate::error::Explanation;
 
@@ -38,6 +38,17 @@ pub struct FileUse {
     /// The absolute path of the file.
     pub path: PathBuf,
     pub origin: Origin,
+}
+
+/// A text in a section, or in a table or list within it.
+#[derive(Clone, Debug)]
+pub struct SectionText<'a> {
+    /// The key of the section that contains the text.
+    pub key: &'a str,
+    /// The path of the text in the section, such as `extra_fields.env`.
+    pub path: String,
+    pub text: &'a str,
+    span: Span,
 }
 
 impl SecretUse {
@@ -99,6 +110,20 @@ impl<'a> Section<'a> {
         self.faults.at(self.span_of(key), message, hint);
     }
 
+    /// All texts of the section, and of the tables and lists in it.
+    pub fn texts(&self) -> Vec<SectionText<'a>> {
+        let mut texts = Vec::new();
+        for entry in self.table.entries() {
+            add_texts(&entry.name, entry.name.clone(), &entry.value, &mut texts);
+        }
+        texts
+    }
+
+    /// Reports a fault at a text of the section.
+    pub fn fault_at(&self, text: &SectionText<'_>, message: String, hint: Option<String>) {
+        self.faults.at(text.span, message, hint);
+    }
+
     /// Reports a problem that does not make the configuration invalid, at the value of a key.
     pub fn warn_with(&self, key: &impl Named, message: String, hint: Option<String>) {
         self.faults.warn(self.span_of(key), message, hint);
@@ -106,5 +131,23 @@ impl<'a> Section<'a> {
 
     fn span_of(&self, key: &impl Named) -> Span {
         self.node(key.definition().name).map_or(self.span, |node| node.span)
+    }
+}
+
+/// Adds the texts of a value.
+fn add_texts<'a>(key: &'a str, path: String, node: &'a Node, texts: &mut Vec<SectionText<'a>>) {
+    match &node.value {
+        Value::Text(text) => texts.push(SectionText { key, path, text, span: node.span }),
+        Value::List(items) => {
+            for item in items {
+                add_texts(key, path.clone(), item, texts);
+            }
+        }
+        Value::Table(table) => {
+            for entry in table.entries() {
+                add_texts(key, format!("{path}.{}", entry.name), &entry.value, texts);
+            }
+        }
+        Value::Bool(_) | Value::Integer(_) | Value::DateTime | Value::Float => {}
     }
 }

@@ -132,6 +132,23 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
+    /// As [`Self::number`], for a number that Microsoft documents, and that no known response has
+    /// sent as null: null is noted in the budget as a value of another type.
+    pub(super) fn documented_number<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        slot: &mut Option<Number>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let before = self.additional.len();
+        self.number(key, slot, map)?;
+        // Null is neither used nor kept.
+        if slot.is_none() && self.additional.len() == before {
+            self.budget.expect(ExpectedType::Number);
+        }
+        Ok(())
+    }
+
     /// Reads a Boolean, or `true` or `false` that was sent as text. Fails if the field is a
     /// duplicate or the JSON is not valid.
     pub(super) fn switch<A: MapAccess<'de>>(

@@ -59,8 +59,9 @@ pub enum WireError {
     /// an HTML page, because any other text can be a part of a token.
     #[error("{0} instead of a token")]
     NotAToken(String),
-    #[error("no usable `id`")]
-    NoProfileId,
+    /// Why a profile has no ID, such as that it is a number.
+    #[error("{0}")]
+    NoProfileId(String),
     /// The beginning of the ID of a profile, and the limit that the ID exceeds.
     #[error("`{id}`: {limit}")]
     LongProfileId { id: String, limit: DecodeLimit },

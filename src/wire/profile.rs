@@ -24,7 +24,7 @@ use super::{
     WireError,
     budget::DecodeLimit,
     decision,
-    salvage::{path, quoted, removed},
+    salvage::{path, quoted, removed, unusable_name},
     surrogates,
     value::refusal,
 };
@@ -62,7 +62,8 @@ pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
     fields.remove("azureTenantId");
     let decisions = fields.remove(DECISIONS).map_or("[]", RawValue::get);
     let id: Option<String> = fields.get("id").and_then(|raw| serde_json::from_str(raw.get()).ok());
-    let id = id.filter(|id| !id.is_empty()).ok_or(WireError::NoProfileId)?;
+    let id = id.filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| WireError::NoProfileId(unusable_name(&["id"], &fields)))?;
     if id.len() > DecodeLimit::NAME.max {
         return Err(WireError::LongProfileId { id: quoted(&id), limit: DecodeLimit::NAME });
     }

@@ -284,8 +284,7 @@ fn usable_element(
     };
     let named = list.names.iter().find_map(|key| Some((*key, name(listed.get(*key)?.get())?)));
     let Some((key, name)) = named else {
-        let expected = list.names.first().copied().unwrap_or_default();
-        removed(&unknown, &format!("no usable `{expected}`"), faults);
+        removed(&unknown, &unusable_name(list.names, &listed), faults);
         return Ok(None);
     };
     let owner = format!("{}[{}]", list.key, quoted(&name));
@@ -324,6 +323,23 @@ fn name(json: &str) -> Option<String> {
     let json = surrogates::replaced(json);
     accepts_name(&json).ok()?;
     serde_json::from_str(&json).ok().filter(|name: &String| !name.is_empty())
+}
+
+/// Why none of the members with these keys, the preferred one first, is a name.
+pub(super) fn unusable_name(keys: &[&str], members: &RawMembers<'_>) -> String {
+    let present = keys.iter().find_map(|key| Some((*key, members.get(*key)?.get())));
+    let Some((key, json)) = present else {
+        return format!("no `{}`", keys.first().copied().unwrap_or_default());
+    };
+    if !json.starts_with('"') {
+        return format!("`{key}` is {} instead of a text", kind(json));
+    }
+
+    let text = surrogates::replaced(json);
+    match accepts_name(&text) {
+        Ok(()) => format!("`{key}` is empty"),
+        Err(error) => format!("`{key}`: {}", reason(&error, &text)),
+    }
 }
 
 fn accepts_name(json: &str) -> Result<(), WireError> {

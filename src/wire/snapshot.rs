@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
@@ -154,11 +154,11 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 fields.date(key, &mut self.created, map)?;
             }
 
-            "currentScore" => fields.number(key, &mut self.current_score, map)?,
+            "currentScore" => fields.documented_number(key, &mut self.current_score, map)?,
             "secureScore" if self.current_score.is_none() => {
                 fields.number(key, &mut self.current_score, map)?;
             }
-            "maxScore" => fields.number(key, &mut self.max_score, map)?,
+            "maxScore" => fields.documented_number(key, &mut self.max_score, map)?,
             "maxSecureScore" if self.max_score.is_none() => {
                 fields.number(key, &mut self.max_score, map)?;
             }
@@ -169,8 +169,10 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 fields.number(key, &mut average.score, map)?;
                 self.averages.push(average);
             }
-            "activeUserCount" => fields.number(key, &mut self.active_users, map)?,
-            "licensedUserCount" => fields.number(key, &mut self.licensed_users, map)?,
+            "activeUserCount" => fields.documented_number(key, &mut self.active_users, map)?,
+            "licensedUserCount" => {
+                fields.documented_number(key, &mut self.licensed_users, map)?;
+            }
             "enabledServices" => {
                 reject_duplicate(&key, !self.enabled_services.is_empty())?;
                 let (seed, limit) = (TextSeed::name(budget), DecodeLimit::SERVICES);
@@ -189,7 +191,12 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
             }
 
             // In every known response, it contains only the name of the product.
-            "vendorInformation" => drop(map.next_value::<IgnoredAny>()?),
+            "vendorInformation" => {
+                let value = map.next_value::<&'de RawValue>()?.get();
+                if !is_object_or_null(value) {
+                    budget.expect(ExpectedType::Object);
+                }
+            }
             _ => fields.unknown(key, map)?,
         }
         Ok(())
@@ -215,7 +222,7 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
             }
             "controlCategory" => fields.text(key, &mut self.category, map),
             "description" => fields.text(key, &mut self.description, map),
-            "score" => fields.number(key, &mut self.score, map),
+            "score" => fields.documented_number(key, &mut self.score, map),
             "maxScore" => fields.number(key, &mut self.max_score, map),
             "controlDetails" => self.details(map.next_value()?, budget),
             "scoreInPercentage" => fields.number(key, &mut self.percentage, map),
@@ -297,6 +304,11 @@ impl<'de> FromFields<'de> for Average<'de> {
             _ => fields.unknown(key, map),
         }
     }
+}
+
+/// Whether a JSON text is an object or null.
+pub(super) fn is_object_or_null(json: &str) -> bool {
+    json.starts_with('{') || json == "null"
 }
 
 /// Deserializes an element of a list from a JSON object. Fails if it has no name.

@@ -93,7 +93,7 @@ fn limits_of_one_value_are_faults() {
         (of_control(&format!("{name}:1")), "nnn…` was removed: more than 1,024 bytes"),
         (format!(r#""unknown":{deep}"#), "`unknown` was removed: more than 64 levels"),
         (format!(r#""unknown":{text}"#), "`unknown` was removed: more than 1,048,576 bytes"),
-        (format!(r#""controlScores":[{{"controlName":{name}}}]"#), "no usable `controlName`"),
+        (format!(r#""controlScores":[{{"controlName":{name}}}]"#), "`controlName`: more than"),
         (
             format!(r#""enabledServices":[{name}]"#),
             "`enabledServices[]` was removed: more than 1,024",

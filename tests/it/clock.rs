@@ -1,5 +1,7 @@
 //! A wrong clock, now or earlier: it is reported, decides nothing that lasts, and delays nothing.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     state::{query, sql},
     support::{
@@ -11,6 +13,8 @@ use crate::{
 
 const SCORES: &str = "/secureScores";
 const PROFILES: &str = "/secureScoreControlProfiles";
+/// The time within which polls resume after the clock is right.
+const RECOVERY: Duration = Duration::from_secs(60);
 /// The number of days that a poll reads in these tests.
 const DAYS: usize = 5;
 
@@ -93,6 +97,30 @@ fn a_wrong_clock_is_compared_without_polls() {
     eventually("the condition is cleared", || clock_condition(&workspace).is_none());
     let compared = |path: &String| path.ends_with("/openid-configuration");
     assert!(api.requests().iter().any(compared), "{:?}", api.requests());
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
+/// Regression: after a wrong clock was right again, polls waited up to five minutes, and the daemon
+/// was reported as not ready because of the clock.
+#[test]
+fn polls_resume_when_the_clock_is_right() {
+    let api = FaultyApi::new();
+    let (workspace, file) = against(&api);
+    api.set_date_skew(-40 * 86_400);
+    assert_eq!(workspace.run(&["once"]).code, 1);
+    let failures = || query(&workspace, "SELECT failures FROM tenant WHERE guid <> '-'");
+    let before = failures();
+    let daemon = workspace.spawn(&["run"]);
+    eventually("a poll of the daemon has failed", || failures() > before);
+    assert_eq!(clock_condition(&workspace).as_deref(), Some("error"));
+    assert_eq!(summaries(&file), 0);
+
+    api.set_date_skew(0);
+    let right = Instant::now();
+    eventually("the days are delivered", || summaries(&file) == DAYS);
+    assert!(right.elapsed() < RECOVERY, "{:?}", right.elapsed());
+    assert_eq!(clock_condition(&workspace), None);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }

@@ -28,6 +28,46 @@ fn a_lost_control_is_neither_removed_nor_added() {
     assert_eq!(removed_and_added(&tenant).len(), removed_and_added(&unedited).len());
 }
 
+/// Regression: a day with an empty list of controls reported all of them as removed.
+#[test]
+fn an_emptied_day_is_rejected() {
+    const REASON: &str = "`controlScores` is an empty list, although an earlier day has controls";
+
+    let tenant = EditedTenant::new();
+    let summaries = |records: &[Value]| records.iter().filter(|r| r["kind"] == "summary").count();
+    assert_eq!(summaries(&tenant.once()), 3);
+    let before = removed_and_added(&tenant).len();
+
+    // The copies of all days are empty, those of the stored ones too.
+    tenant.scores(|page| {
+        for day in page["value"].as_array_mut().unwrap() {
+            day["controlScores"] = serde_json::json!([]);
+        }
+    });
+    assert_eq!(summaries(&tenant.once()), 0);
+    let records = records_of_kinds(&tenant.workspace.path("local.jsonl"), &["quality"]);
+    let is_reported = |r: &&Value| r["quality"].to_string().contains(REASON);
+    assert_eq!(records.iter().filter(is_reported).count(), 3, "{records:?}");
+    assert_eq!(removed_and_added(&tenant).len(), before);
+
+    // The days are read again.
+    assert_eq!(summaries(&tenant.once()), 0);
+    assert_eq!(tenant.workspace.status()["tenants"][0]["missing_days"], 0);
+}
+
+/// A tenant that has never had a control has empty days.
+#[test]
+fn a_tenant_without_controls_is_accepted() {
+    let tenant = EditedTenant::new();
+    tenant.scores(|page| {
+        for day in page["value"].as_array_mut().unwrap() {
+            day["controlScores"] = serde_json::json!([]);
+        }
+    });
+    let summaries = tenant.once().iter().filter(|r| r["kind"] == "summary").count();
+    assert_eq!(summaries, 3);
+}
+
 /// Regression: a day without its list of controls reported all of them as removed.
 #[test]
 fn a_day_without_usable_controls_is_rejected() {

@@ -252,8 +252,36 @@ fn a_daemon_ends_when_its_database_is_lost() {
     }
 }
 
+/// A daemon that is stopped or hangs must not make `status` hang, and must not look healthy.
+#[test]
+fn status_reports_a_daemon_that_does_not_respond() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("three days are acknowledged", || summaries(&file) == 3 && workspace.is_delivered());
+    let is_silent = || {
+        let status = workspace.status();
+        let conditions = status["conditions"].as_array().unwrap();
+        conditions.iter().any(|condition| condition["kind"] == "daemon_silent")
+    };
+    assert!(!is_silent());
+
+    daemon.signal("STOP");
+    let asked = Instant::now();
+    let status = workspace.run_ok(&["status"]);
+    assert!(asked.elapsed() < RECOVERY, "{:?}", asked.elapsed());
+    assert!(status.stdout.starts_with("Degraded: "), "{}", status.stdout);
+    assert!(status.stdout.contains("no response within 2 s"), "{}", status.stdout);
+
+    daemon.signal("CONT");
+    eventually("the daemon responds", || !is_silent());
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
 /// Regression: while another process held a lock of the database, or the disk reported errors, the
-/// health endpoints reported no problem.
+/// health endpoints and `status` reported no problem.
 #[test]
 fn a_locked_database_makes_the_daemon_unready() {
     let mut workspace = Workspace::new();
@@ -274,6 +302,12 @@ fn a_locked_database_makes_the_daemon_unready() {
     let body = readiness().2;
     assert!(body.contains("the checkpoint cannot be used"), "{body}");
     assert!(body.contains("another process has locked the database"), "{body}");
+
+    // The daemon cannot store the fault, and reports it over its control socket.
+    let status = workspace.run(&["status"]);
+    assert_eq!(status.code, 1, "{}", status.stdout);
+    assert!(status.stdout.starts_with("Failing: "), "{}", status.stdout);
+    assert!(status.stdout.contains("another process has locked the database"), "{}", status.stdout);
 
     other.execute_batch("ROLLBACK").unwrap();
     let freed = Instant::now();

@@ -44,6 +44,10 @@ fn remove(directory: &Path) {
     fs_err::remove_file(directory.join(DATABASE)).unwrap();
 }
 
+fn empty(directory: &Path) {
+    fs_err::write(directory.join(DATABASE), "").unwrap();
+}
+
 /// Replaces the database with a copy of another one.
 fn replace_with(directory: &Path, other: &Path) {
     remove(directory);
@@ -61,9 +65,9 @@ fn roll_back(directory: &Path) {
 type Case = (DatabaseLoss, fn(&Path));
 
 const CASES: &[Case] = &[
-    (DatabaseLoss::Absent, remove),
-    (DatabaseLoss::Empty, |directory| fs_err::write(directory.join(DATABASE), "").unwrap()),
-    (DatabaseLoss::Empty, |directory| {
+    (DatabaseLoss::Absent(CursorCopy::Usable), remove),
+    (DatabaseLoss::Empty(CursorCopy::Usable), empty),
+    (DatabaseLoss::Empty(CursorCopy::Usable), |directory| {
         // The file has a header, but no tables.
         remove(directory);
         RawDatabase::open(directory).run("PRAGMA journal_mode = WAL; VACUUM");
@@ -95,6 +99,38 @@ fn every_lost_database_is_reported_and_replaced() {
     }
 }
 
+/// Regression: the message stated that `cursors.json` contained the cursors although it was empty
+/// or damaged, and the repair did not state whether days are sent again.
+#[test]
+fn a_loss_states_whether_the_cursors_are_lost() {
+    let losses: [(Loss, DatabaseLoss); 2] = [
+        (remove, DatabaseLoss::Absent(CursorCopy::Unusable)),
+        (empty, DatabaseLoss::Empty(CursorCopy::Unusable)),
+    ];
+    let contents: [&[u8]; 3] = [b"", b"garbage\n\xff", b"{}\n0123\n"];
+    for content in contents {
+        for (lose, expected) in losses {
+            let directory = delivered();
+            lose(directory.path());
+            fs_err::write(directory.path().join("cursors.json"), content).unwrap();
+
+            let error = Checkpoint::open(directory.path()).unwrap_err();
+            let CheckpointError::DatabaseLost(_, found) = error else { panic!("{error:?}") };
+            assert_eq!(found, expected, "{content:?}");
+            assert!(!error.to_string().contains("contains its cursors"), "{error}");
+
+            let moved = Checkpoint::set_aside(directory.path(), "now").unwrap();
+            assert_eq!(moved.cursors, None, "{content:?}");
+            Checkpoint::open(directory.path()).unwrap();
+        }
+    }
+
+    let directory = delivered();
+    remove(directory.path());
+    let moved = Checkpoint::set_aside(directory.path(), "now").unwrap();
+    assert_eq!(moved.cursors, Some(1));
+}
+
 #[test]
 fn a_first_start_is_not_a_loss() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,7 +158,7 @@ fn successors_of_a_checkpoint_are_accepted() {
 fn a_loss_while_open_is_noticed() {
     let losses: &[(&str, Loss)] = &[
         ("removed", remove),
-        ("emptied", |directory| fs_err::write(directory.join(DATABASE), "").unwrap()),
+        ("emptied", empty),
         ("replaced", |directory| replace_with(directory, delivered().path())),
         ("without a write-ahead log", |directory| {
             fs_err::remove_file(directory.join("checkpoint.db-wal")).unwrap();
@@ -197,5 +233,8 @@ fn cursors_survive_a_removed_directory() {
     drop(checkpoint);
 
     let error = Checkpoint::open(&state).unwrap_err();
-    assert!(matches!(error, CheckpointError::DatabaseLost(_, DatabaseLoss::Absent)), "{error:?}");
+    assert!(
+        matches!(error, CheckpointError::DatabaseLost(_, DatabaseLoss::Absent(CursorCopy::Usable))),
+        "{error:?}"
+    );
 }

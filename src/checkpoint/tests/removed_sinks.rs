@@ -251,3 +251,67 @@ fn a_rename_uses_the_cursor_file() {
     commit_day(&rebuilt, "2026-11-20", 1, 1);
     assert_eq!(rebuilt.unsent_entries("new").unwrap(), 0);
 }
+
+/// Regression: the cursors of a removed sink whose name was given to another one stayed in the
+/// cursor file, and the renamed sink skipped days after the loss of the database.
+#[test]
+fn a_replaced_sink_leaves_no_saved_cursor() {
+    let (directory, checkpoint) = new_checkpoint();
+    commit_day(&checkpoint, "2026-11-20", 1, 1);
+    for sink in ["old", "new"] {
+        register(&checkpoint, sink);
+    }
+    deliver_to(&checkpoint, "new", at(2, 0));
+    checkpoint.remove_sink("new", REMOVED).unwrap();
+    checkpoint.write_cursor_file().unwrap();
+    drop(checkpoint);
+
+    // The file is read when the checkpoint is opened.
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    assert!(checkpoint.rename_sink("old", "new", RESTORED).unwrap());
+    let saved = checkpoint.saved_cursors();
+    let positions: Vec<_> = saved.cursors.iter().map(|c| (c.sink.as_str(), c.seq)).collect();
+    assert_eq!(positions, [("new", 1)]);
+}
+
+/// Regression: the rename of a removed sink to its own name deleted it.
+#[test]
+fn a_rename_to_the_same_name_changes_nothing() {
+    for is_removed in [false, true] {
+        let (_directory, checkpoint) = new_checkpoint();
+        commit_day(&checkpoint, "2026-11-20", 1, 1);
+        register(&checkpoint, "s");
+        deliver_to(&checkpoint, "s", at(1, 7));
+        if is_removed {
+            checkpoint.remove_sink("s", REMOVED).unwrap();
+        }
+        let before = checkpoint.cursors().unwrap();
+
+        assert!(checkpoint.rename_sink("s", "s", RESTORED).unwrap(), "{is_removed}");
+        assert_eq!(names(&checkpoint), ["s"], "{is_removed}");
+        assert_eq!(checkpoint.cursors().unwrap(), before, "{is_removed}");
+        assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"s"[..]), "{is_removed}");
+    }
+    let (_directory, checkpoint) = new_checkpoint();
+    assert!(!checkpoint.rename_sink("absent", "absent", RESTORED).unwrap());
+}
+
+/// An advance without moves does not find out by a cursor that its sink does not exist.
+#[test]
+fn an_advance_of_an_unknown_sink_stores_nothing() {
+    let (_directory, checkpoint) = new_checkpoint();
+    commit_day(&checkpoint, "2026-11-20", 1, 1);
+    let dead_letter = DeadLetter {
+        tenant: tenant(),
+        at: at(1, 0),
+        event_id: EventId::from_bytes([7; 20]),
+        reason: "no such field".into(),
+    };
+    let letters = [dead_letter];
+    for lane in [Lane::Live, Lane::DeadLetters] {
+        let advance = Advance { lane, dead_letters: &letters, ..live_advance("unknown", &[]) };
+        checkpoint.advance(&advance).unwrap_err();
+        assert_eq!(open_observations(&checkpoint), 0, "{lane:?}");
+        assert_eq!(checkpoint.next_seq(tenant()).unwrap(), 2, "{lane:?}");
+    }
+}

@@ -1,6 +1,7 @@
-//! `status`: shows the conditions and the state of tenants and sinks, as text or as JSON. It only
-//! reads the checkpoint, even while a daemon is running, and never opens a connection. What needs
-//! attention follows from `conditions` alone. Start reading at [`status`].
+//! `status`: shows the conditions and the state of tenants and sinks, as text or as JSON. It reads
+//! the checkpoint, and asks a running daemon only for what it may be unable to store; it never
+//! opens another connection. What needs attention follows from `conditions` alone. Start reading at
+//! [`status`].
 
 mod json;
 #[cfg(test)]
@@ -12,8 +13,8 @@ use std::{cmp::Reverse, path::Path};
 use jiff::Timestamp;
 
 use super::{
-    CommandFailure, ExitCode, Selected, args, json::Document, print, print_message,
-    selection::selected_names, table::Terminal, unknown_name,
+    CommandFailure, ExitCode, Selected, args, daemon_client::live_facts, json::Document, print,
+    print_message, selection::selected_names, table::Terminal, unknown_name,
 };
 use crate::{
     checkpoint::{
@@ -26,7 +27,7 @@ use crate::{
         is_incomplete, severity_of,
     },
     config::{ConfigError, Configuration},
-    daemon::{ConfiguredTenant, CurrentStatus, DaemonState},
+    daemon::{ConfiguredTenant, CurrentStatus, DaemonState, LiveFacts},
     derive::Glob,
     error::Explanation,
     model::TenantId,
@@ -87,8 +88,9 @@ fn with_configuration(
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let holder = StateDirectory::holder(checkpoint.state_directory().path());
 
+    let live = ask(holder.as_ref());
     let now = clock::now();
-    let daemon = daemon_state(holder.as_ref(), now);
+    let daemon = daemon_state(holder.as_ref(), live.as_ref(), now);
     let detail = detail(args);
     let current = CurrentStatus::read(configuration, &checkpoint, detail, daemon, now)?;
     check_sinks(&current, &args.sink)?;
@@ -114,8 +116,9 @@ fn without_configuration(
     let Some(checkpoint) = checkpoint else { return Err(error.into()) };
     let holder = StateDirectory::holder(checkpoint.state_directory().path());
 
+    let live = ask(holder.as_ref());
     let now = clock::now();
-    let daemon = daemon_state(holder.as_ref(), now);
+    let daemon = daemon_state(holder.as_ref(), live.as_ref(), now);
     let failure = CommandFailure::from(error);
     let invalid = first_fault(&failure.explanations);
     let current =
@@ -138,12 +141,21 @@ fn first_fault(faults: &[Explanation]) -> Explanation {
     Explanation { message: format!("{}{others}", first.message), hint: first.hint.clone() }
 }
 
-/// A process that does not state its start counts as started now. Other commands, such as `once`,
-/// hold the checkpoint too, but only the daemon accepts commands.
-fn daemon_state(holder: Option<&Holder>, now: Timestamp) -> DaemonState<'static> {
-    holder.filter(|holder| holder.socket.is_some()).map_or(DaemonState::Stopped, |holder| {
-        DaemonState::Elsewhere { pid: holder.pid, since: holder.since.unwrap_or(now.into()) }
-    })
+/// What the running daemon knows, or why it does not respond; `None` if no daemon is running. Other
+/// commands, such as `once`, hold the checkpoint too, but only the daemon accepts commands.
+fn ask(holder: Option<&Holder>) -> Option<Result<LiveFacts, Explanation>> {
+    holder.filter(|holder| holder.socket.is_some()).map(live_facts)
+}
+
+/// A process that does not state its start counts as started now.
+fn daemon_state<'a>(
+    holder: Option<&Holder>,
+    live: Option<&'a Result<LiveFacts, Explanation>>,
+    now: Timestamp,
+) -> DaemonState<'a> {
+    let (Some(holder), Some(live)) = (holder, live) else { return DaemonState::Stopped };
+    let since = holder.since.unwrap_or(now.into());
+    DaemonState::Elsewhere { pid: holder.pid, since, live }
 }
 
 fn show(view: &StatusView<'_>, args: &args::StatusArgs) -> Result<(), CommandFailure> {

@@ -35,6 +35,7 @@ fn every_error_is_incomplete() {
             Kind::DiskLow
                 | Kind::ConfigurationChanged
                 | Kind::DaemonStopped
+                | Kind::DaemonSilent
                 | Kind::DayLate
                 | Kind::CredentialExpiring
                 | Kind::DataQuality

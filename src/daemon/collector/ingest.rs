@@ -19,8 +19,13 @@ use crate::{
     conditions::is_near_expiry,
     daemon::{TenantState, blocking},
     error::{Explanation, chain},
-    ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejections, Release, SnapshotOrigin},
-    model::{Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis},
+    ledger::{
+        self, AcceptedSnapshot, Holding, PollPlan, Rejected, Rejections, Release, SnapshotOrigin,
+    },
+    model::{
+        DAYS_AT_SOURCE, Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant,
+        UnixMillis,
+    },
     source::expires_soon,
     wire,
 };
@@ -62,8 +67,9 @@ impl Collector {
     ) -> Result<PollReport, CheckpointError> {
         let now = clock::now();
         let about_catalog = response.check_catalog(Day::of(now));
-        let PollResponse { snapshots, rejected, catalog, complete, warning, failure, .. } =
-            response;
+        let PollResponse {
+            mut snapshots, mut rejected, catalog, complete, warning, failure, ..
+        } = response;
 
         let catalog_error = match &catalog {
             CatalogRead::Failed(error) => {
@@ -79,6 +85,7 @@ impl Collector {
         // Nothing is known about the days before those that were read.
         let oldest_read = snapshots.first().map(|snapshot| snapshot.facts.day);
         let requested_from = oldest_read.filter(|_| failure.is_some()).unwrap_or(oldest);
+        self.reject_emptied(tenant, &mut snapshots, &mut rejected, Day::of(now))?;
 
         // A response that is empty, or has a rejected snapshot without a day, does not complete a
         // backfill.
@@ -175,9 +182,37 @@ impl Collector {
         }
 
         let finished = Some(import);
-        let ingest = Ingest { snapshots, is_catalog_complete: true, finished, ..Ingest::default() };
-        let report = blocking(|| self.ingest(tenant, ingest, now))?;
+        let report = blocking(|| {
+            self.reject_emptied(tenant, &mut snapshots, &mut rejected, today)?;
+            let ingest =
+                Ingest { snapshots, is_catalog_complete: true, finished, ..Ingest::default() };
+            self.ingest(tenant, ingest, now)
+        })?;
         Ok(PollReport { rejected: rejected.count(), ..report })
+    }
+
+    /// Rejects and logs the days whose list of controls is empty although an earlier day has
+    /// controls. Fails if the checkpoint cannot be read.
+    fn reject_emptied(
+        &self,
+        tenant: &Tenant,
+        snapshots: &mut Vec<AcceptedSnapshot>,
+        rejected: &mut Rejections,
+        today: Day,
+    ) -> Result<(), CheckpointError> {
+        let empty = snapshots.iter().filter(|snapshot| snapshot.facts.controls.is_empty());
+        let Some(first) = empty.map(|snapshot| snapshot.facts.day).min() else { return Ok(()) };
+
+        let newest = self.store.checkpoint().newest_day(tenant.id)?;
+        let from = newest.map_or(first, |newest| newest.min(first)).plus(-DAYS_AT_SOURCE);
+        let kept = self.store.checkpoint().stored_days(tenant.id, from)?;
+        for emptied in ledger::reject_emptied(snapshots, &kept, today) {
+            if let Some(Rejected { observation, .. }) = rejected.push(emptied) {
+                let details = &observation.details;
+                tracing::warn!(tenant = tenant.name, details, "snapshot rejected");
+            }
+        }
+        Ok(())
     }
 
     /// Plans and commits. Held days are considered again by every call.

@@ -95,7 +95,8 @@ const PERMITS_PER_BACKFILL: usize = 4;
 /// A poll that reads further back than this many days takes the permits of a backfill.
 const DAYS_PER_PERMIT: i32 = 14;
 
-/// The time between two polls while the clock of this host is wrong by more than a day.
+/// The time between two polls while the clock of this host is wrong by more than a day. They resume
+/// as soon as a comparison finds that it is right.
 const CLOCK_RETRY: Duration = Duration::from_mins(5);
 
 /// The oldest day that Microsoft keeps, relative to today: it keeps 90 days, including today.
@@ -237,6 +238,7 @@ impl Collector {
         if !is_local {
             state.end_local_retry();
         }
+        state.end_clock_retry();
 
         match (result, state.resolved()) {
             (Err(error), tenant) if is_local => {
@@ -417,7 +419,7 @@ impl Collector {
         let clock_offset = error.clock_offset();
         let now = clock_offset.map_or_else(clock::now, |offset| offset.correct(clock::now()));
         if clock_offset.is_some() {
-            state.delay_poll(CLOCK_RETRY);
+            state.wait_for_clock(CLOCK_RETRY);
         }
 
         let observation = Observation::of_failed_poll(error.class(), Day::of(now), &reason);

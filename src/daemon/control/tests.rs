@@ -1,6 +1,7 @@
 //! Tests of the messages of the control socket, and of the command's side.
 
 use super::*;
+use crate::{conditions::StorageFacts, model::UnixMillis};
 
 #[test]
 fn requests_contain_days_and_ids() {
@@ -21,6 +22,25 @@ fn requests_contain_days_and_ids() {
         r#"{"signed_in":{"credential":"a","refresh_token":"b","plaintext":true}}"#,
     ] {
         assert!(serde_json::from_str::<Request>(invalid).is_err(), "{invalid}");
+    }
+}
+
+#[test]
+fn live_facts_survive_the_socket() {
+    assert_eq!(serde_json::to_string(&Request::LiveFacts).unwrap(), "\"live_facts\"");
+    let storage = StorageFacts { reason: "the disk is full".into(), since: UnixMillis::new(7) };
+    for facts in [
+        LiveFacts::default(),
+        LiveFacts {
+            stalled: vec!["the scheduler has not run for 5 minutes".to_owned()],
+            storage: Some(storage),
+            clock: None,
+        },
+    ] {
+        let event = Event::LiveFacts(facts);
+        assert!(event.is_last());
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event, "{json}");
     }
 }
 

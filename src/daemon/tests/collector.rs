@@ -285,9 +285,9 @@ async fn a_local_failure_counts_no_attempt() {
         assert!(harness.poll(0, |_| Err(PollError::DiskFull)).is_err());
         let PollState { polled, failed_locally, .. } = state(&harness);
         assert_eq!((polled.failures, failed_locally), (0, true), "{then:?}");
-        assert!(!harness.tenant(0).is_local_retry_due());
+        assert!(!harness.tenant(0).is_retry_due());
         sleep(Duration::from_secs(31)).await;
-        assert!(harness.tenant(0).is_local_retry_due());
+        assert!(harness.tenant(0).is_retry_due());
 
         between(&mut harness, then).await;
         assert!(state(&harness).failed_locally, "{then:?}");

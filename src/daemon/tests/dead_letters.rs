@@ -21,14 +21,14 @@ async fn engine_with(directory: &Path, sink: &FaultySink) -> Arc<Engine> {
     Engine::build(configuration).unwrap()
 }
 
-fn id(engine: &Engine, name: &str) -> TenantId {
+pub(super) fn id(engine: &Engine, name: &str) -> TenantId {
     engine.tenants().named(name).unwrap().resolved().unwrap().id
 }
 
 /// Stores this number of dead letters of the first entry in the log of a tenant, and queues them
 /// for a retry. If the log is empty, that entry is the observation about the dead letters: each of
 /// them then has its record.
-fn queue(engine: &Engine, name: &str, number: u32) {
+pub(super) fn queue(engine: &Engine, name: &str, number: u32) {
     let tenant = id(engine, name);
     let letter = |record_index: u32| {
         let mut event_id = [0; 20];
@@ -60,7 +60,7 @@ fn queue(engine: &Engine, name: &str, number: u32) {
 }
 
 /// The number of dead letters of a tenant that are queued for a retry.
-fn queued(engine: &Engine, name: &str) -> u64 {
+pub(super) fn queued(engine: &Engine, name: &str) -> u64 {
     let tenants = Some(vec![id(engine, name)]);
     let filter = DeadLetterFilter { tenants, ..DeadLetterFilter::default() };
     let groups = engine.store().checkpoint().dead_letter_groups(&filter).unwrap();

@@ -13,9 +13,13 @@ use crate::{
         lenient::{List, TextSeed},
         page::items,
         salvage::{kind, path, quoted, usable_text},
+        snapshot::is_object_or_null,
         value::refusal,
     },
 };
+
+/// What [`kind`] calls a number.
+const NUMBER: &str = "a number";
 
 /// Sets the field of a key. A value of an unexpected shape, or of an unknown key, is kept in
 /// `additional`.
@@ -33,7 +37,9 @@ pub(super) fn set_field(profile: &mut Profile, key: String, raw: &str) {
 pub(super) fn report_type(key: &str, raw: &str, owner: &str, faults: &mut DataFaults) {
     let Some(expected) = expected_type(key) else { return };
     let found = kind(raw);
-    if found == "null" || set_known(&mut Profile::default(), key, raw) {
+    // Genuine profiles have null in the place of texts and lists, but never of numbers.
+    let is_usual_null = found == "null" && expected != NUMBER;
+    if is_usual_null || set_known(&mut Profile::default(), key, raw) {
         return;
     }
 
@@ -105,7 +111,7 @@ pub(super) fn set_known(profile: &mut Profile, key: &str, raw: &str) -> bool {
         },
         // An empty list in every known response; any other value is forwarded.
         "complianceInformation" => raw == "[]",
-        "vendorInformation" => true,
+        "vendorInformation" => is_object_or_null(raw),
         _ => false,
     }
 }
@@ -113,9 +119,10 @@ pub(super) fn set_known(profile: &mut Profile, key: &str, raw: &str) -> bool {
 /// The type of a known field, as [`kind`] names it; `None` if it may be any.
 pub(super) fn expected_type(key: &str) -> Option<&'static str> {
     match key {
-        "maxScore" | "rank" => Some("a number"),
+        "maxScore" | "rank" => Some(NUMBER),
         "deprecated" => Some("a Boolean"),
         "threats" | "complianceInformation" => Some("a list"),
+        "vendorInformation" => Some("an object"),
         _ => PROFILE_TEXT_KEYS.contains(&key).then_some("a text"),
     }
 }

@@ -107,6 +107,7 @@ fn values_of_other_types_are_reported() {
         ("threats", r#""A""#, "is a text instead of a list"),
         ("threats", many.as_str(), "was not used: more than 256 threats in a control profile"),
         ("complianceInformation", r#""x""#, "is a text instead of a list"),
+        ("vendorInformation", r#""x""#, "is a text instead of an object"),
     ];
 
     let texts = PROFILE_TEXT_KEYS.iter().map(|key| (*key, "7", "is a number instead of a text"));
@@ -117,8 +118,13 @@ fn values_of_other_types_are_reported() {
         let kept = profile(&parts.shared).unwrap().additional;
         assert_eq!(kept, [(key.to_owned(), value.to_owned())], "{key}");
 
+        // Genuine profiles have no null in the place of a number.
         let absent = split_profile(&format!(r#"{{"id":"A","{key}":null}}"#)).unwrap();
-        assert!(absent.faults.is_empty(), "{key}: {}", absent.faults);
+        let expected = match key {
+            "maxScore" | "rank" => format!("`A.{key}` is null instead of a number"),
+            _ => String::new(),
+        };
+        assert_eq!(absent.faults.to_string(), expected, "{key}");
     }
 
     let usual = r#"{"id":"A","maxScore":"2","rank":1,"deprecated":"False","threats":[],"title":"t","complianceInformation":[{"certificationName":"ISO"}],"new":7}"#;
@@ -146,14 +152,22 @@ fn switches_may_be_text() {
 
 #[test]
 fn rejects_profiles_without_id() {
-    for bad in ["{}", r#"{"id":null}"#, r#"{"id":""}"#, "[]", "x"] {
+    for (bad, reason) in [
+        ("{}", "no `id`"),
+        (r#"{"id":null}"#, "`id` is null instead of a text"),
+        (r#"{"id":7}"#, "`id` is a number instead of a text"),
+        (r#"{"id":""}"#, "`id` is empty"),
+    ] {
+        assert_eq!(split_profile(bad).unwrap_err().to_string(), reason, "{bad}");
+    }
+    for bad in ["[]", "x"] {
         assert!(split_profile(bad).is_err(), "{bad}");
     }
 }
 
-/// Keys that no type is expected of: they identify the profile and its tenant, have no use, or are
-/// decoded by another module.
-const UNTYPED_KEYS: &[&str] = &["id", "azureTenantId", "vendorInformation", DECISIONS];
+/// Keys that no type is expected of: they identify the profile and its tenant, or are decoded by
+/// another module.
+const UNTYPED_KEYS: &[&str] = &["id", "azureTenantId", DECISIONS];
 
 /// A field that is in only one of the lists would be removed, or kept without a report.
 #[test]
@@ -169,7 +183,9 @@ fn every_known_key_has_a_type() {
     }
 
     // Every other key that is decoded.
-    for key in ["maxScore", "rank", "deprecated", "threats", "complianceInformation"] {
+    for key in
+        ["maxScore", "rank", "deprecated", "threats", "complianceInformation", "vendorInformation"]
+    {
         assert!(profile_keys().contains(&key), "{key}");
     }
 }

@@ -38,18 +38,80 @@ fn a_bad_control_costs_only_itself() {
         (",null", "`controlScores[]` was removed: null instead of an object"),
         (",7", "`controlScores[]` was removed: a number instead of an object"),
         (r#",["A"]"#, "`controlScores[]` was removed: a list instead of an object"),
-        (r#",{"score":1}"#, "`controlScores[]` was removed: no usable `controlName`"),
+        (r#",{"score":1}"#, "`controlScores[]` was removed: no `controlName`"),
         (
             r#",{"controlName":null,"score":1}"#,
-            "`controlScores[]` was removed: no usable `controlName`",
+            "`controlScores[]` was removed: `controlName` is null instead of a text",
         ),
-        (r#",{"controlName":["A"]}"#, "`controlScores[]` was removed: no usable `controlName`"),
         (",null,null", "`controlScores[]` was removed: null instead of an object (2 times)"),
     ] {
         let json = with_controls(more);
         let read = snapshot(&json).unwrap();
         assert_eq!(names(&read), ["AdminMFAV2", "OneAdmin"], "{more}");
         assert_eq!(read.faults.to_string(), fault, "{more}");
+    }
+}
+
+/// Regression: a name that is a number or too long was only reported as not usable.
+#[test]
+fn unusable_names_state_what_is_wrong() {
+    let long = format!("\"{}\"", "N".repeat(5_000));
+    for (name, fault) in [
+        ("7", "`controlName` is a number instead of a text"),
+        (r#"["A"]"#, "`controlName` is a list instead of a text"),
+        ("true", "`controlName` is a Boolean instead of a text"),
+        (r#""""#, "`controlName` is empty"),
+        (long.as_str(), "`controlName`: more than 1,024 bytes in a name"),
+    ] {
+        let json = with_controls(&format!(r#",{{"controlName":{name},"score":1}}"#));
+        let read = snapshot(&json).unwrap();
+        assert_eq!(names(&read), ["AdminMFAV2", "OneAdmin"], "{name:.60}");
+        let expected = format!("`controlScores[]` was removed: {fault}");
+        assert_eq!(read.faults.to_string(), expected, "{name:.60}");
+    }
+    let original = with_controls(r#",{"referenceId":7,"score":1}"#);
+    let faults = snapshot(&original).unwrap().faults.to_string();
+    assert_eq!(
+        faults,
+        "`controlScores[]` was removed: `referenceId` is a number instead of a text"
+    );
+}
+
+/// Regression: null in the place of a documented number, and a `vendorInformation` that is not an
+/// object, left no report.
+#[test]
+fn null_numbers_are_reported() {
+    for (fields, fault) in [
+        (r#""currentScore":null"#, "`currentScore` is null instead of a number"),
+        (r#""maxScore":null"#, "`maxScore` is null instead of a number"),
+        (r#""activeUserCount":null"#, "`activeUserCount` is null instead of a number"),
+        (r#""licensedUserCount":null"#, "`licensedUserCount` is null instead of a number"),
+        (r#""vendorInformation":"x""#, "`vendorInformation` is a text instead of an object"),
+        (r#""vendorInformation":[]"#, "`vendorInformation` is a list instead of an object"),
+        // Genuine responses have these.
+        (r#""vendorInformation":{"provider":"SecureScore","subProvider":null}"#, ""),
+        (r#""vendorInformation":null"#, ""),
+        (r#""enabledServices":null,"averageComparativeScores":null"#, ""),
+    ] {
+        let json = with_fields(&format!(r#""controlScores":[{GOOD}],{fields}"#));
+        let read = snapshot(&json).unwrap();
+        assert_eq!(read.faults.to_string(), fault, "{fields}");
+        assert_eq!(read.control_list, ControlList::Complete, "{fields}");
+        assert!(read.additional.is_empty(), "{fields}");
+    }
+
+    for (field, fault) in [
+        ("score", "`controlScores[A].score` is null instead of a number"),
+        ("scoreInPercentage", ""),
+        ("count", ""),
+        ("description", ""),
+        ("controlDetails", ""),
+        ("lastSynced", ""),
+    ] {
+        let json = with_controls(&format!(r#",{{"controlName":"A","{field}":null}}"#));
+        let read = snapshot(&json).unwrap();
+        assert_eq!(read.faults.to_string(), fault, "{field}");
+        assert_eq!(names(&read), ["AdminMFAV2", "OneAdmin", "A"], "{field}");
     }
 }
 
@@ -200,7 +262,10 @@ fn bad_elements_of_other_lists_are_removed() {
         (r#""enabledServices":["A",["B"]]"#, "`enabledServices[]` was removed: a list instead"),
         (r#""enabledServices":7"#, "`enabledServices` was removed: a number"),
         (r#""averageComparativeScores":[null]"#, "`averageComparativeScores[]` was removed: null"),
-        (r#""averageComparativeScores":[{"basis":null,"averageScore":3}]"#, "no usable `basis`"),
+        (
+            r#""averageComparativeScores":[{"basis":null,"averageScore":3}]"#,
+            "`basis` is null instead",
+        ),
         (
             r#""averageComparativeScores":[{"basis":"AllTenants","averageScore":1e999}]"#,
             "`averageComparativeScores[AllTenants].averageScore` was removed",

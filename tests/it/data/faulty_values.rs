@@ -5,6 +5,42 @@ use serde_json::{Value, json};
 use super::{EditedTenant, PROFILES, control, newest};
 use crate::support::{faults::Fault, records_of_kinds};
 
+/// A change of a page.
+type Edit = fn(&mut Value);
+/// Each costs only an element or a field, with the fault that reports it.
+const EDITS: &[(Edit, &str)] = &[
+    (
+        |page| page["value"][1]["controlScores"][1] = Value::Null,
+        "`controlScores[]` was removed: null instead of an object",
+    ),
+    (
+        |page| page["value"][1]["controlScores"][1]["controlName"] = Value::Null,
+        "`controlScores[]` was removed: `controlName` is null instead of a text",
+    ),
+    (
+        |page| page["value"][1]["controlScores"][1]["score"] = Value::Null,
+        ".score` is null instead of a number",
+    ),
+    (
+        |page| page["value"][1]["currentScore"] = Value::Null,
+        "`currentScore` is null instead of a number",
+    ),
+    (
+        |page| page["value"][1]["enabledServices"][1] = Value::Null,
+        "`enabledServices[]` was removed: null instead of a text",
+    ),
+    (
+        |page| page["value"][1]["averageComparativeScores"][0] = Value::Null,
+        "`averageComparativeScores[]` was removed: null instead of an object",
+    ),
+    (
+        |page| {
+            page["value"][1]["controlScores"][1]["description"] = json!("x".repeat(1_100_000));
+        },
+        ".description` was removed: more than 1,048,576 bytes in a text",
+    ),
+];
+
 /// The only `quality` record that implausible data begins, of those with this subject: its details.
 fn only_begin(tenant: &EditedTenant, subject: &str) -> String {
     let records = records_of_kinds(&tenant.workspace.path("local.jsonl"), &["quality"]);
@@ -20,33 +56,6 @@ fn only_begin(tenant: &EditedTenant, subject: &str) -> String {
 /// Microsoft.
 #[test]
 fn a_bad_element_does_not_cost_a_day() {
-    /// A change of a page.
-    type Edit = fn(&mut Value);
-    const EDITS: &[(Edit, &str)] = &[
-        (
-            |page| page["value"][1]["controlScores"][1] = Value::Null,
-            "`controlScores[]` was removed: null instead of an object",
-        ),
-        (
-            |page| page["value"][1]["controlScores"][1]["controlName"] = Value::Null,
-            "`controlScores[]` was removed: no usable `controlName`",
-        ),
-        (
-            |page| page["value"][1]["enabledServices"][1] = Value::Null,
-            "`enabledServices[]` was removed: null instead of a text",
-        ),
-        (
-            |page| page["value"][1]["averageComparativeScores"][0] = Value::Null,
-            "`averageComparativeScores[]` was removed: null instead of an object",
-        ),
-        (
-            |page| {
-                page["value"][1]["controlScores"][1]["description"] = json!("x".repeat(1_100_000));
-            },
-            ".description` was removed: more than 1,048,576 bytes in a text",
-        ),
-    ];
-
     for (edit, expected) in EDITS {
         let tenant = EditedTenant::new();
         let streamed = tenant.scores(*edit).once();
@@ -82,7 +91,7 @@ fn a_bad_profile_costs_only_itself() {
     let details = only_begin(&tenant, "secureScoreControlProfiles");
     for expected in [
         "a profile was removed: null instead of an object",
-        "a profile was removed: no usable `id`",
+        "a profile was removed: `id` is null instead of a text",
         "`NeverScored.threats[]` was removed: null instead of a text (2 times)",
         "profile `NeverScored` appears more than once",
     ] {
