@@ -10,7 +10,7 @@ use super::{
     claims::HOST,
     dead_letter_records::{clear_dead_letter, record_dead_letter},
     marks,
-    row_ids::DeadLetterId,
+    row_ids::{DeadLetterId, SinkRow},
 };
 use crate::model::{TenantId, UnixMillis};
 
@@ -117,7 +117,13 @@ fn count(
     if counted == 1 {
         return Ok(());
     }
-    Err(CheckpointError::Damaged(format!("the sink `{}` has no counts", advance.sink)))
+
+    let sql = "SELECT id FROM sink WHERE name = ?1";
+    match store.query_optional(sql, values![advance.sink], |row| row.get::<SinkRow>("id"))? {
+        // The sink was removed, and its cursors with it.
+        None => Err(CheckpointError::CursorMoved(advance.sink.to_owned())),
+        Some(_) => Err(CheckpointError::Damaged(format!("sink `{}` has no counts", advance.sink))),
+    }
 }
 
 /// Ends the failure of a sink, except that of parked targets or withheld tenants.

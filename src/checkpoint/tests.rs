@@ -1,10 +1,11 @@
 //! Tests of the log and the cursors; `backlog` compares queries with a model, `continuity` tests
 //! lost databases, `cursor_checks` tests damaged cursors, `damage` tests random damages, `erasure`
 //! tests what is erased, `faults` makes the backend fail, `files` tests opening, `migration` tests
-//! older versions, `numbers` tests damaged numbers, `panics` tests interrupted transactions,
-//! `polls` tests results of polls, `pruning` tests which bodies are kept, `queued_commands` tests
-//! backfills and imports, `removed_sinks` tests sinks that are not configured, `resending` tests
-//! dead letters and replays, and `saved_cursors` tests the second cursor file.
+//! older versions, `model` compares all calls with a model, `numbers` tests damaged numbers,
+//! `panics` tests interrupted transactions, `polls` tests results of polls, `pruning` tests which
+//! bodies are kept, `queued_commands` tests backfills and imports, `removed_sinks` tests sinks that
+//! are not configured, `resending` tests dead letters and replays, and `saved_cursors` tests the
+//! second cursor file.
 
 mod backlog;
 mod continuity;
@@ -14,6 +15,7 @@ mod erasure;
 pub(super) mod faults;
 mod files;
 mod migration;
+mod model;
 mod numbers;
 mod panics;
 mod polls;

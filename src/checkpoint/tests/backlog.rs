@@ -40,10 +40,11 @@ enum Content {
     DeadLetters(usize),
 }
 
-struct ModelCursor {
-    at: Position,
-    floor: Day,
-    is_active: bool,
+#[derive(Debug)]
+pub(super) struct ModelCursor {
+    pub(super) at: Position,
+    pub(super) floor: Day,
+    pub(super) is_active: bool,
 }
 
 impl Model {

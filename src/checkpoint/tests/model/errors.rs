@@ -1,0 +1,259 @@
+//! Calls that fail, and calls about something that does not exist: none of them changes anything.
+
+use super::{values::DayCopy, *};
+
+/// A call on a checkpoint.
+type CheckpointCall = fn(&Checkpoint) -> Result<(), CheckpointError>;
+
+/// A call that fails, and whether an error is the expected one.
+type FailingCall = (CheckpointCall, fn(&CheckpointError) -> bool);
+
+const NOW: UnixMillis = UnixMillis::new(1_795_341_600_000);
+
+/// Calls that fail in [`two_sinks`].
+const FAILING_CALLS: &[FailingCall] = &[
+    (|checkpoint| advance(checkpoint, "a", Lane::Live, &[(tenant(), at(1, 7))]), is_moved_cursor),
+    (|checkpoint| advance(checkpoint, "a", Lane::Live, &[(tenant(), at(2, 0))]), is_moved_cursor),
+    // The move of the other tenant is possible.
+    (
+        |checkpoint| {
+            let moves = [(other_tenant(), at(1, 0)), (tenant(), at(1, 7))];
+            advance(checkpoint, "a", Lane::Live, &moves)
+        },
+        is_moved_cursor,
+    ),
+    (|checkpoint| advance(checkpoint, "c", Lane::Live, &[(tenant(), at(1, 0))]), is_moved_cursor),
+    (
+        |checkpoint| advance(checkpoint, "a", Lane::Live, &[(TenantId::TEST, at(1, 0))]),
+        is_moved_cursor,
+    ),
+    (
+        |checkpoint| {
+            let unknown = ReplayId::from_value(SqlValue::Int(99)).unwrap();
+            advance(checkpoint, "a", Lane::Replay(unknown), &[(tenant(), at(1, 0))])
+        },
+        is_moved_cursor,
+    ),
+    (|checkpoint| checkpoint.rename_sink("a", "b", NOW).map(drop), is_taken_name),
+    (commit_stored_revision, |error| {
+        error.storage_fault() == Some(StorageFault::Unexpected) && !error.is_transient()
+    }),
+    (
+        |checkpoint| {
+            let unknown = CatalogVersion::from_value(SqlValue::Int(99)).unwrap();
+            checkpoint.catalog(unknown).map(drop)
+        },
+        is_damaged,
+    ),
+    (
+        |checkpoint| {
+            let unknown = ProfileId::from_value(SqlValue::Int(99)).unwrap();
+            checkpoint.profile(unknown).map(drop)
+        },
+        is_damaged,
+    ),
+];
+
+/// Calls about sinks, tenants and dead letters, each with its name. In an empty checkpoint, they
+/// find nothing.
+const FRUITLESS_CALLS: &[(&str, CheckpointCall)] = &[
+    ("set_mark", |checkpoint| checkpoint.set_mark("a", b"mark")),
+    ("set_entry_filter", |checkpoint| checkpoint.set_entry_filter("a", EntryFilter::All)),
+    ("set_sink_type", |checkpoint| checkpoint.set_sink_type("a", "file")),
+    ("record_sink_failure", |checkpoint| {
+        let reason = Explanation::new("no response");
+        checkpoint.record_sink_failure("a", SinkFailure::Parked, &reason, NOW)
+    }),
+    ("clear_sink_failure", |checkpoint| checkpoint.clear_sink_failure("a")),
+    ("remove_sink", |checkpoint| checkpoint.remove_sink("a", NOW)),
+    ("drop_sink", |checkpoint| checkpoint.drop_sink("a", NOW)),
+    ("correct_removal_times", |checkpoint| checkpoint.correct_removal_times(NOW)),
+    ("abandon_poll", |checkpoint| checkpoint.abandon_poll(tenant())),
+    ("restore_sink", |checkpoint| nothing(&checkpoint.restore_sink("a", NOW)?)),
+    ("rename_sink", |checkpoint| nothing(&checkpoint.rename_sink("a", "b", NOW)?)),
+    ("delete_removed_sinks", |checkpoint| nothing(&checkpoint.delete_removed_sinks(NOW)?)),
+    ("confirm_start_day", |checkpoint| {
+        nothing(&checkpoint.confirm_start_day("a", first_day(), first_day())?)
+    }),
+    ("skip_to", |checkpoint| nothing(&checkpoint.skip_to("a", tenant(), at(2, 0))?)),
+    ("pending", |checkpoint| nothing(&checkpoint.pending("a")?)),
+    ("unsent_entries", |checkpoint| nothing(&checkpoint.unsent_entries("a")?)),
+    ("mark", |checkpoint| nothing(&checkpoint.mark("a")?)),
+    ("add_replay", |checkpoint| {
+        nothing(&checkpoint.add_replay("a", &tenants(), first_day(), first_day(), NOW)?)
+    }),
+    ("replay_scope", |checkpoint| {
+        nothing(&checkpoint.replay_scope("a", &tenants(), first_day(), first_day())?)
+    }),
+    ("pending_replay", |checkpoint| nothing(&checkpoint.pending_replay("a", &|_| true)?)),
+    ("pending_dead_letters", |checkpoint| {
+        nothing(&checkpoint.pending_dead_letters("a", &tenants(), 9)?)
+    }),
+    ("retry_dead_letters", |checkpoint| nothing(&checkpoint.retry_dead_letters(&[unknown_key()])?)),
+    ("discard_dead_letters", |checkpoint| {
+        let (discarded, growth) = checkpoint.discard_dead_letters(&[unknown_key()], NOW)?;
+        assert_eq!(growth, LogGrowth::Unchanged);
+        nothing(&discarded)
+    }),
+    ("prune", |checkpoint| nothing(&checkpoint.prune(NOW.day(), Some(0), NOW.day())?.days)),
+    ("forget", |checkpoint| nothing(&checkpoint.forget(tenant(), NOW)?)),
+    ("poll_state", |checkpoint| nothing(&checkpoint.poll_state(tenant())?)),
+    ("missing_days", |checkpoint| nothing(&checkpoint.missing_days(tenant())?)),
+];
+
+/// Calls that always write, each with its name.
+const WRITING_CALLS: &[(&str, CheckpointCall)] = &[
+    ("commit_poll", |checkpoint| checkpoint.commit_poll(tenant(), &empty_commit()).map(drop)),
+    ("begin_poll", |checkpoint| checkpoint.begin_poll(tenant(), NOW)),
+    ("advance", |checkpoint| advance(checkpoint, "a", Lane::Live, &[(tenant(), at(1, 0))])),
+    ("confirm_writable", Checkpoint::confirm_writable),
+    ("register_sink", |checkpoint| {
+        checkpoint.register_sink("c", &tenants(), OtherTenants::Keep, first_day())
+    }),
+    ("remove_sink", |checkpoint| checkpoint.remove_sink("a", NOW)),
+    ("rename_sink", |checkpoint| checkpoint.rename_sink("a", "c", NOW).map(drop)),
+    ("drop_sink", |checkpoint| checkpoint.drop_sink("a", NOW)),
+    ("retry_dead_letters", |checkpoint| checkpoint.retry_dead_letters(&[unknown_key()]).map(drop)),
+    ("forget", |checkpoint| checkpoint.forget(tenant(), NOW).map(drop)),
+    ("record_alive", |checkpoint| checkpoint.record_alive(NOW)),
+];
+
+fn is_moved_cursor(error: &CheckpointError) -> bool {
+    matches!(error, CheckpointError::CursorMoved(_)) && !error.is_transient()
+}
+
+fn is_taken_name(error: &CheckpointError) -> bool {
+    let CheckpointError::SinkExists(old, new) = error else { return false };
+    (old.as_str(), new.as_str()) == ("a", "b")
+}
+
+fn is_damaged(error: &CheckpointError) -> bool {
+    matches!(error, CheckpointError::Damaged(_))
+}
+
+/// Requires a result that means that nothing was found.
+#[expect(clippy::unnecessary_wraps, reason = "the result of the calls in the tables")]
+fn nothing<T: Default + PartialEq + std::fmt::Debug>(found: &T) -> Result<(), CheckpointError> {
+    assert_eq!(*found, T::default());
+    Ok(())
+}
+
+fn unknown_key() -> DeadLetterKey {
+    DeadLetterKey { sink: "a".to_owned(), event_id: "f".repeat(40) }
+}
+
+/// Advances from the given positions to the end of the log, with a mark and a rejected record.
+fn advance(
+    checkpoint: &Checkpoint,
+    sink: &str,
+    lane: Lane,
+    from: &[(TenantId, Position)],
+) -> Result<(), CheckpointError> {
+    let cursor_move = |(tenant, from): &(TenantId, Position)| {
+        let (tenant, from) = (*tenant, *from);
+        CursorMove { tenant, from, to: at(2, 0) }
+    };
+    let moves: Vec<CursorMove> = from.iter().map(cursor_move).collect();
+    let dead_letters = [values::dead_letter(tenant(), at(1, 0), 0)];
+    let advance = Advance {
+        lane,
+        mark: Some(b"mark"),
+        sent: 1,
+        dead_letters: &dead_letters,
+        ..live_advance(sink, &moves)
+    };
+    checkpoint.advance(&advance).map(drop)
+}
+
+/// Commits a poll of a third tenant, whose second entry has the revision of its first one.
+fn commit_stored_revision(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let (stored, missing) = (day("2026-11-20"), day("2026-11-19"));
+    let DayCopy { facts, body } = DayCopy::new(stored, 1.0, "");
+    let entry = || NewEntry {
+        snapshot_id: "x",
+        revision: 1,
+        facts: &facts,
+        body: &body,
+        observed_at: NOW,
+        base: None,
+        flags: EntryFlags::default(),
+    };
+
+    let poll = PollCommit {
+        entries: vec![entry(), entry()],
+        held: vec![(missing, &body)],
+        catalog: values::catalog_members(1),
+        observations: vec![values::observation(&(0, 0, Phase::Begin))],
+        missing: vec![missing],
+        ..empty_commit()
+    };
+    checkpoint.commit_poll(TenantId::TEST, &poll).map(drop)
+}
+
+/// Adds two sinks, which have received nothing of the day that is stored for two tenants.
+fn two_sinks(checkpoint: &Checkpoint) {
+    for tenant in tenants() {
+        commit_day_of(tenant, checkpoint, "2026-11-20", 1, 1);
+    }
+    for sink in ["a", "b"] {
+        let others = OtherTenants::Keep;
+        checkpoint.register_sink(sink, &tenants(), others, first_day()).unwrap();
+    }
+}
+
+/// What a checkpoint in memory contains, as text.
+fn content(checkpoint: &Checkpoint) -> String {
+    let status = checkpoint.status(StatusDetail::Items).unwrap();
+    let pending = ["a", "b", "c"].map(|sink| checkpoint.pending(sink).unwrap());
+    let logs = tenants().map(|tenant| checkpoint.next_seq(tenant).unwrap());
+    let cursors = checkpoint.cursors().unwrap();
+    let marks = ["a", "b"].map(|sink| checkpoint.mark(sink).unwrap());
+    format!("{status:?} {pending:?} {logs:?} {cursors:?} {marks:?}")
+}
+
+#[test]
+fn failed_calls_change_nothing() {
+    for (number, (call, is_expected)) in FAILING_CALLS.iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+        two_sinks(&checkpoint);
+        let before = content(&checkpoint);
+
+        let error = call(&checkpoint).unwrap_err();
+        assert!(is_expected(&error), "{number}: {error:?}");
+        assert_eq!(content(&checkpoint), before, "{number}");
+        // The same cursors can still move.
+        let from = tenants().map(|tenant| (tenant, at(1, 0)));
+        advance(&checkpoint, "a", Lane::Live, &from).unwrap();
+    }
+}
+
+#[test]
+fn calls_about_nothing_store_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+    let before = content(&checkpoint);
+    for (name, call) in FRUITLESS_CALLS {
+        let result = call(&checkpoint);
+        assert!(result.is_ok(), "{name}: {result:?}");
+        assert_eq!(content(&checkpoint), before, "{name}");
+        assert!(checkpoint.stored_sinks().unwrap().is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_checkpoint_for_reading_never_changes() {
+    let (directory, checkpoint) = new_checkpoint();
+    two_sinks(&checkpoint);
+    let reader = Checkpoint::open_read_only(directory.path()).unwrap();
+    for (name, call) in WRITING_CALLS {
+        let error = call(&reader).unwrap_err();
+        assert_eq!(error.storage_fault(), Some(StorageFault::ReadOnly), "{name}: {error:?}");
+    }
+    drop(reader);
+
+    // The same calls succeed in the checkpoint that is open for writing.
+    for (name, call) in WRITING_CALLS {
+        call(&checkpoint).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    }
+}

@@ -1,0 +1,378 @@
+//! Makes each call of a sequence on a checkpoint and on the model, and compares the results.
+
+use std::collections::HashMap;
+
+use super::{
+    calls::{Call, Delivery, DeliveryCall, OperatorCall, Outcome, Poll, PollCall, SinkCall, Step},
+    values::{
+        DayCopy, baseline, catalog_members, dead_letter, new_entries, observation, refusal,
+        tenants_of, without_ids,
+    },
+    *,
+};
+
+/// A checkpoint and its model.
+pub(super) struct Run {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) model: Model,
+    pub(super) storage: Storage,
+    /// The catalog versions that were read, as a daemon caches them.
+    pub(super) catalogs: HashMap<CatalogVersion, Members>,
+    /// The number of entries of each log that were compared since the last change of any of them.
+    pub(super) compared: BTreeMap<TenantId, u64>,
+    directory: tempfile::TempDir,
+}
+
+/// Where a checkpoint is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// In memory; a new process may find an outdated second cursor file.
+    Memory,
+    /// In files; the second cursor file is written before a restart.
+    Files,
+}
+
+impl Run {
+    /// Makes calls on an empty checkpoint and on the model.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a result, or what the queries return after a call, differs.
+    pub(super) fn execute(storage: Storage, calls: &[Call]) {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = match storage {
+            Storage::Memory => Checkpoint::in_memory(directory.path()).unwrap(),
+            Storage::Files => open(directory.path()),
+        };
+        let model = Model { id: checkpoint.id().to_owned(), ..Model::default() };
+        let (catalogs, compared) = (HashMap::new(), BTreeMap::new());
+        let mut run = Self { checkpoint, model, storage, catalogs, compared, directory };
+
+        for call in calls {
+            run.call(call);
+            run.check();
+        }
+        run.check_everything();
+    }
+
+    fn call(&mut self, call: &Call) {
+        match call {
+            Call::Poll { tenant, call } => self.poll(tenants()[*tenant], call),
+            // The deliverer of a removed sink is not running.
+            Call::Delivery { sink, .. } if self.model.is_removed(NAMES[*sink]) => {}
+            Call::Delivery { sink, call } => self.deliver(NAMES[*sink], call),
+            Call::Sink { sink, call } => self.change_sink(NAMES[*sink], call),
+            Call::Operator(call) => self.operate(call),
+        }
+    }
+
+    fn poll(&mut self, id: TenantId, call: &PollCall) {
+        match call {
+            PollCall::Commit(poll) => self.commit(id, poll),
+            PollCall::Fail { at, class, not_before } => {
+                self.fail_poll(id, time_at(*at), *class, not_before.map(time_at));
+            }
+            PollCall::Begin { at } => {
+                self.checkpoint.begin_poll(id, time_at(*at)).unwrap();
+                self.model.running.insert(id);
+            }
+            PollCall::Abandon => {
+                self.checkpoint.abandon_poll(id).unwrap();
+                self.model.running.remove(&id);
+            }
+        }
+    }
+
+    fn commit(&mut self, id: TenantId, poll: &Poll) {
+        let stored = self.model.tenant(id).into_iter().flat_map(ModelTenant::snapshots);
+        let stored: Vec<&ModelSnapshot> = stored.map(|(_, snapshot)| snapshot).collect();
+        let richer = poll.enriched.filter(|_| !stored.is_empty());
+        let richer = richer.map(|number| {
+            let snapshot = stored[number % stored.len()];
+            (snapshot.revision, DayCopy::richer(&snapshot.facts, number))
+        });
+        let copy = |day: i32, score: u32| DayCopy::new(day_at(day), f64::from(score), "");
+        let new: Vec<DayCopy> = poll.entries.iter().map(|new| copy(new.day, new.score)).collect();
+        let held: Vec<DayCopy> = poll.held.iter().map(|held| copy(held.0, held.1)).collect();
+
+        let enriched = richer.iter().map(|(revision, DayCopy { facts, body })| EnrichedDay {
+            revision: *revision,
+            facts,
+            body,
+        });
+        let commit = PollCommit {
+            observed_at: time_at(poll.at),
+            entries: new_entries(poll, &new, &stored),
+            enriched: enriched.collect(),
+            held: held.iter().map(|copy| (copy.facts.day, &copy.body)).collect(),
+            catalog: catalog_members(poll.catalog),
+            observations: poll.observations.iter().map(observation).collect(),
+            credential_expiry: poll.credential_expiry.map(time_at),
+            requested_from: poll.requested_from.map(day_at),
+            missing: poll.missing.iter().copied().map(day_at).collect(),
+            no_longer_missing: poll.no_longer_missing.iter().copied().map(day_at).collect(),
+            polled_back_to: poll.polled_back_to.map(day_at),
+            end: poll.end.clone(),
+            finished: None,
+        };
+
+        let found = self.checkpoint.commit_poll(id, &commit).map_err(refusal);
+        assert_eq!(found, self.model.commit(id, &commit), "{poll:?}");
+        if !commit.enriched.is_empty() {
+            self.compared.remove(&id);
+        }
+    }
+
+    fn fail_poll(
+        &mut self,
+        id: TenantId,
+        at: UnixMillis,
+        class: PollErrorClass,
+        not_before: Option<UnixMillis>,
+    ) {
+        let reason = Explanation::new(class.as_str()).with_hint("wait");
+        let observation = &Observation::of_failed_poll(class, at.day(), &reason);
+        let failure = PollFailure { at, reason: &reason, class, observation, not_before };
+        let recorded = if class.is_local() {
+            self.checkpoint.record_local_poll_failure(id, &failure)
+        } else {
+            self.checkpoint.record_poll_failure(id, &failure)
+        };
+        assert_eq!(recorded.unwrap(), self.model.fail_poll(id, &failure), "{failure:?}");
+    }
+
+    fn deliver(&mut self, sink: &str, call: &DeliveryCall) {
+        match call {
+            DeliveryCall::Advance(delivery) => self.deliver_live(sink, delivery),
+            DeliveryCall::AdvanceReplay { tenant, step, at } => {
+                self.deliver_replay(sink, *tenant, step, time_at(*at));
+            }
+            DeliveryCall::Redeliver { outcomes, at } => {
+                self.redeliver(sink, outcomes, time_at(*at));
+            }
+            DeliveryCall::SkipTo { tenant, seq } => {
+                let tenant = tenants()[*tenant];
+                let to = at(self.model.next_seq(tenant).min(*seq), 0);
+                let found = self.checkpoint.skip_to(sink, tenant, to).unwrap();
+                assert_eq!(found, self.model.skip_to(sink, tenant, to.seq));
+            }
+            DeliveryCall::SetMark(mark) => {
+                self.checkpoint.set_mark(sink, &[*mark]).unwrap();
+                self.model.set_mark(sink, &[*mark]);
+            }
+            DeliveryCall::Fail { failure, reason, at } => {
+                let (reason, now) = (Explanation::new(REASONS[*reason]), time_at(*at));
+                self.checkpoint.record_sink_failure(sink, *failure, &reason, now).unwrap();
+                self.model.record_failure(sink, *failure, &reason, now);
+            }
+            DeliveryCall::Recover => {
+                self.checkpoint.clear_sink_failure(sink).unwrap();
+                self.model.clear_failure(sink);
+            }
+        }
+    }
+
+    fn deliver_live(&mut self, sink: &str, delivery: &Delivery) {
+        let (mut moves, mut dead_letters) = (Vec::new(), Vec::new());
+        for (tenant, step) in tenants().into_iter().zip(&delivery.steps) {
+            let Some(step) = step else { continue };
+            let cursor = self.model.position(sink, tenant).unwrap_or(at(1, 0));
+            let end = self.model.next_seq(tenant);
+            moves.push(step.cursor_move(tenant, cursor, end));
+            // Only records of entries can be rejected.
+            let rejection = step.rejection.filter(|_| cursor.seq < end);
+            dead_letters.extend(rejection.map(|reason| dead_letter(tenant, cursor, reason)));
+        }
+
+        let mark = delivery.mark.map(|mark| [mark]);
+        let Delivery { sent, truncated, at, .. } = *delivery;
+        let advance = Advance {
+            mark: mark.as_ref().map(|mark| &mark[..]),
+            sent,
+            truncated,
+            dead_letters: &dead_letters,
+            now: time_at(at),
+            ..live_advance(sink, &moves)
+        };
+        self.advance(&advance, &[]);
+    }
+
+    fn deliver_replay(&mut self, sink: &str, number: usize, step: &Step, now: UnixMillis) {
+        let found = self.checkpoint.pending_replay(sink, &|_| true).unwrap();
+        let unknown = ReplayId::from_value(SqlValue::Int(99)).unwrap();
+        let (lane, pending) = found.unwrap_or((Lane::Replay(unknown), Vec::new()));
+        assert_eq!(pending, self.model.pending_replay(sink), "{sink}");
+
+        let (moves, dead_letters) = match pending.get(number % pending.len().max(1)) {
+            Some(Pending { tenant, at, last_seq, .. }) => (
+                [step.cursor_move(*tenant, *at, last_seq + 1)],
+                step.rejection.map(|reason| dead_letter(*tenant, *at, reason)),
+            ),
+            None => ([step.cursor_move(tenants()[number], at(1, 0), 1)], None),
+        };
+        let dead_letters: Vec<DeadLetter> = dead_letters.into_iter().collect();
+        let advance = Advance {
+            lane,
+            sent: 1,
+            dead_letters: &dead_letters,
+            now,
+            ..live_advance(sink, &moves)
+        };
+        self.advance(&advance, &[]);
+    }
+
+    fn redeliver(&mut self, sink: &str, outcomes: &[Outcome], now: UnixMillis) {
+        let letters = self.checkpoint.pending_dead_letters(sink, &tenants(), usize::MAX).unwrap();
+        assert_eq!(without_ids(&letters), self.model.queued_letters(sink), "{sink}");
+
+        let (mut acknowledged, mut ids, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
+        for (letter, outcome) in letters.iter().zip(outcomes.iter().cycle()) {
+            match outcome {
+                Outcome::Acknowledged => {
+                    ids.push(letter.id);
+                    acknowledged.push((letter.tenant, letter.at));
+                }
+                Outcome::Rejected => rejected.push(dead_letter(letter.tenant, letter.at, 0)),
+                Outcome::Unknown => {}
+            }
+        }
+
+        let advance = Advance {
+            lane: Lane::DeadLetters,
+            sent: ids.len() as u64,
+            dead_letters: &rejected,
+            delivered_dead_letters: &ids,
+            now,
+            ..live_advance(sink, &[])
+        };
+        self.advance(&advance, &acknowledged);
+    }
+
+    fn advance(&mut self, advance: &Advance<'_>, delivered: &[(TenantId, Position)]) {
+        let found = self.checkpoint.advance(advance).map_err(refusal);
+        assert_eq!(found, self.model.advance(advance, delivered), "{advance:?}");
+    }
+
+    fn change_sink(&mut self, sink: &str, call: &SinkCall) {
+        match call {
+            SinkCall::Register { tenants: numbers, others, start_from } => {
+                let (ids, day) = (tenants_of(numbers), day_at(*start_from));
+                self.checkpoint.register_sink(sink, &ids, *others, day).unwrap();
+                self.model.register(sink, &ids, *others, day);
+            }
+            SinkCall::ConfirmStart { start_from, today } => {
+                let (start_from, today) = (day_at(*start_from), day_at(*today));
+                let found = self.checkpoint.confirm_start_day(sink, start_from, today).unwrap();
+                assert_eq!(found, self.model.confirm_start(sink, start_from, today));
+            }
+            SinkCall::SetFilter(filter) => {
+                self.checkpoint.set_entry_filter(sink, *filter).unwrap();
+                self.model.set_filter(sink, *filter);
+            }
+            SinkCall::Remove { at } => {
+                self.checkpoint.remove_sink(sink, time_at(*at)).unwrap();
+                self.model.remove_sink(sink, time_at(*at));
+            }
+            SinkCall::Restore { at } => {
+                let found = self.checkpoint.restore_sink(sink, time_at(*at)).unwrap();
+                assert_eq!(found, self.model.restore_sink(sink, time_at(*at)));
+            }
+            // The configuration does not accept a sink that is renamed from its own name.
+            SinkCall::Rename { to, .. } if NAMES[*to] == sink => {}
+            SinkCall::Rename { to, at } => {
+                let (new, now) = (NAMES[*to], time_at(*at));
+                let found = self.checkpoint.rename_sink(sink, new, now).map_err(refusal);
+                assert_eq!(found, self.model.rename_sink(sink, new, now), "{sink} {new}");
+            }
+            SinkCall::Drop { at } => {
+                self.checkpoint.drop_sink(sink, time_at(*at)).unwrap();
+                self.model.drop_sink(sink, time_at(*at));
+            }
+            SinkCall::AddReplay { tenants: numbers, first, last, at } => {
+                let (ids, first, last) = (tenants_of(numbers), day_at(*first), day_at(*last));
+                let now = time_at(*at);
+                let found = self.checkpoint.add_replay(sink, &ids, first, last, now).unwrap();
+                assert_eq!(found, self.model.add_replay(sink, &ids, (first, last)));
+            }
+        }
+    }
+
+    fn operate(&mut self, call: &OperatorCall) {
+        match call {
+            OperatorCall::Retry { letters } => {
+                let keys = self.keys(*letters);
+                let found = self.checkpoint.retry_dead_letters(&keys).unwrap();
+                assert_eq!(found, self.model.retry(&keys));
+            }
+            OperatorCall::Discard { letters, at } => {
+                let (keys, now) = (self.keys(*letters), time_at(*at));
+                let found = self.checkpoint.discard_dead_letters(&keys, now).unwrap();
+                assert_eq!(found, self.model.discard(&keys, now));
+            }
+            OperatorCall::SetBaseline { tenant, target, at } => {
+                let (id, baseline) = (tenants()[*tenant], baseline(*target));
+                let found = self.checkpoint.set_baseline(id, &baseline, time_at(*at)).unwrap();
+                assert_eq!(found, self.model.set_baseline(id, &baseline));
+            }
+            OperatorCall::Prune { before, max_size, today } => {
+                let (before, today) = (day_at(*before), day_at(*today));
+                let found = self.checkpoint.prune(before, *max_size, today).unwrap();
+                assert_eq!(found.days, self.model.prune(before, *max_size, today));
+                self.compared.clear();
+            }
+            OperatorCall::Forget { tenant, at } => self.forget(tenants()[*tenant], time_at(*at)),
+            OperatorCall::CorrectRemovals { at } => {
+                self.checkpoint.correct_removal_times(time_at(*at)).unwrap();
+                self.model.correct_removals(time_at(*at));
+            }
+            OperatorCall::DeleteRemoved { until } => {
+                let found = self.checkpoint.delete_removed_sinks(time_at(*until)).unwrap();
+                assert_eq!(found, self.model.delete_removed(time_at(*until)));
+            }
+            OperatorCall::Read(request) => self.check_read(request),
+            OperatorCall::WriteCursorFile => self.write_cursor_file(),
+            OperatorCall::Restart => self.restart(),
+        }
+    }
+
+    /// Some of the dead letters of configured sinks, and one that does not exist.
+    fn keys(&self, selected: u8) -> Vec<DeadLetterKey> {
+        let letters = self.model.configured_letters();
+        let is_selected = |number: usize| selected & (1 << (number % 8)) != 0;
+        let numbered = letters.iter().enumerate().filter(|(number, _)| is_selected(*number));
+        let unknown = DeadLetterKey { sink: NAMES[0].to_owned(), event_id: "f".repeat(40) };
+        numbered.map(|(_, letter)| letter.key()).chain([unknown]).collect()
+    }
+
+    fn forget(&mut self, id: TenantId, now: UnixMillis) {
+        let found = self.checkpoint.forget(id, now).unwrap();
+        assert_eq!(found, self.model.forget(id, now));
+        self.compared.remove(&id);
+    }
+
+    fn write_cursor_file(&mut self) {
+        self.checkpoint.write_cursor_file().unwrap();
+        self.model.file = self.model.cursor_file();
+    }
+
+    fn restart(&mut self) {
+        match self.storage {
+            Storage::Memory => self.checkpoint = self.checkpoint.restarted().unwrap(),
+            Storage::Files => {
+                self.write_cursor_file();
+                // The lock is released before the files are opened again.
+                self.checkpoint = Checkpoint::in_memory(self.directory.path()).unwrap();
+                self.checkpoint = open(self.directory.path());
+            }
+        }
+        self.model.saved.clone_from(&self.model.file);
+        self.compared.clear();
+    }
+}
+
+/// Opens a checkpoint in files, without waits for the disk.
+fn open(directory: &Path) -> Checkpoint {
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    checkpoint.raw().run("PRAGMA synchronous = OFF");
+    checkpoint
+}
