@@ -25,7 +25,7 @@ use secure_score_forwarder::{
     },
     clock,
     compressed::CompressedText,
-    model::{Day, DayFacts, TenantId, UnixMillis},
+    model::{Day, DayFacts, Seq, TenantId, UnixMillis},
     wire,
 };
 
@@ -135,8 +135,8 @@ fn regular_reads(tenants: usize, days: i32, today: Day) {
         .collect();
     fill(&checkpoint, &ids, today.plus(1 - days), today);
 
-    let start = Position { seq: 1, record_index: 0 };
-    let end = Position { seq: u64::try_from(days).unwrap() + 1, record_index: 0 };
+    let start = Position { seq: Seq::FIRST, record_index: 0 };
+    let end = Position { seq: Seq::new(u64::try_from(days).unwrap()).next(), record_index: 0 };
     let is_current = |(number, _): &(usize, &TenantId)| !number.is_multiple_of(100);
     let moves: Vec<CursorMove> = ids
         .iter()

@@ -11,7 +11,7 @@ use divan::{
 use secure_score_forwarder::{
     derive::{Base, Comparison, Entry, Records, Rules, Selection},
     format::{FormatName, Formatter, Options, Texts},
-    model::{Catalog, Day, DayFacts, SnapshotRef, Tenant, TenantId, UnixMillis},
+    model::{Catalog, Day, DayFacts, Seq, SnapshotRef, Tenant, TenantId, UnixMillis},
     source::simulated::{self, Richness},
     wire,
 };
@@ -88,7 +88,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 id: snapshot.id.to_string(),
                 day: snapshot.day().unwrap(),
                 revision: 1,
-                seq,
+                seq: Seq::new(seq),
                 late: false,
                 backfilled: false,
                 partial: false,
@@ -138,9 +138,9 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
 
     let catalog = catalog();
     let (before, earlier) = (facts(1), [facts(4), facts(3), facts(2)]);
-    let at = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(day(0), 2) };
+    let at = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(day(0), Seq::new(2)) };
     let base = Base {
-        seq: 1,
+        seq: Seq::FIRST,
         facts: &before,
         catalog: Some(&catalog),
         backfilled: false,
@@ -181,7 +181,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         id: snapshot.id.to_string(),
         day: day(0),
         revision: 1,
-        seq: 1,
+        seq: Seq::FIRST,
         late: false,
         backfilled: false,
         partial: false,

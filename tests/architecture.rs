@@ -1,8 +1,7 @@
 //! Rules of the source tree: dependencies between modules, purity, hints, names of types and tests,
 //! the files with the methods of a type, the documentation of modules, the length of files and
-//! paragraphs, arithmetic with foreign numbers, addresses for credentials, the place that blocks
-//! for the store, words to avoid, citations of decisions, the matrix of faults, and the form of
-//! Markdown.
+//! paragraphs, numbers and their types, addresses for credentials, the place that blocks for the
+//! store, words to avoid, citations of decisions, the matrix of faults, and the form of Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.

@@ -14,7 +14,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
     daemon::{ContainedTask, Engine, Reporter, contained, report_panic},
-    model::{Day, Severity},
+    model::{Day, Seq, Severity},
     report::{Detail, Report, ReportedChange, Row, Window},
 };
 
@@ -25,8 +25,8 @@ pub(super) struct Views(HashMap<String, Arc<TenantView>>);
 /// What the status page shows of one tenant's history.
 #[derive(Debug)]
 pub(super) struct TenantView {
-    /// The end of the tenant's log when the view was read.
-    end: u64,
+    /// The next entry of the tenant's log when the view was read.
+    end: Seq,
     /// The row of the overview, computed over the last [`TREND_DAYS`] days.
     pub row: Row,
     /// The newest change first.
@@ -102,7 +102,7 @@ impl Views {
 
 impl TenantView {
     /// The view of a report that covers the log up to `end`.
-    fn of(report: &Report, end: u64, today: Day) -> Self {
+    fn of(report: &Report, end: Seq, today: Day) -> Self {
         // The first poll reads many historical changes, which were not observed recently.
         let shown = report.changes.iter().filter(|change| {
             change.day > today.plus(-CHANGE_DAYS)

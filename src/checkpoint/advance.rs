@@ -141,7 +141,7 @@ fn move_cursor(
 ) -> Result<(), CheckpointError> {
     let tenant = cursor_move.tenant.to_string();
     let (from, to) = (cursor_move.from, cursor_move.to);
-    let (from_seq, to_seq) = (from.seq.cast_signed(), to.seq.cast_signed());
+    let (from_seq, to_seq) = (from.seq, to.seq);
 
     let moved = match advance.lane {
         Lane::Live => store.execute(

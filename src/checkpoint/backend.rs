@@ -172,8 +172,14 @@ impl Claim {
         self.is_uncertain.load(Relaxed)
     }
 
-    pub(super) fn set_uncertain(&self, is_uncertain: bool) {
-        self.is_uncertain.store(is_uncertain, Relaxed);
+    /// Called when the outcome of a commit is unknown.
+    pub(super) fn begin_uncertainty(&self) {
+        self.is_uncertain.store(true, Relaxed);
+    }
+
+    /// Called when [`Backend::resolve`] has determined the outcome.
+    pub(super) fn end_uncertainty(&self) {
+        self.is_uncertain.store(false, Relaxed);
     }
 }
 

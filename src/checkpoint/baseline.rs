@@ -7,15 +7,15 @@ use std::ops::ControlFlow;
 use super::{
     Checkpoint, CheckpointError,
     backend::{Statements, values},
-    fields::{day, unsigned},
+    fields::day,
     row_ids::TenantRow,
     tenant_row,
 };
-use crate::model::{Baseline, Day, TenantId, UnixMillis};
+use crate::model::{Baseline, Day, Seq, TenantId, UnixMillis};
 
 impl Checkpoint {
-    /// Sets the baseline for all later entries of a tenant, and returns the `seq` of the first of
-    /// them. Entries that are already in the log keep the baseline under which they were released.
+    /// Sets the baseline for all later entries of a tenant, and returns the first of them. Entries
+    /// that are already in the log keep the baseline under which they were released.
     ///
     /// # Errors
     ///
@@ -25,18 +25,18 @@ impl Checkpoint {
         tenant: TenantId,
         baseline: &Baseline,
         now: UnixMillis,
-    ) -> Result<u64, CheckpointError> {
+    ) -> Result<Seq, CheckpointError> {
         let targets = baseline.to_text();
         self.claimed(|store| {
             let row = tenant_row(store, &tenant.to_string())?;
             let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
-            let since: i64 = store.query_one(sql, values![row], |row| row.get("next_seq"))?;
+            let since: Seq = store.query_one(sql, values![row], |row| row.get("next_seq"))?;
 
             let sql = "INSERT INTO baseline (tenant, since, name, day, made, targets) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                        ON CONFLICT (tenant, since) DO UPDATE SET name = ?3, day = ?4, made = ?5, targets = ?6";
             let (name, day) = (&baseline.name, baseline.day.map(Day::number));
             store.execute(sql, values![row, since, name, day, now, targets])?;
-            Ok(since.cast_unsigned())
+            Ok(since)
         })
     }
 
@@ -64,7 +64,7 @@ impl Checkpoint {
                     return Ok(ControlFlow::Continue(()));
                 };
                 baselines.push(Baseline {
-                    since: unsigned(row, "since")?,
+                    since: row.get("since")?,
                     name: row.get("name")?,
                     day: day(row, "day")?,
                     targets,
@@ -78,7 +78,7 @@ impl Checkpoint {
 
 /// The baseline that applies to the entry `seq`. `baselines` has the order of
 /// [`Checkpoint::baselines`]. `None` if the entry precedes all of them.
-pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
+pub fn baseline_in_force(baselines: &[Baseline], seq: Seq) -> Option<&Baseline> {
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
 }
 

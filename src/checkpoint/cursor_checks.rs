@@ -5,7 +5,7 @@
 //! Start reading at [`require_valid`] and [`repair`]. See decision 0074.
 
 use super::{
-    CheckpointError, CursorFile,
+    CheckpointError, CursorFile, Position,
     backend::{Statements, values},
     row_ids::{SinkRow, TenantRow},
 };
@@ -118,7 +118,7 @@ fn repair_position(
     cursor: &InvalidCursor,
 ) -> Result<(), CheckpointError> {
     let InvalidCursor { sink_row, tenant_row, sink, tenant, .. } = cursor;
-    if let Some((seq, record_index)) = saved.position(checkpoint_id, sink, tenant) {
+    if let Some(Position { seq, record_index }) = saved.position(checkpoint_id, sink, tenant) {
         let moved =
             store.execute(MOVE_WITHIN_LOG, values![sink_row, tenant_row, seq, record_index])?;
         if moved > 0 {

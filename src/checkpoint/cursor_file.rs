@@ -9,8 +9,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::Position;
 use crate::{
-    model::{Day, TenantId, UnixMillis},
+    model::{Day, Seq, TenantId, UnixMillis},
     state_directory::{CursorFileError, StateDirectory},
 };
 
@@ -35,7 +36,7 @@ pub struct SavedCursor {
     /// The GUID of the tenant.
     pub tenant: String,
     /// The entry in the tenant's log.
-    pub seq: u64,
+    pub seq: Seq,
     /// The index of the next record in that entry.
     pub record_index: u32,
     /// The first day that the sink may not have received, as `YYYY-MM-DD`; earlier days are not
@@ -89,17 +90,17 @@ impl CursorFile {
         self.cursors.iter().filter(move |_| is_current)
     }
 
-    /// The entry and the record index of a cursor of the current checkpoint; `None` if the file
+    /// The position of a cursor of the current checkpoint; `None` if the file
     /// does not contain it.
     pub(super) fn position(
         &self,
         checkpoint_id: &str,
         sink: &str,
         tenant: &str,
-    ) -> Option<(i64, u32)> {
+    ) -> Option<Position> {
         let mut cursors = self.current_cursors(checkpoint_id);
         let saved = cursors.find(|cursor| cursor.sink == sink && cursor.tenant == tenant)?;
-        Some((i64::try_from(saved.seq).unwrap_or(i64::MAX), saved.record_index))
+        Some(Position { seq: saved.seq, record_index: saved.record_index })
     }
 
     /// Whether the file has a cursor of this tenant.

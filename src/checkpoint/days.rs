@@ -14,7 +14,7 @@ use super::{
     fields::{day, unsigned},
     sql::snapshot,
 };
-use crate::model::{Day, KeptDay, TenantId};
+use crate::model::{Day, KeptDay, Seq, TenantId};
 
 /// A range of snapshots in the log of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub struct SnapshotRange {
     pub snapshots: u64,
     /// The number of different days; a day can have several revisions.
     pub days: u64,
-    /// The `seq` of the first snapshot.
-    pub first_seq: u64,
-    /// The `seq` of the last snapshot.
-    pub last_seq: u64,
+    /// The first snapshot.
+    pub first_seq: Seq,
+    /// The last snapshot.
+    pub last_seq: Seq,
 }
 
 const STORED_DAYS: &str = concat!(
@@ -173,17 +173,17 @@ impl Checkpoint {
     pub fn snapshot_range(
         &self,
         tenant: TenantId,
-        first_seq: u64,
+        first_seq: Seq,
         first_day: Day,
     ) -> Result<Option<SnapshotRange>, CheckpointError> {
-        let (guid, first_seq) = (tenant.to_string(), first_seq.cast_signed());
+        let guid = tenant.to_string();
         let range = self.reading(|store| {
             store.query_one(SNAPSHOT_RANGE, values![guid, first_seq, first_day.number()], |row| {
                 Ok(SnapshotRange {
                     snapshots: unsigned(row, "snapshots")?,
                     days: unsigned(row, "days")?,
-                    first_seq: unsigned(row, "first_seq")?,
-                    last_seq: unsigned(row, "last_seq")?,
+                    first_seq: row.get("first_seq")?,
+                    last_seq: row.get("last_seq")?,
                 })
             })
         })?;

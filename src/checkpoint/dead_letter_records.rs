@@ -41,7 +41,7 @@ pub(super) fn record_dead_letter(
 ) -> Result<LogGrowth, CheckpointError> {
     let DeadLetter { at, event_id, reason, .. } = dead_letter;
     let tenant = tenant_row(store, &dead_letter.tenant.to_string())?;
-    let (seq, event_id) = (at.seq.cast_signed(), event_id.to_string());
+    let (seq, event_id) = (at.seq, event_id.to_string());
 
     // A dead letter that was retried and rejected again replaces the earlier one.
     store.execute(DELETE_AT, values![advance.sink, tenant, seq, at.record_index])?;

@@ -278,7 +278,7 @@ fn read_dead_letter(row: &dyn StoredRow) -> Result<QueuedDeadLetter, CheckpointE
         id: row.get("id")?,
         sink: row.get("sink")?,
         tenant: tenant_id(&row.get::<String>("guid")?)?,
-        at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+        at: Position { seq: row.get("seq")?, record_index: row.get("record_index")? },
         day: day(row, "day")?,
         event_id: event_id(row)?,
         reason: row.get("reason")?,

@@ -1,7 +1,7 @@
 //! The flags of a snapshot in the log, as stored in the column `entry.flags`. The bits are part of
 //! the schema and must never be reused for another meaning.
 
-use crate::model::{Day, SnapshotRef};
+use crate::model::{Day, Seq, SnapshotRef};
 
 /// How a snapshot was accepted. `docs/explanation/data-model.md` states the effects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl EntryFlags {
     }
 
     /// The reference to a snapshot of the log that has these flags.
-    pub(super) fn snapshot_ref(self, id: String, day: Day, revision: u32, seq: u64) -> SnapshotRef {
+    pub(super) fn snapshot_ref(self, id: String, day: Day, revision: u32, seq: Seq) -> SnapshotRef {
         let Self { late, backfilled, partial, imported } = self;
         SnapshotRef { id, day, revision, seq, late, backfilled, partial, imported }
     }

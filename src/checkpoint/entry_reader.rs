@@ -10,12 +10,14 @@ use super::{
     StoredSnapshot,
     backend::{Statements, StoredRow, values},
     entry_flags,
-    fields::{day, entry_day, unsigned},
+    fields::{day, entry_day},
     pack,
     row_ids::{CatalogVersion, TenantRow},
     sql::{observation, snapshot},
 };
-use crate::model::{Day, DayFacts, Observation, ObservationKind, Phase, SnapshotRef};
+use crate::model::{
+    Day, DayFacts, Observation, ObservationKind, ObservationSubject, Phase, Seq, SnapshotRef,
+};
 
 /// Builds entries from rows, and looks up the earlier entries that belong to them.
 pub(super) struct EntryReader<'a> {
@@ -28,7 +30,7 @@ pub(super) struct EntryReader<'a> {
 /// A snapshot of the log that other snapshots are measured from.
 #[derive(Clone, Debug)]
 pub(super) struct BaseEntry {
-    pub(super) seq: u64,
+    pub(super) seq: Seq,
     pub(super) facts: Arc<DayFacts>,
     pub(super) catalog: Option<CatalogVersion>,
     pub(super) backfilled: bool,
@@ -64,7 +66,7 @@ impl EntryReader<'_> {
     ) -> Result<StoredSnapshot, CheckpointError> {
         let flags = EntryFlags::from_bits(row.get("flags")?);
         let (id, revision) = (row.get("snapshot_id")?, row.get("revision")?);
-        let snapshot = flags.snapshot_ref(id, entry_day(row)?, revision, unsigned(row, "seq")?);
+        let snapshot = flags.snapshot_ref(id, entry_day(row)?, revision, row.get("seq")?);
 
         Ok(StoredSnapshot {
             observed_at: row.get("observed")?,
@@ -162,7 +164,7 @@ impl EntryReader<'_> {
         let (day, revision) = (key.day.number(), key.revision);
         let found = self.store.query_optional(sql, values![tenant, day, revision], |row| {
             Ok(BaseEntry {
-                seq: unsigned(row, "seq")?,
+                seq: row.get("seq")?,
                 facts: Arc::new(read_facts(row, self.names)?),
                 catalog: row.get("catalog")?,
                 backfilled: EntryFlags::from_bits(row.get("flags")?).backfilled,
@@ -177,13 +179,13 @@ impl EntryReader<'_> {
     }
 
     /// Whether the log has no complete snapshot before this entry.
-    fn is_first_complete(&self, tenant: TenantRow, seq: u64) -> Result<bool, CheckpointError> {
+    fn is_first_complete(&self, tenant: TenantRow, seq: Seq) -> Result<bool, CheckpointError> {
         let sql = concat!(
             "SELECT 1 FROM entry WHERE tenant = ?1 AND kind = ",
             snapshot!(),
             " AND seq < ?2 AND flags & ?3 = 0 LIMIT 1"
         );
-        let (seq, partial) = (seq.cast_signed(), entry_flags::PARTIAL);
+        let partial = entry_flags::PARTIAL;
         let earlier = self.store.query_optional(sql, values![tenant, seq, partial], |_| Ok(()))?;
         Ok(earlier.is_none())
     }
@@ -203,7 +205,7 @@ impl EntryReader<'_> {
             snapshot!(),
             " AND day > ?2 AND seq < ?3 LIMIT 1"
         );
-        let (day, seq) = (snapshot.day.number(), snapshot.seq.cast_signed());
+        let (day, seq) = (snapshot.day.number(), snapshot.seq);
         let later_day = self.store.query_optional(sql, values![tenant, day, seq], |_| Ok(()))?;
         Ok(later_day.is_some())
     }
@@ -218,7 +220,8 @@ impl EntryReader<'_> {
         else {
             return Ok(None);
         };
-        let (first_day, subject) = (entry_day(row)?, row.get("subject")?);
+        let first_day = entry_day(row)?;
+        let subject = ObservationSubject::parse(what, row.get("subject")?);
         let observation = Observation {
             what,
             subject,
@@ -231,7 +234,7 @@ impl EntryReader<'_> {
         Ok(Some(StoredObservation {
             repeats: self.repeats(row, &observation)?,
             observed_at: row.get("observed")?,
-            snapshot: SnapshotRef::of_observation(first_day, unsigned(row, "seq")?),
+            snapshot: SnapshotRef::of_observation(first_day, row.get("seq")?),
             observation,
         }))
     }
@@ -244,15 +247,16 @@ impl EntryReader<'_> {
         observation: &Observation,
     ) -> Result<u32, CheckpointError> {
         let Observation { what, subject, first_day, phase, .. } = observation;
-        let (tenant, seq): (TenantRow, i64) = (row.get("tenant")?, row.get("seq")?);
+        let (tenant, seq): (TenantRow, Seq) = (row.get("tenant")?, row.get("seq")?);
         let (day, what, phase) = (first_day.number(), what.as_str(), phase.as_str());
+        let subject = subject.text();
 
         let sql = concat!(
             "SELECT count(*) AS repeats FROM entry WHERE tenant = ?1 AND kind = ",
             observation!(),
             " AND seq < ?2 AND day = ?3 AND what = ?4 AND subject = ?5 AND phase = ?6"
         );
-        self.store.query_one(sql, values![tenant, seq, day, what, subject, phase], |row| {
+        self.store.query_one(sql, values![tenant, seq, day, what, &*subject, phase], |row| {
             row.get("repeats")
         })
     }

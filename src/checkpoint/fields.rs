@@ -10,7 +10,7 @@ use super::{
     CheckpointError,
     backend::{FromValue, SqlValue, StoredRow, ToValue, ValueFault},
 };
-use crate::model::{Day, UnixMillis};
+use crate::model::{Day, Seq, UnixMillis};
 
 /// The kind of an entry, as stored in the column `entry.kind`. Conditions in SQL contain the number
 /// itself, because SQLite uses a partial index only for a condition on a constant.
@@ -203,6 +203,20 @@ impl ToValue for UnixMillis {
     }
 }
 
+impl FromValue for Seq {
+    fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
+        let number = i64::from_value(value)?;
+        u64::try_from(number).map(Self::new).map_err(|_| ValueFault::Range(number))
+    }
+}
+
+/// A number that no column can contain becomes the largest one.
+impl ToValue for Seq {
+    fn to_value(&self) -> SqlValue<'_> {
+        SqlValue::Int(i64::try_from(self.get()).unwrap_or(i64::MAX))
+    }
+}
+
 impl FromValue for EntryKind {
     fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
         let number = i64::from_value(value)?;
@@ -259,6 +273,8 @@ mod tests {
         assert_eq!(read::<Option<i64>>(Null), Ok(None));
         assert_eq!(read::<Option<i64>>(Int(1)), Ok(Some(1)));
         assert_eq!(read::<UnixMillis>(Int(5)), Ok(UnixMillis::new(5)));
+        assert_eq!(read::<Seq>(Int(i64::MAX)), Ok(Seq::new(9_223_372_036_854_775_807)));
+        assert_eq!(read::<Seq>(Int(-1)), Err(out_of_range(-1)));
         assert_eq!(read::<EntryKind>(Int(2)), Ok(EntryKind::Observation));
         assert_eq!(read::<EntryKind>(Int(3)), Err(out_of_range(3)));
     }
@@ -270,6 +286,7 @@ mod tests {
         for value in [Null, Bool(true), Text("1"), Blob(b"1")] {
             assert_eq!(read::<i64>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
             assert_eq!(read::<u32>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
+            assert_eq!(read::<Seq>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
             assert_eq!(read::<EntryKind>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
         }
         for value in [Null, Int(1), Blob(b"1")] {
@@ -301,6 +318,8 @@ mod tests {
             (Some("a").to_value(), SqlValue::Text("a")),
             (None::<i64>.to_value(), SqlValue::Null),
             (UnixMillis::new(5).to_value(), SqlValue::Int(5)),
+            (Seq::FIRST.to_value(), SqlValue::Int(1)),
+            (Seq::MAX.to_value(), SqlValue::Int(i64::MAX)),
             (EntryKind::Snapshot.to_value(), SqlValue::Int(1)),
         ] {
             assert_eq!(value, expected);

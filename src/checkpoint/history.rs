@@ -8,11 +8,10 @@ use super::{
     backend::{StoredRow, values},
     body::BodyReader,
     entry_reader::{BaseEntry, EntryReader, LOOKBACK_DAYS, RevisionKey, read_facts},
-    fields::unsigned,
     row_ids::CatalogVersion,
     sql::snapshot,
 };
-use crate::model::{Day, DayFacts, SnapshotRef, TenantId, UnixMillis};
+use crate::model::{Day, DayFacts, Seq, SnapshotRef, TenantId, UnixMillis};
 
 /// A snapshot of the log without its body.
 #[derive(Debug)]
@@ -63,9 +62,9 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
         from: Day,
-        seq: u64,
+        seq: Seq,
     ) -> Result<Vec<PastEntry>, CheckpointError> {
-        let (guid, from, seq) = (tenant.to_string(), from.number(), seq.cast_signed());
+        let (guid, from) = (tenant.to_string(), from.number());
         self.reading(|store| {
             let names = self.control_names(store)?;
             let mut reader = EntryReader { store, names: &names, facts: HashMap::new() };
@@ -76,7 +75,7 @@ impl Checkpoint {
     }
 
     /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as
-    /// Microsoft sent it. Stops when `visit` returns `false`. Skips days whose body was pruned.
+    /// Microsoft sent it. Stops when `visit` returns `Break`. Skips days whose body was pruned.
     /// `from` and `to` are inclusive; `None` means no limit.
     ///
     /// # Errors
@@ -88,15 +87,14 @@ impl Checkpoint {
         tenant: TenantId,
         from: Option<Day>,
         to: Option<Day>,
-        mut visit: impl FnMut(&str) -> bool,
+        mut visit: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), CheckpointError> {
         let guid = tenant.to_string();
         let (from, to) = (from.map_or(i32::MIN, Day::number), to.map_or(i32::MAX, Day::number));
         self.reading(|store| {
             let mut bodies = BodyReader::default();
             store.query(BODIES, values![guid, from, to], &mut |row| {
-                let continues = visit(&bodies.read(store, row.get("body")?)?);
-                Ok(if continues { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+                Ok(visit(&bodies.read(store, row.get("body")?)?))
             })
         })
     }
@@ -106,7 +104,7 @@ impl EntryReader<'_> {
     fn past_entry(&mut self, row: &dyn StoredRow) -> Result<PastEntry, CheckpointError> {
         let facts = Arc::new(read_facts(row, self.names)?);
         let flags = EntryFlags::from_bits(row.get("flags")?);
-        let (revision, seq) = (row.get("revision")?, unsigned(row, "seq")?);
+        let (revision, seq) = (row.get("revision")?, row.get("seq")?);
         let snapshot = flags.snapshot_ref(String::new(), facts.day, revision, seq);
 
         let base_key = RevisionKey::of_base(row)?;

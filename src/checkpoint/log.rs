@@ -8,7 +8,7 @@ use super::{
     fields::EntryKind,
     row_ids::{BodyId, CatalogVersion, TenantRow},
 };
-use crate::model::{Observation, UnixMillis, day_hash};
+use crate::model::{Observation, Seq, UnixMillis, day_hash};
 
 /// A snapshot in the form in which the log stores it.
 pub(super) struct NewRow<'a> {
@@ -78,7 +78,7 @@ pub(super) fn append_observed(
             first_day.number(),
             observed_at,
             what.as_str(),
-            subject,
+            &*subject.text(),
             phase.as_str(),
             details,
             hint,
@@ -88,7 +88,7 @@ pub(super) fn append_observed(
 }
 
 /// Assigns the next `seq` of a tenant's log.
-fn next_seq(store: &dyn Statements, tenant: TenantRow) -> Result<i64, CheckpointError> {
+fn next_seq(store: &dyn Statements, tenant: TenantRow) -> Result<Seq, CheckpointError> {
     let sql =
         "UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1 AS seq";
     store.query_one(sql, values![tenant], |row| row.get("seq"))

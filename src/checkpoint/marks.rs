@@ -11,10 +11,10 @@ use super::{
     Checkpoint, CheckpointError, Position,
     backend::{Statements, values},
     claims::HOST,
-    fields::{day, unsigned},
+    fields::day,
     sql::snapshot,
 };
-use crate::model::{Day, TenantId};
+use crate::model::{Day, Seq, TenantId};
 
 /// The number of days that [`Checkpoint::days_before`] lists.
 const MAX_LISTED_DAYS: u32 = 200;
@@ -80,21 +80,21 @@ impl Checkpoint {
         tenant: TenantId,
         to: Position,
     ) -> Result<bool, CheckpointError> {
-        let (guid, seq, epoch) = (tenant.to_string(), to.seq.cast_signed(), self.claim.epoch);
+        let (guid, seq, epoch) = (tenant.to_string(), to.seq, self.claim.epoch);
         let moved =
             self.claimed(|store| store.execute(SKIP_TO, values![sink, guid, seq, epoch]))?;
         Ok(moved > 0)
     }
 
-    /// The `seq` of a tenant's next entry. It is 1 if the tenant has no log yet.
+    /// A tenant's next entry. It is [`Seq::FIRST`] if the tenant has no log yet.
     /// Fails if the database cannot be read.
-    pub fn next_seq(&self, tenant: TenantId) -> Result<u64, CheckpointError> {
+    pub fn next_seq(&self, tenant: TenantId) -> Result<Seq, CheckpointError> {
         let guid = tenant.to_string();
         let sql = "SELECT next_seq FROM tenant WHERE guid = ?1";
         let next = self.reading(|store| {
-            store.query_optional(sql, values![guid], |row| unsigned(row, "next_seq"))
+            store.query_optional(sql, values![guid], |row| row.get::<Seq>("next_seq"))
         })?;
-        Ok(next.unwrap_or(1))
+        Ok(next.unwrap_or(Seq::FIRST))
     }
 
     /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts
@@ -103,9 +103,9 @@ impl Checkpoint {
     pub fn days_before(
         &self,
         tenant: TenantId,
-        seq: u64,
+        seq: Seq,
     ) -> Result<(Vec<Day>, Option<[u8; 32]>), CheckpointError> {
-        let (guid, seq) = (tenant.to_string(), seq.cast_signed());
+        let guid = tenant.to_string();
         self.reading(|store| {
             let mut days = Vec::new();
             let mut newest: Option<[u8; 32]> = None;

@@ -54,7 +54,6 @@ mod running_polls;
 mod saved_cursors;
 mod sink_status;
 mod sinks;
-#[allow(unused_macros, unused_imports, reason = "the next changes use the other fragments")]
 mod sql;
 mod sqlite;
 mod start_days;

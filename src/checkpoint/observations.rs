@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ledger::{OpenCondition, OpenConditions},
-    model::{Observation, Phase, UnixMillis},
+    model::{Observation, ObservationKind, ObservationSubject, Phase, UnixMillis},
 };
 
 /// Appends one observation; see [`append_observations`].
@@ -59,7 +59,11 @@ fn open_conditions(
     let sql =
         "SELECT what, subject, first_day, details, since FROM open_observation WHERE tenant = ?1";
     store.query_all(sql, values![tenant], |row| {
-        let (what, subject) = (row.get("what")?, row.get("subject")?);
+        let what: String = row.get("what")?;
+        let subject = match ObservationKind::parse(&what) {
+            Some(known) => ObservationSubject::parse(known, row.get("subject")?),
+            None => ObservationSubject::Other(row.get("subject")?),
+        };
         let (first_day, details) = (day(row, "first_day")?, row.get("details")?);
 
         // A damaged day must not prevent the polls of the tenant.
@@ -76,18 +80,19 @@ fn store_phase(
     observed_at: UnixMillis,
 ) -> Result<(), CheckpointError> {
     let Observation { what, subject, first_day, phase, details, hint } = observation;
-    let (what, day) = (what.as_str(), first_day.number());
+    let (what, day, subject) = (what.as_str(), first_day.number(), subject.text());
 
     match phase {
         Phase::Begin => {
             let sql = "INSERT INTO open_observation (tenant, what, subject, first_day, details, hint, since)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            store.execute(sql, values![tenant, what, subject, day, details, hint, observed_at])?;
+            store
+                .execute(sql, values![tenant, what, &*subject, day, details, hint, observed_at])?;
         }
         Phase::End => {
             let sql =
                 "DELETE FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3";
-            store.execute(sql, values![tenant, what, subject])?;
+            store.execute(sql, values![tenant, what, &*subject])?;
         }
     }
     Ok(())

@@ -12,13 +12,13 @@ use super::{
     row_ids::{ReplayId, tenant_id},
     sql::{backfilled_flag, entry_day, is_sent_to_sink},
 };
-use crate::model::{Day, TenantId};
+use crate::model::{Day, Seq, TenantId};
 
 /// A position in a tenant's log: the next record that is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The entry, by its number in the tenant's log, starting at 1.
-    pub seq: u64,
+    /// The entry.
+    pub seq: Seq,
     /// The index of the record within the entry, starting at 0.
     pub record_index: u32,
 }
@@ -45,7 +45,7 @@ pub struct Pending {
     /// The last day to send; `None` means no limit.
     pub last_day: Option<Day>,
     /// The last entry to send.
-    pub last_seq: u64,
+    pub last_seq: Seq,
     /// The number of entries that are not completely acknowledged.
     pub entries: u64,
     /// Whether the next of them was read by a backfill.
@@ -89,10 +89,10 @@ pub(super) fn pending_of(
     store.query_all(sql, values, |row| {
         Ok(Pending {
             tenant: tenant_id(&row.get::<String>("guid")?)?,
-            at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+            at: Position { seq: row.get("seq")?, record_index: row.get("record_index")? },
             first_day: day(row, "first_day")?.unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
             last_day: day(row, "last_day")?,
-            last_seq: unsigned(row, "last_seq")?,
+            last_seq: row.get("last_seq")?,
             entries: unsigned(row, "entries")?,
             backfilled: row.get("backfilled")?,
         })

@@ -12,14 +12,14 @@ use super::{
     Checkpoint, CheckpointError,
     backend::{Statements, StoredRow, values},
     body::delete_if_unreferenced,
-    fields::{day, entry_day, unsigned},
+    fields::{day, entry_day},
     meta,
     row_ids::{BodyId, TenantRow},
     sql::snapshot,
 };
 use crate::{
     ledger::{BodyUse, prunable_before},
-    model::Day,
+    model::{Day, Seq},
 };
 
 /// The result of pruning.
@@ -44,7 +44,7 @@ pub(super) struct PruneLimits {
 #[derive(Clone, Copy)]
 struct Candidate {
     tenant: TenantRow,
-    seq: u64,
+    seq: Seq,
     day: Day,
     body: BodyId,
 }
@@ -186,7 +186,7 @@ fn next_candidates(
     before: Day,
     after: Option<Candidate>,
 ) -> Result<Vec<Candidate>, CheckpointError> {
-    let (tenant, seq) = (after.map(|last| last.tenant), after.map(|last| last.seq.cast_signed()));
+    let (tenant, seq) = (after.map(|last| last.tenant), after.map(|last| last.seq));
     let day = after.map_or(i32::MIN, |last| last.day.number());
     store.query_all(CANDIDATES, values![before.number(), day, tenant, seq, limit], read_candidate)
 }
@@ -194,7 +194,7 @@ fn next_candidates(
 fn read_candidate(row: &dyn StoredRow) -> Result<Candidate, CheckpointError> {
     Ok(Candidate {
         tenant: row.get("tenant")?,
-        seq: unsigned(row, "seq")?,
+        seq: row.get("seq")?,
         day: entry_day(row)?,
         body: row.get("body")?,
     })
@@ -210,21 +210,21 @@ fn body_uses(store: &dyn Statements) -> Result<HashMap<TenantRow, BodyUse>, Chec
         let no_day = || CheckpointError::Damaged("a cursor has no first day".to_owned());
         let first_day = day(row, "floor")?.ok_or_else(no_day)?;
         let body_use = use_of_tenant(&mut uses, row)?;
-        body_use.cursors.push((unsigned(row, "seq")?, first_day));
+        body_use.cursors.push((row.get("seq")?, first_day));
         Ok(ControlFlow::Continue(()))
     })?;
 
     let replays = "SELECT r.tenant, r.seq, r.last FROM replay_cursor r";
     store.query(replays, values![], &mut |row| {
         let body_use = use_of_tenant(&mut uses, row)?;
-        body_use.replays.push(unsigned(row, "seq")?..=unsigned(row, "last")?);
+        body_use.replays.push(row.get("seq")?..=row.get("last")?);
         Ok(ControlFlow::Continue(()))
     })?;
 
     let dead_letters = "SELECT d.tenant, d.seq FROM dead_letter d";
     store.query(dead_letters, values![], &mut |row| {
         let body_use = use_of_tenant(&mut uses, row)?;
-        body_use.dead_letters.insert(unsigned(row, "seq")?);
+        body_use.dead_letters.insert(row.get("seq")?);
         Ok(ControlFlow::Continue(()))
     })?;
 
@@ -242,7 +242,7 @@ fn use_of_tenant<'a>(
 fn prune_bodies(store: &dyn Statements, prunable: &[Candidate]) -> Result<(), CheckpointError> {
     let sql = "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2";
     for Candidate { tenant, seq, .. } in prunable {
-        store.execute(sql, values![tenant, seq.cast_signed()])?;
+        store.execute(sql, values![tenant, seq])?;
     }
     delete_if_unreferenced(store, prunable.iter().map(|candidate| candidate.body).collect())
 }

@@ -14,16 +14,16 @@ use super::{
     row_ids::CatalogVersion,
     sql::{entry_day, observation, snapshot},
 };
-use crate::model::{Day, DayFacts, Observation, SnapshotRef, TenantId, UnixMillis};
+use crate::model::{Day, DayFacts, Observation, Seq, SnapshotRef, TenantId, UnixMillis};
 
 /// Which entries of a tenant's log to read, and what to read with them.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRequest {
     pub tenant: TenantId,
     /// The first entry, inclusive.
-    pub first_seq: u64,
+    pub first_seq: Seq,
     /// The last entry, inclusive.
-    pub last_seq: u64,
+    pub last_seq: Seq,
     /// The first day, inclusive.
     pub first_day: Day,
     /// The last day, inclusive; `None` means no limit.
@@ -76,8 +76,8 @@ pub struct EntryContext {
 /// The entry that the changes of a snapshot are measured from.
 #[derive(Debug)]
 pub struct StoredBase {
-    /// The `seq` of the base in the tenant's log.
-    pub seq: u64,
+    /// The base in the tenant's log.
+    pub seq: Seq,
     /// The facts of the base.
     pub facts: Arc<DayFacts>,
     /// The catalog version, for [`Checkpoint::catalog`].
@@ -119,7 +119,7 @@ const READ: &str = concat!(
 
 impl LogEntry {
     /// The number of the entry in the tenant's log.
-    pub fn seq(&self) -> u64 {
+    pub fn seq(&self) -> Seq {
         match self {
             Self::Snapshot(entry) => entry.snapshot.seq,
             Self::Observation(observed) => observed.snapshot.seq,
@@ -134,8 +134,7 @@ impl Checkpoint {
     /// If a body is damaged, returns the entries before it; fails if it belongs to the first entry.
     pub fn read(&self, request: &ReadRequest) -> Result<Vec<LogEntry>, CheckpointError> {
         let guid = request.tenant.to_string();
-        let first = request.first_seq.cast_signed();
-        let last = i64::try_from(request.last_seq).unwrap_or(i64::MAX);
+        let (first, last) = (request.first_seq, request.last_seq);
         let from = request.first_day.number();
         let to = request.last_day.map_or(i64::MAX, |day| day.number().into());
         let all_kinds = request.with_observations;

@@ -3,13 +3,13 @@
 //! stopped. Start reading at [`Checkpoint::register_sink`].
 
 use super::{
-    Checkpoint, CheckpointError,
+    Checkpoint, CheckpointError, Position,
     backend::{Statements, values},
     claims::HOST,
     row_ids::{TenantRow, tenant_row},
     start_days,
 };
-use crate::model::{Day, TenantId};
+use crate::model::{Day, Seq, TenantId};
 
 /// SQL: creates the sink `?1`.
 const CREATE_SINK: &str = "INSERT INTO sink (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
@@ -102,22 +102,25 @@ impl Checkpoint {
         };
         let floor = unsent_from.map_or(start_from, |day| day.max(start_from));
 
-        let (seq, record_index) = match position {
+        let Position { seq, record_index } = match position {
             Some(position) => within_log(position, log_end(store, row)?),
-            None => (1, 0),
+            None => Position { seq: Seq::FIRST, record_index: 0 },
         };
         store.execute(CREATE_CURSOR, values![sink, row, floor.number(), seq, record_index])?;
         Ok(())
     }
 }
 
-/// A saved position, or the nearest one in a log whose next entry is `next_seq`.
-fn within_log((seq, record_index): (i64, u32), next_seq: i64) -> (i64, u32) {
-    if seq > next_seq { (next_seq.max(1), 0) } else { (seq.max(1), record_index) }
+/// A saved position, or the nearest one in a log whose next entry is `next`.
+fn within_log(saved: Position, next: Seq) -> Position {
+    if saved.seq > next {
+        return Position { seq: next.max(Seq::FIRST), record_index: 0 };
+    }
+    Position { seq: saved.seq.max(Seq::FIRST), ..saved }
 }
 
-/// The `seq` of the next entry of a tenant's log.
-fn log_end(store: &dyn Statements, tenant: TenantRow) -> Result<i64, CheckpointError> {
+/// The next entry of a tenant's log.
+fn log_end(store: &dyn Statements, tenant: TenantRow) -> Result<Seq, CheckpointError> {
     let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
     store.query_one(sql, values![tenant], |row| row.get("next_seq"))
 }
@@ -128,16 +131,18 @@ mod tests {
 
     #[test]
     fn saved_positions_stay_within_the_log() {
-        for (saved, next_seq, expected) in [
+        let at = |(seq, record_index)| Position { seq: Seq::new(seq), record_index };
+        for (saved, next, expected) in [
             ((3, 7), 5, (3, 7)),
             ((5, 0), 5, (5, 0)),
             ((6, 7), 5, (5, 0)),
             ((0, 7), 5, (1, 7)),
-            ((i64::MAX, 1), 1, (1, 0)),
+            ((u64::MAX, 1), 1, (1, 0)),
             // Damage.
             ((3, 7), 0, (1, 0)),
         ] {
-            assert_eq!(within_log(saved, next_seq), expected, "{saved:?} {next_seq}");
+            let found = within_log(at(saved), Seq::new(next));
+            assert_eq!(found, at(expected), "{saved:?} {next}");
         }
     }
 }

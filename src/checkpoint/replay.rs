@@ -12,7 +12,7 @@ use super::{
     row_ids::{ReplayId, TenantRow},
     sql::{entry_day, is_sent_to_sink, observation, snapshot},
 };
-use crate::model::{Day, TenantId, UnixMillis};
+use crate::model::{Day, Seq, TenantId, UnixMillis};
 
 /// A replay that is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +47,10 @@ pub struct ReplayTenant {
     pub snapshots: u64,
     /// The number of observations.
     pub observations: u64,
-    /// The `seq` of the first snapshot; 0 if there is none.
-    pub first_seq: u64,
-    /// The `seq` of the last snapshot; 0 if there is none.
-    pub last_seq: u64,
+    /// The first snapshot; [`Seq::ZERO`] if there is none.
+    pub first_seq: Seq,
+    /// The last snapshot; [`Seq::ZERO`] if there is none.
+    pub last_seq: Seq,
 }
 
 /// SQL: the cursor `c` of a sink `s` in the log of a tenant `t` that it receives.
@@ -260,8 +260,8 @@ fn read_scope(
         days: unsigned(row, "days")?,
         snapshots: unsigned(row, "snapshots")?,
         observations: unsigned(row, "observations")?,
-        first_seq: unsigned(row, "first_seq")?,
-        last_seq: unsigned(row, "last_seq")?,
+        first_seq: row.get("first_seq")?,
+        last_seq: row.get("last_seq")?,
     };
     Ok((row.get("id")?, scope))
 }

@@ -1,6 +1,6 @@
 //! The IDs of rows, with one type for each table, so that an ID cannot refer to a row of another
 //! table. An ID is read from a column or assigned when a row is inserted, and is never calculated.
-//! Sequence numbers and counts are not IDs; they stay numbers.
+//! Sequence numbers ([`Seq`](crate::model::Seq)) and counts are not IDs.
 
 use std::fmt;
 

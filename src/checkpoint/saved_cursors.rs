@@ -10,7 +10,7 @@ use super::{
     Checkpoint, CheckpointError, CursorFile, SavedCursor,
     backend::{Statements, StoredRow, values},
     cursor_checks,
-    fields::{day, unsigned},
+    fields::day,
     meta,
     sql::snapshot,
 };
@@ -135,7 +135,7 @@ fn is_known(store: &dyn Statements, cursor: &SavedCursor) -> Result<bool, Checkp
 
 fn read_cursor(row: &dyn StoredRow) -> Result<SavedCursor, CheckpointError> {
     let (sink, tenant, removed_at) = (row.get("name")?, row.get("guid")?, row.get("removed")?);
-    let (seq, record_index) = (unsigned(row, "seq")?, row.get("record_index")?);
+    let (seq, record_index) = (row.get("seq")?, row.get("record_index")?);
 
     let floor = day(row, "floor")?;
     let after_newest_sent = day(row, "newest_sent")?.map(|day| day.plus(1));

@@ -143,6 +143,6 @@ fn read_failure(row: &dyn StoredRow) -> Result<SinkStatus, CheckpointError> {
 fn read_cursor(row: &dyn StoredRow) -> Result<CursorStatus, CheckpointError> {
     Ok(CursorStatus {
         tenant: tenant_id(&row.get::<String>("guid")?)?,
-        at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+        at: Position { seq: row.get("seq")?, record_index: row.get("record_index")? },
     })
 }

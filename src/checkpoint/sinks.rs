@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{Day, Observation, ObservationKind, Phase, UnixMillis},
+    model::{Day, Observation, ObservationKind, ObservationSubject, Phase, UnixMillis},
 };
 
 /// Which entries a sink receives. The others do not count as backlog.
@@ -281,7 +281,7 @@ pub(super) fn end_observations(
         let Some(first_day) = first_day else { continue };
         let end = Observation {
             what,
-            subject: sink.to_owned(),
+            subject: ObservationSubject::Sink(sink.to_owned()),
             first_day,
             phase: Phase::End,
             details: details.to_owned(),

@@ -1,5 +1,5 @@
-//! Fragments of SQL for `concat!`, which names the numbers of the schema: SQLite uses a partial
-//! index only for a condition on a constant, so such a number cannot be a parameter.
+//! Fragments of SQL for `concat!`, which names the numbers and the kinds of the schema: SQLite uses
+//! a partial index only for a condition on a constant, so such a number cannot be a parameter.
 //!
 //! A fragment is text without parameters, and has the same meaning for every database. Start
 //! reading at `entry_day!`. See decision 0089.
@@ -32,6 +32,21 @@ macro_rules! backfilled_flag {
     };
 }
 
+/// The name of [`ObservationKind::Gap`](crate::model::ObservationKind::Gap), as a text of SQL.
+macro_rules! gap {
+    () => {
+        "'gap'"
+    };
+}
+
+/// The name of [`ObservationKind::DeadLetter`](crate::model::ObservationKind::DeadLetter), as a
+/// text of SQL.
+macro_rules! dead_letter {
+    () => {
+        "'dead_letter'"
+    };
+}
+
 /// The day of an entry `e`. An observation belongs to the day on which it was noticed, not to its
 /// first day.
 macro_rules! entry_day {
@@ -53,16 +68,24 @@ macro_rules! is_sent_to_sink {
             $crate::checkpoint::sql::snapshot!(),
             " AND e.body IS NOT NULL OR e.kind = ",
             $crate::checkpoint::sql::observation!(),
-            " AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))"
+            " AND s.quality AND NOT (e.what = ",
+            $crate::checkpoint::sql::dead_letter!(),
+            " AND e.subject = s.name))"
         )
     };
 }
 
-pub(super) use {backfilled_flag, entry_day, is_sent_to_sink, observation, plain_codec, snapshot};
+pub(super) use {
+    backfilled_flag, dead_letter, entry_day, gap, is_sent_to_sink, observation, plain_codec,
+    snapshot,
+};
 
 #[cfg(test)]
 mod tests {
-    use crate::checkpoint::{EntryFlags, body::Codec, fields::EntryKind};
+    use crate::{
+        checkpoint::{EntryFlags, body::Codec, fields::EntryKind},
+        model::ObservationKind,
+    };
 
     #[test]
     fn fragments_have_the_numbers_they_name() {
@@ -74,6 +97,15 @@ mod tests {
             (backfilled_flag!(), backfilled.bits()),
         ] {
             assert_eq!(fragment, number.to_string());
+        }
+    }
+
+    #[test]
+    fn fragments_have_the_names_of_kinds() {
+        for (fragment, what) in
+            [(gap!(), ObservationKind::Gap), (dead_letter!(), ObservationKind::DeadLetter)]
+        {
+            assert_eq!(fragment, format!("'{}'", what.as_str()));
         }
     }
 

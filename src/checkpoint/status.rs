@@ -11,7 +11,6 @@ use super::{
     daemon_report::{DaemonReport, alive_at, daemon_report},
     dead_letter_groups::dead_letter_groups,
     dead_letters::newest_dead_letters,
-    fields::unsigned,
     host_clock::difference,
     meta, replay,
     row_ids::tenant_id,
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{ClockDifference, PollErrorClass, RejectedConfiguration, TenantId, UnixMillis},
+    model::{ClockDifference, PollErrorClass, RejectedConfiguration, Seq, TenantId, UnixMillis},
 };
 
 /// The state of the whole checkpoint.
@@ -168,17 +167,17 @@ impl Checkpoint {
         })
     }
 
-    /// The `seq` after the last entry of each tenant's log.
+    /// The next entry of each tenant's log.
     ///
     /// # Errors
     ///
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
     /// tenant is invalid.
-    pub fn log_ends(&self) -> Result<HashMap<TenantId, u64>, CheckpointError> {
+    pub fn log_ends(&self) -> Result<HashMap<TenantId, Seq>, CheckpointError> {
         let sql = "SELECT guid, next_seq FROM tenant WHERE guid <> '-'";
         let ends = self.reading(|store| {
             store.query_all(sql, values![], |row| {
-                Ok((tenant_id(&row.get::<String>("guid")?)?, unsigned(row, "next_seq")?))
+                Ok((tenant_id(&row.get::<String>("guid")?)?, row.get::<Seq>("next_seq")?))
             })
         })?;
         Ok(ends.into_iter().collect())

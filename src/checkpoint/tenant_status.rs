@@ -8,7 +8,7 @@ use super::{
     backend::{Statements, StoredRow, values},
     fields::{day, unsigned},
     row_ids::tenant_id,
-    sql::snapshot,
+    sql::{gap, snapshot},
 };
 use crate::{
     error::Explanation,
@@ -76,11 +76,13 @@ const TENANTS: &str = concat!(
 
 /// SQL: the open observations of all tenants. A gap that Microsoft no longer keeps is never filled,
 /// so it is not shown.
-const OBSERVATIONS: &str =
+const OBSERVATIONS: &str = concat!(
     "SELECT t.guid, o.what, o.first_day, o.since, o.details, o.hint, o.expires
      FROM open_observation o JOIN tenant t ON t.id = o.tenant
-     LEFT JOIN missing m ON m.tenant = o.tenant AND m.day = o.first_day AND o.what = 'gap'
-     WHERE m.absent IS NOT TRUE ORDER BY o.tenant, o.first_day, o.what, o.subject";
+     LEFT JOIN missing m ON m.tenant = o.tenant AND m.day = o.first_day AND o.what = ",
+    gap!(),
+    " WHERE m.absent IS NOT TRUE ORDER BY o.tenant, o.first_day, o.what, o.subject"
+);
 
 const UNRESOLVED: &str =
     "SELECT domain, last_attempt, failing_since, last_error, last_hint, error_class, not_before

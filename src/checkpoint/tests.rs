@@ -35,8 +35,8 @@ use crate::{
     compressed::CompressedText,
     error::Explanation,
     model::{
-        Day, DayFacts, EventId, Observation, ObservationKind, Phase, PollErrorClass, TenantId,
-        UnixMillis,
+        Day, DayFacts, EventId, Observation, ObservationKind, ObservationSubject, Phase,
+        PollErrorClass, Seq, TenantId, UnixMillis,
     },
     wire,
 };
@@ -101,7 +101,7 @@ fn register(checkpoint: &Checkpoint, sink: &str) {
 }
 
 fn at(seq: u64, record_index: u32) -> Position {
-    Position { seq, record_index }
+    Position { seq: Seq::new(seq), record_index }
 }
 
 fn cursor_move(from: Position, to: Position) -> CursorMove {
@@ -193,7 +193,7 @@ fn reads_entries_as_they_were_committed() {
     assert_eq!(
         entries
             .iter()
-            .map(|e| (snapshot(e).snapshot.seq, snapshot(e).snapshot.day))
+            .map(|e| (snapshot(e).snapshot.seq.get(), snapshot(e).snapshot.day))
             .collect::<Vec<_>>(),
         [(2, day("2026-11-20")), (3, day("2026-11-21"))]
     );
@@ -213,8 +213,8 @@ fn snapshot(entry: &LogEntry) -> &StoredSnapshot {
 fn read_request(first_seq: u64, first_day: &str) -> ReadRequest {
     ReadRequest {
         tenant: tenant(),
-        first_seq,
-        last_seq: u64::MAX,
+        first_seq: Seq::new(first_seq),
+        last_seq: Seq::MAX,
         first_day: day(first_day),
         last_day: None,
         max_bytes: usize::MAX,
@@ -275,7 +275,7 @@ fn a_copy_with_another_hash_replaces_nothing() {
         flags: EntryFlags::default(),
     };
     commit(&checkpoint, &PollCommit { entries: vec![entry], ..empty_commit() });
-    let progress = || checkpoint.days_before(tenant(), 2).unwrap();
+    let progress = || checkpoint.days_before(tenant(), Seq::new(2)).unwrap();
     let before = progress();
 
     commit_enriched(&checkpoint, &complete);
@@ -387,7 +387,7 @@ fn an_observation_begins_once_and_ends_once() {
     let observe = |phase, first: &str| {
         let observation = Observation {
             what: ObservationKind::Gap,
-            subject: "g".into(),
+            subject: ObservationSubject::Day(day("2026-11-01")),
             first_day: day(first),
             phase,
             details: String::new(),
@@ -416,7 +416,7 @@ fn polls_update_the_expiry_of_a_credential() {
     let (_directory, checkpoint) = new_checkpoint();
     let expiring = Observation {
         what: ObservationKind::CredentialExpiring,
-        subject: "credential".into(),
+        subject: ObservationSubject::Credential,
         first_day: day("2026-11-01"),
         phase: Phase::Begin,
         details: "soon".into(),

@@ -28,7 +28,7 @@ impl Checkpoint {
         let _turn = self.claim.take_turn();
         if self.claim.is_uncertain() {
             self.backend.resolve(&self.claim)?;
-            self.claim.set_uncertain(false);
+            self.claim.end_uncertainty();
         }
 
         let transaction = self.backend.begin(Scope::Claimed(&self.claim))?;
@@ -45,12 +45,12 @@ impl Checkpoint {
 
     /// The result of a transaction whose commit had an unknown outcome.
     fn resolved<T>(&self, value: T) -> Result<T, CheckpointError> {
-        self.claim.set_uncertain(true);
+        self.claim.begin_uncertainty();
         let outcome = self
             .backend
             .resolve(&self.claim)
             .map_err(|_| CheckpointError::Indeterminate(self.claim.shard))?;
-        self.claim.set_uncertain(false);
+        self.claim.end_uncertainty();
 
         match outcome {
             CommitOutcome::Applied => Ok(value),

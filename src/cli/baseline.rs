@@ -26,7 +26,7 @@ use crate::{
     config::{Configuration, TenantPlan},
     daemon::{Engine, Event, Request, resolved_tenant},
     error::Explanation,
-    model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
+    model::{Baseline, ControlFacts, Day, KeptDay, Seq, Target, Tenant},
     state_directory::Holder,
     text::nearest,
 };
@@ -97,7 +97,8 @@ impl TenantSelection {
 impl NewBaseline {
     fn targets_as_text(&self) -> String {
         let Self { name, day, targets, .. } = self;
-        Baseline { name: name.clone(), day: *day, since: 0, targets: targets.clone() }.to_text()
+        let (since, targets) = (Seq::ZERO, targets.clone());
+        Baseline { name: name.clone(), day: *day, since, targets }.to_text()
     }
 }
 

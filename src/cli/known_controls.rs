@@ -9,7 +9,7 @@ use crate::{
     checkpoint::{CatalogVersion, Checkpoint, CheckpointError, ProfileId},
     config::{ControlAttribute, ControlPattern},
     error::Explanation,
-    model::Tenant,
+    model::{Seq, Tenant},
     settings::Fault,
     text::nearest,
     wire,
@@ -35,7 +35,7 @@ impl KnownControls {
         let mut known = Self::default();
         for tenant in tenants {
             let Some(newest) = checkpoint.newest_day(tenant.id)? else { continue };
-            for entry in checkpoint.past_entries(tenant.id, newest, 0)? {
+            for entry in checkpoint.past_entries(tenant.id, newest, Seq::ZERO)? {
                 let names = entry.facts.controls.iter().map(|control| control.name.to_string());
                 known.ids.extend(names);
                 if let Some(version) = entry.catalog {

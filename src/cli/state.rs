@@ -2,7 +2,7 @@
 //! running. `prune` and `forget` send a request to a running daemon. `repair`, `restore` and
 //! `prune --compact` need exclusive access to the database, so the daemon must be stopped.
 
-use std::{io::Write, path::Path};
+use std::{io::Write, ops::ControlFlow, path::Path};
 
 use super::{
     CommandFailure, ExitCode, args,
@@ -373,7 +373,7 @@ fn export(
         let mut written = Ok(());
         checkpoint.for_each_body(tenant.id, args.from, args.to, |body| {
             written = writeln!(out, "{}", snapshot_line(body));
-            written.is_ok()
+            if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         written?;
     }

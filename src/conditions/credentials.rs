@@ -58,7 +58,7 @@ fn condition(
     let severity = if is_near {
         ConditionSeverity::Error
     } else {
-        ConditionSeverity::of(first.what.severity(""))
+        ConditionSeverity::of(first.what.severity(None))
     };
 
     let state = match first.expires {

@@ -166,7 +166,7 @@ fn observation(tenant: &TenantFacts, open: &OpenObservation) -> Option<Condition
 
     let name = what.as_str().replace('_', " ");
     Some(Condition {
-        severity: ConditionSeverity::of(what.severity("")),
+        severity: ConditionSeverity::of(what.severity(None)),
         kind: ConditionKind::DataQuality,
         subject: tenant.subject(),
         sentence: format!("{name} `{first_day}`: {}", reason.message),

@@ -12,7 +12,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pending, SnapshotRange},
     clock,
     config::{Configuration, SinkPlan, TenantPlan},
-    model::{Day, Tenant, TenantId},
+    model::{Day, Seq, Tenant, TenantId},
     source::Clients,
 };
 
@@ -50,7 +50,7 @@ pub fn estimate(
         let (seq, first_day) = match pending.get(&tenant.id) {
             Some(pending) => (pending.at.seq, pending.first_day),
             None if is_known => continue,
-            None => (1, super::first_day(plan, Day::of(clock::now()))),
+            None => (Seq::FIRST, super::first_day(plan, Day::of(clock::now()))),
         };
         if let Some(range) = checkpoint.snapshot_range(tenant.id, seq, first_day)? {
             let SnapshotRange { snapshots, days: days_of_tenant, first_seq, last_seq } = range;

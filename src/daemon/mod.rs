@@ -120,7 +120,7 @@ pub fn prune(
 /// begins with the day on which it was added may have been read from the configuration with a wrong
 /// clock.
 fn first_day(sink: &SinkPlan, today: Day) -> Day {
-    sink.start_from.map_or_else(|| today.plus(-90), |day| day.min(today))
+    sink.start_from.map_or_else(|| today.oldest_possible_at_source(), |day| day.min(today))
 }
 
 /// The parts of the configuration and the properties of the host that a sink needs to open.

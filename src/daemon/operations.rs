@@ -15,7 +15,7 @@ use crate::{
     clock,
     config::Configuration,
     error::Explanation,
-    model::{Baseline, Day, Tenant, TenantId},
+    model::{Baseline, Day, Seq, Tenant, TenantId},
 };
 
 /// The changes of the checkpoint that an operator can request under one configuration.
@@ -113,7 +113,7 @@ impl Operations {
         let targets = Baseline::parse_targets(targets)
             .map_err(|line| RequestFailure::invalid(format!("invalid target in line {line}")))?;
 
-        let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
+        let baseline = Baseline { name: name.to_owned(), day, since: Seq::ZERO, targets };
         let now = clock::now().into();
         self.store.run(|checkpoint| checkpoint.set_baseline(resolved.id, &baseline, now))?;
         Ok(())

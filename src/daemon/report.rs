@@ -8,7 +8,7 @@ use crate::{
     config::TenantPlan,
     derive::Entry,
     ledger::DayPresence,
-    model::{Baseline, Day, Tenant},
+    model::{Baseline, Day, Seq, Tenant},
     report::{Detail, Report, ReportBuilder, Window},
 };
 
@@ -41,7 +41,7 @@ impl<'a> Reporter<'a> {
         let mut builder = ReportBuilder::new(tenant.clone(), window, detail);
         let first = builder.first_day();
 
-        let (mut seq, mut newest_catalog) = (0, None);
+        let (mut seq, mut newest_catalog) = (Seq::ZERO, None);
         loop {
             let entries = self.checkpoint.past_entries(tenant.id, first, seq)?;
             let Some(last) = entries.last() else { break };
@@ -58,7 +58,7 @@ impl<'a> Reporter<'a> {
         let missing = self.checkpoint.missing_days(tenant.id)?;
         let expected = missing.iter().filter(|missing| missing.presence == DayPresence::Expected);
         let expected: Vec<Day> = expected.map(|missing| missing.day).collect();
-        let baseline = baseline_in_force(&baselines, u64::MAX);
+        let baseline = baseline_in_force(&baselines, Seq::MAX);
         Ok(builder.finish(&catalog, baseline, &plan.rules, |day| expected.contains(&day)))
     }
 

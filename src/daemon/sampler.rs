@@ -15,7 +15,7 @@ use crate::{
     config::SinkPlan,
     derive::{Entry, Records, Rules},
     format::{Formatter, Options},
-    model::{Day, Tenant},
+    model::{Day, Seq, Tenant},
     sink::Context,
     source::Clients,
     wire,
@@ -27,10 +27,10 @@ pub(super) struct SnapshotSpan<'a> {
     pub tenant: &'a Tenant,
     /// The number of snapshots; at least one.
     pub snapshots: u64,
-    /// The `seq` of the first snapshot.
-    pub first_seq: u64,
-    /// The `seq` of the last snapshot.
-    pub last_seq: u64,
+    /// The first snapshot.
+    pub first_seq: Seq,
+    /// The last snapshot.
+    pub last_seq: Seq,
     /// The first day, inclusive.
     pub first_day: Day,
     /// The last day, inclusive; `None` means no limit.
@@ -105,7 +105,7 @@ impl Sampler<'_> {
     /// be read.
     fn add(&mut self, span: &SnapshotSpan<'_>) -> Result<(), CheckpointError> {
         let Some(newest) = self.measure(span, span.last_seq)? else { return Ok(()) };
-        let middle = span.first_seq.midpoint(span.last_seq);
+        let middle = Seq::new(span.first_seq.get().midpoint(span.last_seq.get()));
         let other = self.measure(span, middle)?.unwrap_or(newest);
 
         let others = span.snapshots.saturating_sub(1);
@@ -120,7 +120,7 @@ impl Sampler<'_> {
     fn measure(
         &mut self,
         span: &SnapshotSpan<'_>,
-        seq: u64,
+        seq: Seq,
     ) -> Result<Option<Volume>, CheckpointError> {
         let range = ReadRequest {
             tenant: span.tenant.id,

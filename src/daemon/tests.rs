@@ -124,7 +124,7 @@ struct FaultySink {
 /// Moves the cursors of the sink `local` after the first entry that it has not received.
 fn move_cursors(checkpoint: &Checkpoint) {
     for pending in checkpoint.pending("local").unwrap() {
-        let next = Position { seq: pending.at.seq + 1, record_index: 0 };
+        let next = Position { seq: pending.at.seq.next(), record_index: 0 };
         assert!(checkpoint.skip_to("local", pending.tenant, next).unwrap());
     }
 }

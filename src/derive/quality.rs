@@ -62,7 +62,8 @@ fn event_id(entry: &ObservationEntry<'_>) -> EventId {
     let fields = [Field::Text(what.as_str()), Field::Text(&day), Field::Text(phase.as_str())];
     let facts = ids.hash(&fields);
 
-    let subject = Subject { kind: Kind::Quality, what: what.as_str(), control: subject };
+    let text = subject.text();
+    let subject = Subject { kind: Kind::Quality, what: what.as_str(), control: &text };
     let first = ids.make(&subject, &facts, None);
     (0..entry.repeats).fold(first, |previous, _| ids.make(&subject, &facts, Some(previous)))
 }

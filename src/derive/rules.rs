@@ -102,7 +102,7 @@ impl Rules {
         // A rule without `what` applies to changes only.
         let is_named = |rule: &&SeverityRule| rule.what.iter().any(|name| name == what.as_str());
         let rule = self.severity.iter().find(is_named);
-        rule.map_or_else(|| what.severity(subject), |rule| rule.severity)
+        rule.map_or_else(|| what.severity(Some(subject)), |rule| rule.severity)
     }
 
     /// Whether a decision with this state accepts a risk or claims points, and whether that is

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    model::{ControlOutcome, Day, MaxScoreSource, Number, Profile, ProfileSlot, TenantId},
+    model::{ControlOutcome, Day, MaxScoreSource, Number, Profile, ProfileSlot, Seq, TenantId},
     wire,
 };
 
@@ -17,7 +17,7 @@ fn reference(revision: u32) -> SnapshotRef {
         id: "x_2026-11-22".into(),
         day: Day::parse("2026-11-22").unwrap(),
         revision,
-        seq: 7,
+        seq: Seq::new(7),
         late: false,
         backfilled: false,
         partial: false,

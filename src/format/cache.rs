@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Day, Record, TenantId, UnixMillis};
+use crate::model::{Day, Record, Seq, TenantId, UnixMillis};
 
 /// Rendered parts by the key of a profile. Equal profiles of different tenants have equal keys and
 /// share the part.
@@ -18,7 +18,7 @@ const MAX_PROFILES: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct ByEntry {
     /// Everything that the part may depend on: tenant, day, seq, and the times of the record.
-    key: Option<(TenantId, Day, u64, UnixMillis, UnixMillis)>,
+    key: Option<(TenantId, Day, Seq, UnixMillis, UnixMillis)>,
     bytes: Vec<u8>,
 }
 

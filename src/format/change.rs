@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Acceptance, AcceptedData, Cause, Change, ChangeKind, ChangeRecord, ControlState, DecisionState,
-    Number, ObservationKind, Phase, QualityRecord, StateUpdate,
+    Number, ObservationKind, ObservationSubject, Phase, QualityRecord, StateUpdate,
 };
 
 /// The maximum number of characters of a title in a sentence.
@@ -88,7 +88,7 @@ pub(super) fn write_control(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
 pub(super) fn write_quality(record: &QualityRecord<'_>, out: &mut Vec<u8>) {
     text("what", Some(record.what.as_str()), out);
     text("phase", Some(record.phase.as_str()), out);
-    text("subject", Some(record.subject), out);
+    text("subject", Some(&record.subject.text()), out);
     text("first_day", Some(&record.first_day.to_string()), out);
     integer("severity", record.severity.cef().into(), out);
     text("details", Some(record.details), out);
@@ -236,10 +236,14 @@ pub fn quality_sentence(record: &QualityRecord<'_>) -> String {
         ObservationKind::Gap => format!("day {subject} is missing"),
         ObservationKind::Stale => format!("no score is newer than {first_day}"),
         ObservationKind::Partial => format!("day {subject} is incomplete"),
-        ObservationKind::Implausible => match AcceptedData::parse(subject) {
-            Some(AcceptedData::Scores) => format!("the scores of {first_day} contain faults"),
-            Some(AcceptedData::Catalog) => "the catalog contains faults".to_owned(),
-            None => format!("implausible score rejected ({subject})"),
+        ObservationKind::Implausible => match subject {
+            ObservationSubject::Accepted(AcceptedData::Scores) => {
+                format!("the scores of {first_day} contain faults")
+            }
+            ObservationSubject::Accepted(AcceptedData::Catalog) => {
+                "the catalog contains faults".to_owned()
+            }
+            _ => format!("implausible score rejected ({subject})"),
         },
         ObservationKind::ForeignTenant => format!("score of another tenant rejected ({subject})"),
         ObservationKind::PollFailed => "the poll of the tenant failed".to_owned(),

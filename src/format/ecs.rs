@@ -167,7 +167,7 @@ fn write_snapshot(record: &Record<'_>, out: &mut Vec<u8>) {
         text("id", Some(&snapshot.id), out);
         text("date", Some(&snapshot.day.to_string()), out);
         integer("revision", snapshot.revision.into(), out);
-        integer("seq", i64::try_from(snapshot.seq).unwrap_or(i64::MAX), out);
+        integer("seq", i64::try_from(snapshot.seq.get()).unwrap_or(i64::MAX), out);
         boolean("late", Some(snapshot.late), out);
         boolean("backfilled", Some(snapshot.backfilled), out);
         boolean("partial", Some(snapshot.partial), out);

@@ -180,7 +180,7 @@ fn write_change(record: &ChangeRecord<'_>, out: &mut Attributes<'_>) {
 fn write_quality(record: &QualityRecord<'_>, out: &mut Attributes<'_>) {
     out.text("what", record.what.as_str());
     out.text("phase", record.phase.as_str());
-    out.maybe("subject", Some(record.subject));
+    out.maybe("subject", Some(&record.subject.text()));
     out.text("firstDay", &record.first_day.to_string());
     out.maybe("reason", Some(record.details));
     out.maybe("hint", record.hint);

@@ -8,17 +8,19 @@ use serde_json::Value;
 use super::*;
 use crate::model::{
     Acceptance, Body, Cause, Change, ChangeKind, ChangeRecord, ControlState, Day, DriftFrom,
-    EventIds, ExpectedBy, Kind, Number, ObservationKind, Phase, QualityRecord, Severity,
-    SnapshotRef, StateUpdate, Subject, Target, Tenant, TenantId,
+    EventIds, ExpectedBy, Kind, Number, ObservationKind, ObservationSubject, Phase, QualityRecord,
+    Seq, Severity, SnapshotRef, StateUpdate, Subject, Target, Tenant, TenantId,
 };
 
 const HINT: &str = "run `secure-score-forwarder check --online`, then = or | \\";
+
+static NO_SUBJECT: ObservationSubject = ObservationSubject::Other(String::new());
 
 fn quality(phase: Phase, hint: Option<&str>) -> QualityRecord<'_> {
     QualityRecord {
         what: ObservationKind::PollFailed,
         phase,
-        subject: "",
+        subject: &NO_SUBJECT,
         first_day: Day::parse("2026-11-22").unwrap(),
         details: "Microsoft Graph returned 403: Forbidden",
         hint,
@@ -38,7 +40,7 @@ fn formatted(format: FormatName, hint: Option<&str>) -> String {
         observed_at,
         time: observed_at,
         tenant: &tenant,
-        snapshot: &SnapshotRef::of_observation(day, 7),
+        snapshot: &SnapshotRef::of_observation(day, Seq::new(7)),
         replayed: false,
         body: Body::Quality(quality(Phase::Begin, hint)),
     };

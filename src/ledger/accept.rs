@@ -7,8 +7,8 @@ use crate::{
     compressed::CompressedText,
     foreign_text::ForeignText,
     model::{
-        ControlList, Day, DayFacts, Observation, ObservationKind, Phase, RejectedSnapshots,
-        Snapshot, TenantId, UnixMillis,
+        ControlList, Day, DayFacts, Observation, ObservationKind, ObservationSubject, Phase,
+        RejectedSnapshots, Snapshot, TenantId, UnixMillis,
     },
 };
 
@@ -95,8 +95,8 @@ impl Rejected {
         today: Day,
     ) -> Self {
         let day = named.filter(|day| *day <= today);
-        let undated = || RejectedSnapshots::Undated.as_str().to_owned();
-        let subject = day.map_or_else(undated, |day| day.to_string());
+        let undated = ObservationSubject::Rejected(RejectedSnapshots::Undated);
+        let subject = day.map_or(undated, ObservationSubject::Day);
         let first_day = day.unwrap_or(today);
         let phase = Phase::Begin;
         let observation = Observation { what, subject, first_day, phase, details, hint: None };

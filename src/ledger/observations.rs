@@ -3,7 +3,9 @@
 //! poll reports the same ones. Start reading at [`observations`].
 
 use super::{AcceptedSnapshot, PollPlan, Rejections, Release, SnapshotOrigin};
-use crate::model::{AcceptedData, DataFaults, Day, Observation, ObservationKind, Phase};
+use crate::model::{
+    AcceptedData, DataFaults, Day, Observation, ObservationKind, ObservationSubject, Phase,
+};
 
 /// The score of a tenant is stale if its newest day is more than this many days old.
 const STALE_DAYS: i32 = 3;
@@ -52,7 +54,7 @@ pub fn observations(
         let is_stale = newest < today.plus(-STALE_DAYS);
         observations.push(Observation {
             what: ObservationKind::Stale,
-            subject: "newest".to_owned(),
+            subject: ObservationSubject::Newest,
             first_day: newest,
             phase: if is_stale { Phase::Begin } else { Phase::End },
             details: format!("the newest day is more than {STALE_DAYS} days old"),
@@ -107,7 +109,7 @@ fn ended(begin: Observation, details: &str) -> Observation {
 fn of_day(what: ObservationKind, day: Day, phase: Phase, details: &str) -> Observation {
     Observation {
         what,
-        subject: day.to_string(),
+        subject: ObservationSubject::Day(day),
         first_day: day,
         phase,
         details: details.to_owned(),

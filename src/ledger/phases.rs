@@ -8,7 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{AcceptedData, Day, Observation, ObservationKind, Phase, RejectedSnapshots};
+use crate::model::{
+    AcceptedData, Day, Observation, ObservationKind, ObservationSubject, Phase, RejectedSnapshots,
+};
 
 /// An observation that has begun and has not ended, as the checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub struct OpenCondition {
     /// The name of its [`ObservationKind`], which may be one of a later release.
     pub what: String,
     /// Distinguishes observations of one kind.
-    pub subject: String,
+    pub subject: ObservationSubject,
     /// The first day of its begin.
     pub first_day: Day,
     /// The reason at its begin.
@@ -27,7 +29,7 @@ pub struct OpenCondition {
 #[derive(Clone, Debug, Default)]
 pub struct OpenConditions {
     /// By the name of the kind and by the subject.
-    by_kind: BTreeMap<String, BTreeMap<String, Begin>>,
+    by_kind: BTreeMap<String, BTreeMap<ObservationSubject, Begin>>,
 }
 
 /// What is known about the begin of an observation.
@@ -63,20 +65,19 @@ impl OpenConditions {
         changes
     }
 
-    /// Ends the observations of the same kind with a former subject, ordered by subject, if this is
-    /// the end of the one about the snapshots without a usable day.
+    /// Ends the observations of the same kind with a former subject, ordered by its text, if this
+    /// is the end of the one about the snapshots without a usable day.
     fn end_former_subjects(&mut self, observation: &Observation) -> Vec<Observation> {
         let Observation { what, subject, first_day: today, phase, .. } = observation;
-        let is_undated = subject == RejectedSnapshots::Undated.as_str();
-        if !is_undated || *phase == Phase::Begin {
+        let undated = ObservationSubject::Rejected(RejectedSnapshots::Undated);
+        if *subject != undated || *phase == Phase::Begin {
             return Vec::new();
         }
 
         let subjects = self.by_kind.get(what.as_str()).into_iter().flat_map(BTreeMap::keys);
-        let former: Vec<String> = subjects
-            .filter(|subject| RejectedSnapshots::is_former_subject(subject, *today))
-            .cloned()
-            .collect();
+        let mut former: Vec<ObservationSubject> =
+            subjects.filter(|subject| subject.is_former(*today)).cloned().collect();
+        former.sort_by_cached_key(ToString::to_string);
         let ends = former.into_iter().filter_map(|subject| {
             let end = Observation { subject, ..observation.clone() };
             self.change_phase(&end)
@@ -87,9 +88,10 @@ impl OpenConditions {
     /// Ends the open observation about accepted data if this one has other faults.
     fn end_changed_faults(&mut self, observation: &Observation) -> Option<Observation> {
         let Observation { what, subject, phase, details, .. } = observation;
-        let other_faults = match AcceptedData::parse(subject)? {
-            AcceptedData::Scores => "a snapshot has other faults",
-            AcceptedData::Catalog => "the catalog has other faults",
+        let other_faults = match subject {
+            ObservationSubject::Accepted(AcceptedData::Scores) => "a snapshot has other faults",
+            ObservationSubject::Accepted(AcceptedData::Catalog) => "the catalog has other faults",
+            _ => return None,
         };
         if *what != ObservationKind::Implausible || *phase == Phase::End {
             return None;
@@ -134,7 +136,7 @@ impl OpenConditions {
 fn is_about_rejected(observation: &Observation) -> bool {
     let Observation { what, subject, .. } = observation;
     matches!(what, ObservationKind::Implausible | ObservationKind::ForeignTenant)
-        && AcceptedData::parse(subject).is_none()
+        && !matches!(subject, ObservationSubject::Accepted(_))
 }
 
 #[cfg(test)]

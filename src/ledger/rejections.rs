@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use super::Rejected;
 use crate::{
-    model::{DataFaults, Day, Observation, ObservationKind, Phase, RejectedSnapshots},
+    model::{
+        DataFaults, Day, Observation, ObservationKind, ObservationSubject, Phase, RejectedSnapshots,
+    },
     text::plural,
 };
 
@@ -72,7 +74,7 @@ impl Rejections {
         let further = self.further();
         let others = Observation {
             what: ObservationKind::Implausible,
-            subject: RejectedSnapshots::Further.as_str().to_owned(),
+            subject: ObservationSubject::Rejected(RejectedSnapshots::Further),
             first_day: today,
             phase: if further > 0 { Phase::Begin } else { Phase::End },
             details: plural(further, "more snapshot was rejected", "more snapshots were rejected"),
@@ -99,7 +101,7 @@ impl Rejections {
         } else {
             (Phase::Begin, reasons.to_string())
         };
-        let subject = RejectedSnapshots::Undated.as_str().to_owned();
+        let subject = ObservationSubject::Rejected(RejectedSnapshots::Undated);
         Observation { what, subject, first_day: today, phase, details, hint: None }
     }
 }
@@ -115,7 +117,8 @@ mod tests {
         let phase = |rejections: &Rejections| {
             let observations = rejections.observations(today);
             let others = observations.last().unwrap();
-            assert_eq!(others.subject, RejectedSnapshots::Further.as_str());
+            let further = ObservationSubject::Rejected(RejectedSnapshots::Further);
+            assert_eq!(others.subject, further);
             (others.phase, others.details.clone())
         };
         assert_eq!(phase(&rejections).0, Phase::End);
@@ -154,7 +157,8 @@ mod tests {
             let observations = rejections.observations(today);
             assert_eq!(observations.len(), 3);
             let [implausible, foreign, _] = &observations[..] else { panic!() };
-            assert_eq!(implausible.subject, RejectedSnapshots::Undated.as_str());
+            let undated = ObservationSubject::Rejected(RejectedSnapshots::Undated);
+            assert_eq!(implausible.subject, undated);
             assert_eq!(foreign.phase, Phase::End);
             (implausible.phase, implausible.details.clone())
         };

@@ -5,23 +5,23 @@
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use crate::model::Day;
+use crate::model::{Day, Seq};
 
-/// What still needs bodies of a tenant. A `seq` identifies an entry of its log.
+/// What still needs bodies of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BodyUse {
-    /// The active cursors: the `seq` of the next entry, and the first day that the sink receives.
-    pub cursors: Vec<(u64, Day)>,
-    /// The replays: the `seq` of the next entry, and that of the last one.
-    pub replays: Vec<RangeInclusive<u64>>,
-    /// The `seq` of the entries with dead letters.
-    pub dead_letters: BTreeSet<u64>,
+    /// The active cursors: the next entry, and the first day that the sink receives.
+    pub cursors: Vec<(Seq, Day)>,
+    /// The replays: the next entry, and the last one.
+    pub replays: Vec<RangeInclusive<Seq>>,
+    /// The entries with dead letters.
+    pub dead_letters: BTreeSet<Seq>,
 }
 
 impl BodyUse {
     /// Whether the body of this entry, a snapshot of this day, is still needed.
-    pub fn needs(&self, seq: u64, day: Day) -> bool {
-        let is_unsent = |(next, first_day): &(u64, Day)| *next <= seq && *first_day <= day;
+    pub fn needs(&self, seq: Seq, day: Day) -> bool {
+        let is_unsent = |(next, first_day): &(Seq, Day)| *next <= seq && *first_day <= day;
         self.cursors.iter().any(is_unsent)
             || self.replays.iter().any(|replay| replay.contains(&seq))
             || self.dead_letters.contains(&seq)
@@ -48,10 +48,11 @@ mod tests {
     fn unsent_bodies_are_needed() {
         let first_day = day("2026-06-01");
         let earlier = first_day.plus(-1);
-        let (nothing, replayed) = (BodyUse::default(), 3..=5);
-        let cursor = BodyUse { cursors: vec![(5, first_day)], ..BodyUse::default() };
+        let (nothing, replayed) = (BodyUse::default(), Seq::new(3)..=Seq::new(5));
+        let cursor = BodyUse { cursors: vec![(Seq::new(5), first_day)], ..BodyUse::default() };
         let replay = BodyUse { replays: vec![replayed], ..BodyUse::default() };
-        let dead_letter = BodyUse { dead_letters: BTreeSet::from([5]), ..BodyUse::default() };
+        let dead_letter =
+            BodyUse { dead_letters: BTreeSet::from([Seq::new(5)]), ..BodyUse::default() };
 
         for (body_use, seq, day, expected) in [
             (&nothing, 5, first_day, false),
@@ -70,17 +71,19 @@ mod tests {
             (&dead_letter, 5, earlier, true),
             (&dead_letter, 6, first_day, false),
         ] {
-            assert_eq!(body_use.needs(seq, day), expected, "{body_use:?} {seq} {day}");
+            let is_needed = body_use.needs(Seq::new(seq), day);
+            assert_eq!(is_needed, expected, "{body_use:?} {seq} {day}");
         }
     }
 
     #[test]
     fn a_completed_replay_needs_no_body() {
         for (next, last) in [(6, 5), (1, 0)] {
-            let replayed = next..=last;
+            let replayed = Seq::new(next)..=Seq::new(last);
             let completed = BodyUse { replays: vec![replayed], ..BodyUse::default() };
             for seq in 0..10 {
-                assert!(!completed.needs(seq, day("2026-06-01")), "{next} {last} {seq}");
+                let is_needed = completed.needs(Seq::new(seq), day("2026-06-01"));
+                assert!(!is_needed, "{next} {last} {seq}");
             }
         }
     }
@@ -113,21 +116,21 @@ mod tests {
             let mut needed = BTreeSet::new();
             let needed_by = |body_use: &BodyUse| -> BTreeSet<(u64, Day)> {
                 let bodies = (0..10).flat_map(|seq| days.iter().map(move |day| (seq, *day)));
-                bodies.filter(|(seq, day)| body_use.needs(*seq, *day)).collect()
+                bodies.filter(|(seq, day)| body_use.needs(Seq::new(*seq), *day)).collect()
             };
 
             for (next, day) in cursors {
-                body_use.cursors.push((next, Day::from_number(day).unwrap()));
+                body_use.cursors.push((Seq::new(next), Day::from_number(day).unwrap()));
                 let more = needed_by(&body_use);
                 prop_assert!(more.is_superset(&needed), "{body_use:?}");
                 prop_assert!(!more.is_empty(), "every cursor precedes the last entry");
                 needed = more;
             }
-            body_use.replays.push(first..=last);
+            body_use.replays.push(Seq::new(first)..=Seq::new(last));
             let more = needed_by(&body_use);
             prop_assert!(more.is_superset(&needed), "{body_use:?}");
 
-            body_use.dead_letters.insert(dead_letter);
+            body_use.dead_letters.insert(Seq::new(dead_letter));
             prop_assert!(needed_by(&body_use).is_superset(&more), "{body_use:?}");
         }
     }

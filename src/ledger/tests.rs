@@ -283,7 +283,7 @@ fn only_a_newer_day_ends_faults() {
         let newest = kept.keys().copied().chain(snapshots.iter().map(|s| s.facts.day)).max();
         let plan = plan(snapshots, kept, scope(kept, "2026-11-18"), &complete_catalog());
         let observed = observations(snapshots, &plan, &Rejections::default(), newest, today());
-        let about_scores = observed.into_iter().filter(|o| o.subject == "secureScores");
+        let about_scores = observed.into_iter().filter(|o| o.subject.text() == "secureScores");
         about_scores.map(|o| format!("{} {}", o.first_day, o.phase.as_str())).collect::<Vec<_>>()
     };
 
@@ -325,7 +325,7 @@ fn a_rejected_day_is_not_a_gap() {
 
     let named = Some(day("2026-11-20"));
     let rejected = rejections.push(unreadable("no JSON", named, today())).unwrap();
-    assert_eq!(rejected.observation.subject, "2026-11-20");
+    assert_eq!(rejected.observation.subject.text(), "2026-11-20");
     assert_eq!(gaps(&rejections), [not_listed("2026-11-21")]);
 
     let _ = rejections.push(unreadable("no JSON", None, today()));
@@ -470,7 +470,7 @@ fn a_received_day_ends_its_observations() {
         (ObservationKind::Partial, &["2026-11-21"]),
     ] {
         let ends = observed.iter().filter(|o| o.what == what && o.phase == Phase::End);
-        assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), expected, "{what:?}");
+        assert_eq!(ends.map(|o| o.subject.text()).collect::<Vec<_>>(), expected, "{what:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Baselines: a target per control that a tenant must not fall below. The checkpoint and a file of
 //! targets have the same format; see [`Baseline::parse_targets`].
 
-use super::{Day, Target};
+use super::{Day, Seq, Target};
 
 /// The targets of a tenant, which apply to the entries of its log from `since` on.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,8 +10,8 @@ pub struct Baseline {
     pub name: String,
     /// The day that the targets were taken from; `None` if they were read from a file.
     pub day: Option<Day>,
-    /// The `seq` of the first entry that is compared with the targets.
-    pub since: u64,
+    /// The first entry that is compared with the targets.
+    pub since: Seq,
     /// Control and target, sorted by control, without duplicates.
     pub targets: Vec<(String, Target)>,
 }
@@ -72,7 +72,7 @@ mod tests {
     fn targets_round_trip_as_text() {
         let read = Baseline::parse_targets("# ours\ncontrol,target\n\nB, 8\r\n\"A\",100%\nC 7.5");
         let targets = read.unwrap();
-        let baseline = Baseline { name: "b".into(), day: None, since: 1, targets };
+        let baseline = Baseline { name: "b".into(), day: None, since: Seq::FIRST, targets };
         assert_eq!(baseline.to_text(), "A 100%\nB 8\nC 7.5\n");
         assert_eq!(Baseline::parse_targets(&baseline.to_text()).as_ref(), Ok(&baseline.targets));
         assert_eq!(baseline.target("B").map(|t| t.to_string()).as_deref(), Some("8"));

@@ -160,9 +160,8 @@ pub struct ChangeRecord<'a> {
 pub struct QualityRecord<'a> {
     pub what: super::ObservationKind,
     pub phase: super::Phase,
-    /// Distinguishes observations of one kind: a day, a sink, the class of a failed poll, a
-    /// collection, or a fixed text.
-    pub subject: &'a str,
+    /// Distinguishes observations of one kind.
+    pub subject: &'a super::ObservationSubject,
     /// The day that the condition concerns, or on which it was noticed; the end repeats that of the
     /// begin.
     pub first_day: Day,

@@ -16,9 +16,11 @@ mod hexadecimal;
 mod identity;
 mod number;
 mod observation;
+mod observation_subject;
 mod poll;
 mod record;
 mod rejected_configuration;
+mod seq;
 mod snapshot;
 mod tenant;
 mod time;
@@ -41,12 +43,14 @@ pub(crate) use number::write_integer;
 pub use observation::{
     AcceptedData, Observation, ObservationKind, OpenObservation, Phase, RejectedSnapshots,
 };
+pub use observation_subject::ObservationSubject;
 pub use poll::{PollErrorClass, Polled, REREAD_DAYS};
 pub use record::{
     Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,
     SummaryRecord,
 };
 pub use rejected_configuration::RejectedConfiguration;
+pub use seq::Seq;
 pub use snapshot::{Additional, Average, ControlList, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};
 pub use time::{CLOCK_TOLERANCE, UnixMillis, short_duration};

@@ -2,7 +2,7 @@
 //! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
 //! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
-use super::{DataFaults, Day, PollErrorClass, Severity, UnixMillis};
+use super::{DataFaults, Day, ObservationSubject, PollErrorClass, Severity, UnixMillis};
 use crate::error::Explanation;
 
 /// The kinds of observation: the values of `quality.what` in a record.
@@ -31,7 +31,7 @@ pub enum ObservationKind {
 
 /// Data that was accepted although a part of it is faulty: the subject of an
 /// [`ObservationKind::Implausible`]. Any other subject is that of rejected snapshots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AcceptedData {
     /// The scores of a day.
     Scores,
@@ -42,7 +42,7 @@ pub enum AcceptedData {
 /// Rejected snapshots that share a fixed subject of [`ObservationKind::Implausible`] or
 /// [`ObservationKind::ForeignTenant`]. The subject of every other rejected snapshot is the day that
 /// it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RejectedSnapshots {
     /// Those that name no day up to today. Nothing in them is stable, so they have one subject.
     Undated,
@@ -64,9 +64,8 @@ pub enum Phase {
 pub struct Observation {
     /// The condition.
     pub what: ObservationKind,
-    /// Distinguishes observations of one kind: a day, a sink, the class of a failed poll, an
-    /// [`AcceptedData`], or a fixed text.
-    pub subject: String,
+    /// Distinguishes observations of one kind.
+    pub subject: ObservationSubject,
     /// The day that the condition concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
     /// Whether it begins or ends.
@@ -97,7 +96,7 @@ impl Observation {
     pub fn of_dead_letters(sink: &str, first_day: Day, phase: Phase, details: String) -> Self {
         Self {
             what: ObservationKind::DeadLetter,
-            subject: sink.to_owned(),
+            subject: ObservationSubject::Sink(sink.to_owned()),
             first_day,
             phase,
             details,
@@ -109,7 +108,7 @@ impl Observation {
     pub fn of_faults(data: AcceptedData, first_day: Day, faults: &DataFaults) -> Self {
         Self {
             what: ObservationKind::Implausible,
-            subject: data.as_str().to_owned(),
+            subject: ObservationSubject::Accepted(data),
             first_day,
             phase: Phase::Begin,
             details: faults.to_string(),
@@ -122,7 +121,7 @@ impl Observation {
         let Explanation { message, hint } = reason.without_paths();
         Self {
             what: ObservationKind::PollFailed,
-            subject: class.observation_subject().to_owned(),
+            subject: ObservationSubject::of_failed_poll(class),
             first_day,
             phase: Phase::Begin,
             details: message,
@@ -157,24 +156,22 @@ impl ObservationKind {
     }
 
     /// The severity of the beginning of an observation with this subject, unless a rule sets
-    /// another one. Conditions have the urgency that follows from it, so that a message to a chat
-    /// and the status page agree: what is [`Severity::High`] needs an operator.
-    pub fn severity(self, subject: &str) -> Severity {
+    /// another one; `None` if the subject is not known. Conditions have the urgency that follows
+    /// from it, so that a message to a chat and the status page agree: what is [`Severity::High`]
+    /// needs an operator.
+    pub fn severity(self, subject: Option<&ObservationSubject>) -> Severity {
         match self {
             Self::ForeignTenant | Self::Stale | Self::DeadLetter => Severity::High,
             Self::PollFailed => {
-                let class = PollErrorClass::parse(subject);
-                let needs_operator = class.is_some_and(PollErrorClass::needs_operator);
+                let needs_operator = matches!(
+                    subject,
+                    Some(ObservationSubject::FailedPolls(class)) if class.needs_operator()
+                );
                 if needs_operator { Severity::High } else { Severity::Medium }
             }
             Self::Implausible | Self::CredentialExpiring => Severity::Medium,
             Self::Gap | Self::Partial | Self::CatalogStale => Severity::Low,
         }
-    }
-
-    /// Whether the subject is a sink. Such an observation is not sent to that sink.
-    pub fn is_about_a_sink(self) -> bool {
-        self == Self::DeadLetter
     }
 
     /// The value of `quality.what` in a record and in the checkpoint. It must never change.
@@ -209,22 +206,17 @@ impl AcceptedData {
 }
 
 impl RejectedSnapshots {
+    /// The snapshots with this name; `None` for any other subject.
+    pub fn parse(subject: &str) -> Option<Self> {
+        [Self::Undated, Self::Further].into_iter().find(|snapshots| snapshots.as_str() == subject)
+    }
+
     /// The subject of the observation. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Undated => "snapshots without a usable day",
             Self::Further => "further snapshots",
         }
-    }
-
-    /// Whether an earlier release has observed snapshots of [`Self::Undated`] with this subject:
-    /// the length of a snapshot that could not be decoded, an ID, or a day after `today`. No
-    /// observation of this release has such a subject, so none would end one that is open.
-    pub fn is_former_subject(subject: &str, today: Day) -> bool {
-        let is_current = [Self::Undated, Self::Further].iter().any(|own| own.as_str() == subject)
-            || AcceptedData::parse(subject).is_some()
-            || Day::parse(subject).is_some_and(|day| day <= today);
-        !is_current
     }
 }
 

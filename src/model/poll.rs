@@ -100,24 +100,6 @@ impl PollErrorClass {
         }
     }
 
-    /// The subjects of [`ObservationKind::PollFailed`](super::ObservationKind::PollFailed): a
-    /// failure that needs an operator is a separate observation from one that is retried, because
-    /// its severity is different.
-    pub const OBSERVATION_SUBJECTS: [&str; 5] = [
-        Self::RETRIED_SUBJECT,
-        Self::Clock.as_str(),
-        Self::Configuration.as_str(),
-        Self::Credential.as_str(),
-        Self::Permission.as_str(),
-    ];
-
-    const RETRIED_SUBJECT: &str = "poll";
-
-    /// The subject of the observation that polls fail with an error of this class.
-    pub const fn observation_subject(self) -> &'static str {
-        if self.needs_operator() { self.as_str() } else { Self::RETRIED_SUBJECT }
-    }
-
     /// Whether the cause is on this host and can pass. Such a failure does not count as an attempt
     /// to reach Microsoft.
     pub const fn is_local(self) -> bool {
@@ -132,23 +114,7 @@ impl PollErrorClass {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{ObservationKind, Severity},
-        *,
-    };
-
-    /// Regression: a rejected secret was an error on the status page, and a problem of medium
-    /// severity in a chat.
-    #[test]
-    fn failures_for_an_operator_have_high_severity() {
-        for class in PollErrorClass::ALL {
-            let subject = class.observation_subject();
-            assert!(PollErrorClass::OBSERVATION_SUBJECTS.contains(&subject), "{class:?}");
-
-            let expected = if class.needs_operator() { Severity::High } else { Severity::Medium };
-            assert_eq!(ObservationKind::PollFailed.severity(subject), expected, "{class:?}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn names_of_classes_round_trip_in_order() {

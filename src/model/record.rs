@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::{
     Additional, Average, ChangeRecord, Day, DecisionState, EventId, Number, ProfileSlot,
-    QualityRecord, StateUpdate, Tenant, UnixMillis,
+    QualityRecord, Seq, StateUpdate, Tenant, UnixMillis,
 };
 
 /// The name and version of the canonical record: the value of its `schema` field.
@@ -71,7 +71,7 @@ pub struct SnapshotRef {
     /// The revision of the day, starting at 1; 0 for an observation.
     pub revision: u32,
     /// The number of the entry in the tenant's log, starting at 1.
-    pub seq: u64,
+    pub seq: Seq,
     /// Whether the day was accepted after a later day was already in the log.
     pub late: bool,
     /// Whether the day is older than the newest days that a poll reads; Microsoft's copy of such a
@@ -221,7 +221,7 @@ impl Record<'_> {
 
 impl SnapshotRef {
     /// The reference of an observation, which does not belong to a snapshot.
-    pub fn of_observation(first_day: Day, seq: u64) -> Self {
+    pub fn of_observation(first_day: Day, seq: Seq) -> Self {
         Self {
             id: String::new(),
             day: first_day,

@@ -8,7 +8,7 @@ use crate::{
     derive::{Base, Comparison, Entry, Rules},
     model::{
         AverageFacts, Baseline, Catalog, Cause, ChangeKind, ControlFacts, DayFacts, Profile,
-        ProfileSlot, Severity, Snapshot, SnapshotRef, StateUpdate, TenantId, UnixMillis,
+        ProfileSlot, Seq, Severity, Snapshot, SnapshotRef, StateUpdate, TenantId, UnixMillis,
     },
 };
 
@@ -109,13 +109,13 @@ fn report_of(
     let window = Window::of_month("2026-11").unwrap();
 
     let mut builder = ReportBuilder::new(tenant.clone(), window, Detail::Page);
-    let mut base: Option<(u64, Arc<DayFacts>)> = None;
+    let mut base: Option<(Seq, Arc<DayFacts>)> = None;
     for (index, scores) in days.iter().enumerate() {
         let Some(scores) = scores else { continue };
 
         let date = first.plus(i32::try_from(index).unwrap());
         let facts = Arc::new(facts(date, scores));
-        let seq = index as u64 + 1;
+        let seq = Seq::new(index as u64 + 1);
         let snapshot = SnapshotRef {
             revision: 1,
             backfilled: is_backfilled(date),
@@ -176,7 +176,7 @@ fn sample() -> Report {
         Some(&Baseline {
             name: HOSTILE.into(),
             day: None,
-            since: 1,
+            since: Seq::FIRST,
             targets: Baseline::parse_targets("A 10\nB 1").unwrap(),
         }),
     )

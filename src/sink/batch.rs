@@ -7,7 +7,7 @@ use std::{borrow::Borrow, collections::HashSet, fmt, ops::Range, sync::Arc};
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::Progress;
-use crate::model::{EventId, Kind, Record, TenantId, hex};
+use crate::model::{EventId, Kind, Record, Seq, TenantId, hex};
 
 /// Records that are sent to a receiver together.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub struct Item {
     /// The kind of the record.
     pub kind: Kind,
     /// The entry of the tenant's log that the record was derived from.
-    pub seq: u64,
+    pub seq: Seq,
     /// The place at the receiver; `None` if all records of the sink are sent to the same one.
     pub target: Option<TargetName>,
     /// The record's index in the batch that it was first added to; parts of that batch keep it.
@@ -211,7 +211,7 @@ impl Batch {
         let split = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         let (index, end) = (self.items.len(), self.bytes.len());
-        let (tenant, kind, seq, target) = (TenantId::TEST, Kind::Control, 0, None);
+        let (tenant, kind, seq, target) = (TenantId::TEST, Kind::Control, Seq::ZERO, None);
         self.items.push(Item { event_id, tenant, kind, seq, target, index, start, split, end });
     }
 

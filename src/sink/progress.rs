@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Day, TenantId};
+use crate::model::{Day, Seq, TenantId};
 
 /// The progress of one tenant after a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Progress {
     /// The ID of the checkpoint whose log `seq` refers to.
     pub checkpoint: String,
     /// The next entry of that log to send.
-    pub seq: u64,
+    pub seq: Seq,
     /// The days before that entry.
     pub sent: SentDays,
 }

@@ -50,18 +50,19 @@ pub(super) enum ReceiverUrl {
 impl HttpReceiverOptions {
     /// Reads the keys for TLS and for compression; a fault is added to the section.
     pub(super) fn read(section: &Section<'_>) -> Self {
-        Self::new(TlsFiles::read(section), section.get(&GZIP))
+        let tls = TlsFiles::read(section);
+        Self { gzip: section.get(&GZIP), ..Self::uncompressed(tls) }
     }
 
     /// Reads the keys of a sink without client certificates.
     pub(super) fn without_client_certificate(section: &Section<'_>) -> Self {
         let tls = TlsFiles { ca_file: section.get(&CA_FILE), client: None };
-        Self::new(tls, section.get(&GZIP))
+        Self { gzip: section.get(&GZIP), ..Self::uncompressed(tls) }
     }
 
-    /// For a receiver to which nothing has been sent.
-    pub(super) fn new(tls: TlsFiles, gzip: bool) -> Self {
-        Self { tls, gzip, sent: PeerSecrets::default() }
+    /// For a receiver to which nothing has been sent, without compression.
+    pub(super) fn uncompressed(tls: TlsFiles) -> Self {
+        Self { tls, gzip: false, sent: PeerSecrets::default() }
     }
 
     /// The same options for a receiver whose tokens a token endpoint issues. The two can be the
@@ -356,7 +357,7 @@ mod tests {
         });
 
         // A plan is cloned whenever its sink is opened.
-        let plan = HttpReceiverOptions::new(TlsFiles::default(), false);
+        let plan = HttpReceiverOptions::uncompressed(TlsFiles::default());
         for token in ["yesterday-canary", "today"] {
             let web = plan.clone();
             let client = web.client().unwrap();

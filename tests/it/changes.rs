@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use secure_score_forwarder::{
     derive::{Base, ComparedDay, Comparison, ControlFactsRef, changes},
-    model::{Day, DayFacts, Number},
+    model::{Day, DayFacts, Number, Seq},
     source::simulated::{self, Richness},
     wire,
 };
@@ -412,7 +412,7 @@ fn ninety_simulated_days_match_the_golden_file() {
     let mut lines = String::new();
     for (index, facts) in days.iter().enumerate() {
         let base = index.checked_sub(1).map(|base| Base {
-            seq: base as u64 + 1,
+            seq: Seq::new(base as u64 + 1),
             facts: &days[base],
             catalog: Some(&catalog),
             backfilled: true,

@@ -9,8 +9,8 @@ use secure_score_forwarder::{
         write_header, write_message,
     },
     model::{
-        Catalog, Day, Observation, ObservationKind, Phase, ProfileSlot, SnapshotRef, Tenant,
-        TenantId,
+        Catalog, Day, Observation, ObservationKind, ObservationSubject, Phase, ProfileSlot, Seq,
+        SnapshotRef, Tenant, TenantId,
     },
     source::simulated::{self, Richness},
     wire,
@@ -150,7 +150,7 @@ fn snapshots_equal_the_reference_byte_for_byte() {
                 id: snapshot.id.to_string(),
                 day,
                 revision: 1,
-                seq: u64::from(back.unsigned_abs()),
+                seq: Seq::new(back.unsigned_abs().into()),
                 late: back == 7,
                 backfilled: back > 3,
                 partial: false,
@@ -210,14 +210,14 @@ fn observations_equal_the_reference_byte_for_byte() {
             let first_day = Day::parse("2026-11-22").unwrap();
             let observation = Observation {
                 what,
-                subject: "2026-11-22".into(),
+                subject: ObservationSubject::parse(what, "2026-11-22".to_owned()),
                 first_day,
                 phase,
                 details: if hint.is_some() { unusual.repeat(80) } else { String::new() },
                 hint: hint.map(str::to_owned),
             };
 
-            let snapshot = SnapshotRef::of_observation(first_day, seq);
+            let snapshot = SnapshotRef::of_observation(first_day, Seq::new(seq));
             let record = quality(&ObservationEntry {
                 tenant: &tenant,
                 observation: &observation,

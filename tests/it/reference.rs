@@ -183,7 +183,7 @@ fn quality_json(q: &QualityRecord<'_>) -> String {
     let mut out = Members::default();
     out.text("what", Some(q.what.as_str()))
         .text("phase", Some(q.phase.as_str()))
-        .text("subject", Some(q.subject))
+        .text("subject", Some(&q.subject.text()))
         .text("first_day", Some(&q.first_day.to_string()))
         .raw("severity", q.severity.cef().to_string())
         .text("details", Some(q.details))

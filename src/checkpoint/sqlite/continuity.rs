@@ -24,10 +24,10 @@ use crate::{
     checkpoint::{
         Checkpoint, CheckpointError, CursorCopy, CursorFile, DatabaseLoss, SavedCursor,
         backend::{Statements, values},
-        fields::unsigned,
         meta, running_polls,
     },
     files::{FileAccess, NewFileMode, OwnedDirectory},
+    model::Seq,
     state_directory::{CURSOR_FILE, LOCK_FILE, StateDirectory},
 };
 
@@ -219,9 +219,9 @@ fn is_outdated(connection: &Connection, saved: &CursorFile) -> Result<bool, Chec
                FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant";
     let stored = store.query_all(sql, values![], |row| {
         let key = (row.get::<String>("name")?, row.get::<String>("guid")?);
-        Ok((key, unsigned(row, "seq")?))
+        Ok((key, row.get::<Seq>("seq")?))
     })?;
-    let stored: HashMap<(String, String), u64> = stored.into_iter().collect();
+    let stored: HashMap<(String, String), Seq> = stored.into_iter().collect();
 
     // A cursor without a row belongs to a sink or a tenant that was deleted, and the file was not
     // written since.

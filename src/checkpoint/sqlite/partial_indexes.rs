@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 
-use crate::checkpoint::CheckpointError;
+use crate::checkpoint::{CheckpointError, sql::snapshot};
 
 /// An index that contains only some of the rows of its table.
 struct PartialIndex {
@@ -18,9 +18,9 @@ struct PartialIndex {
 
 /// Every partial index of the schema.
 const PARTIAL_INDEXES: &[PartialIndex] = &[
-    partial("entry_day", "entry", "kind = 1"),
+    partial("entry_day", "entry", concat!("kind = ", snapshot!())),
     partial("entry_body", "entry", "body IS NOT NULL"),
-    partial("entry_body_day", "entry", "kind = 1 AND body IS NOT NULL"),
+    partial("entry_body_day", "entry", concat!("kind = ", snapshot!(), " AND body IS NOT NULL")),
     partial("entry_catalog", "entry", "catalog IS NOT NULL"),
     partial("body_key_frame", "body", "key_frame IS NOT NULL"),
 ];

@@ -17,8 +17,9 @@ use crate::{
         entry_reader::read_facts,
         fields, held, pack, queued_commands,
         row_ids::{BodyId, CatalogVersion, TenantRow},
+        sql::snapshot,
     },
-    model::{Day, DayFacts, UnixMillis, day_hash},
+    model::{Day, DayFacts, Seq, UnixMillis, day_hash},
 };
 
 /// What [`Checkpoint::repair`] repaired, and what was lost.
@@ -124,12 +125,12 @@ fn request_again(
     day: Day,
     now: UnixMillis,
 ) -> Result<(), CheckpointError> {
-    if day < now.day().plus(-90) {
+    if day < now.day().oldest_possible_at_source() {
         return Ok(());
     }
 
     let sql = "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
-               ON CONFLICT DO UPDATE SET requests = 0, absent = 0";
+               ON CONFLICT DO UPDATE SET requests = 0, absent = FALSE";
     store.execute(sql, values![tenant, day.number(), now])?;
     Ok(())
 }
@@ -145,11 +146,9 @@ fn repair_bodies(
 
     for DamagedBody { tenant, guid, seq, day, body } in damaged_bodies(store)? {
         let unsent_sinks =
-            store.query_all(unsent, values![tenant, seq.cast_signed(), day.number()], |row| {
-                row.get("name")
-            })?;
+            store.query_all(unsent, values![tenant, seq, day.number()], |row| row.get("name"))?;
 
-        store.execute(remove, values![tenant, seq.cast_signed()])?;
+        store.execute(remove, values![tenant, seq])?;
         body::delete_if_unreferenced(store, vec![body])?;
         request_again(store, tenant, day, now)?;
 
@@ -162,8 +161,7 @@ fn repair_bodies(
 struct DamagedBody {
     tenant: TenantRow,
     guid: String,
-    /// The number of the entry in the tenant's log.
-    seq: u64,
+    seq: Seq,
     day: Day,
     body: BodyId,
 }
@@ -182,7 +180,7 @@ fn damaged_bodies(store: &dyn Statements) -> Result<Vec<DamagedBody>, Checkpoint
         };
         if is_damaged && let Some(day) = fields::day(row, "day")? {
             let (tenant, guid) = (row.get("tenant")?, row.get("guid")?);
-            let seq = fields::unsigned(row, "seq")?;
+            let seq = row.get("seq")?;
             damaged.push(DamagedBody { tenant, guid, seq, day, body });
         }
         Ok(ControlFlow::Continue(()))
@@ -198,8 +196,11 @@ fn repair_facts(
     let mut names = ControlNames::load(store)?;
     let mut bodies = BodyReader::default();
     let mut replacements = Vec::new();
-    let sql = "SELECT tenant, seq, day, facts, digest, body FROM entry
-               WHERE kind = 1 AND body IS NOT NULL ORDER BY tenant, seq";
+    let sql = concat!(
+        "SELECT tenant, seq, day, facts, digest, body FROM entry WHERE kind = ",
+        snapshot!(),
+        " AND body IS NOT NULL ORDER BY tenant, seq"
+    );
 
     store.query(sql, values![], &mut |row| {
         let hash: Vec<u8> = row.get("digest")?;
@@ -215,7 +216,7 @@ fn repair_facts(
         };
         if day_hash(&facts)[..] == hash[..] || stored.is_ok_and(|stored| stored == facts) {
             let tenant: TenantRow = row.get("tenant")?;
-            replacements.push((tenant, fields::unsigned(row, "seq")?, facts));
+            replacements.push((tenant, row.get::<Seq>("seq")?, facts));
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -223,7 +224,7 @@ fn repair_facts(
     for (tenant, seq, facts) in replacements {
         let packed = pack::pack(&facts, |name| control_names::control_id(store, &mut names, name))?;
         let sql = "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2";
-        store.execute(sql, values![tenant, seq.cast_signed(), packed, day_hash(&facts)])?;
+        store.execute(sql, values![tenant, seq, packed, day_hash(&facts)])?;
         repaired.facts += 1;
     }
     Ok(())

@@ -21,6 +21,7 @@ use crate::{
         entry_reader::read_facts,
         fields, held, queued_commands,
         row_ids::BodyId,
+        sql::{observation, snapshot},
         tenant_id,
     },
     model::{Day, day_hash},
@@ -188,7 +189,13 @@ fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(),
         }
     }
 
-    let sql = "SELECT count(*) AS unknown FROM entry WHERE kind NOT IN (1, 2)";
+    let sql = concat!(
+        "SELECT count(*) AS unknown FROM entry WHERE kind NOT IN (",
+        snapshot!(),
+        ", ",
+        observation!(),
+        ")"
+    );
     let store: &dyn Statements = connection;
     let unknown = store.query_one(sql, values![], |row| fields::unsigned(row, "unknown"))?;
     if unknown > 0 {
@@ -209,8 +216,12 @@ fn verify_entries(
     let names = ControlNames::load(connection)?;
     let mut bodies = BodyReader::default();
     let store: &dyn Statements = connection;
-    let sql = "SELECT t.guid, e.day, e.facts, e.digest, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
-               WHERE e.kind = 1 ORDER BY e.tenant, e.seq";
+    let sql = concat!(
+        "SELECT t.guid, e.day, e.facts, e.digest, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
+         WHERE e.kind = ",
+        snapshot!(),
+        " ORDER BY e.tenant, e.seq"
+    );
 
     store.query(sql, values![], &mut |row| {
         let guid: String = row.get("guid")?;

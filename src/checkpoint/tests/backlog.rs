@@ -107,7 +107,7 @@ impl Model {
 
         let mut unsent: Vec<(u64, &ModelEntry)> = (1..).zip(&self.logs[tenant]).collect();
         unsent.retain(|(seq, entry)| {
-            *seq >= cursor.at.seq && entry.day >= cursor.floor && receives(entry)
+            *seq >= cursor.at.seq.get() && entry.day >= cursor.floor && receives(entry)
         });
         unsent
     }
@@ -123,7 +123,7 @@ impl Model {
                 at: cursor.at,
                 first_day: cursor.floor,
                 last_day: None,
-                last_seq: unsent[unsent.len() - 1].0,
+                last_seq: Seq::new(unsent[unsent.len() - 1].0),
                 entries: unsent.len() as u64,
                 backfilled: matches!(first.content, Content::Snapshot { backfilled: true, .. }),
             });
@@ -198,7 +198,7 @@ fn append(checkpoint: &Checkpoint, tenant: usize, log: &mut Vec<ModelEntry>, ent
         Content::Gap => {
             let gap = Observation {
                 what: ObservationKind::Gap,
-                subject: seq.to_string(),
+                subject: ObservationSubject::Day(first_day().plus(seq.cast_signed())),
                 first_day: first_day(),
                 phase: Phase::Begin,
                 details: String::new(),
@@ -218,7 +218,8 @@ fn append(checkpoint: &Checkpoint, tenant: usize, log: &mut Vec<ModelEntry>, ent
     }
 
     log.push(entry);
-    assert_eq!(checkpoint.next_seq(id).unwrap(), u64::from(seq) + 1, "one entry was appended");
+    let next = checkpoint.next_seq(id).unwrap();
+    assert_eq!(next, Seq::new(seq.into()).next(), "one entry was appended");
 }
 
 fn append_snapshot(
@@ -365,7 +366,7 @@ fn fail_poll(
     let reason = Explanation::new("no response");
     let observation = Observation {
         what: ObservationKind::PollFailed,
-        subject: class.as_str().to_owned(),
+        subject: ObservationSubject::of_failed_poll(class),
         first_day: day,
         phase: Phase::Begin,
         details: reason.message.clone(),

@@ -96,11 +96,11 @@ fn work(directory: &Path) -> Result<BTreeSet<Day>, CheckpointError> {
             first_day: pending.first_day,
             last_seq: pending.last_seq,
             with_observations: false,
-            ..read_request(pending.at.seq, "2026-08-01")
+            ..read_request(pending.at.seq.get(), "2026-08-01")
         };
         let entries = checkpoint.read(&request)?;
         delivered.extend(entries.iter().map(|entry| snapshot(entry).snapshot.day));
-        let moves = [cursor_move(pending.at, at(pending.last_seq + 1, 0))];
+        let moves = [cursor_move(pending.at, at(pending.last_seq.get() + 1, 0))];
         let _ = checkpoint.advance(&live_advance("s", &moves))?;
     }
     checkpoint.write_cursor_file()?;

@@ -139,7 +139,7 @@ fn migrates_a_version_1_database_completely() {
         register(&checkpoint, "s");
         let expiring = Observation {
             what: ObservationKind::CredentialExpiring,
-            subject: "credential".to_owned(),
+            subject: ObservationSubject::Credential,
             first_day: day("2026-11-20"),
             phase: Phase::Begin,
             details: "the credential is valid until `2026-12-20T00:00:00Z`".to_owned(),

@@ -67,7 +67,7 @@ fn cursors_of_version_8_keep_their_positions() {
     let directory = version_8();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let pending = checkpoint.pending("file").unwrap();
-    let rows = pending.iter().map(|p| (p.tenant, p.at, p.first_day, p.last_seq, p.entries));
+    let rows = pending.iter().map(|p| (p.tenant, p.at, p.first_day, p.last_seq.get(), p.entries));
     let first = day("2026-11-01");
     let expected = [(tenant(), at(3, 7), first, 4, 2), (other_tenant(), at(1, 0), first, 1, 1)];
     assert_eq!(rows.collect::<Vec<_>>(), expected);
@@ -75,7 +75,7 @@ fn cursors_of_version_8_keep_their_positions() {
     let cursors = checkpoint.cursors().unwrap().cursors;
     let rows: Vec<(&str, &str, u64, u32, &str)> = cursors
         .iter()
-        .map(|c| (&*c.sink, &c.tenant[..8], c.seq, c.record_index, &*c.sent_before))
+        .map(|c| (&*c.sink, &c.tenant[..8], c.seq.get(), c.record_index, &*c.sent_before))
         .collect();
     let expected = [
         ("file", "3f5c1d2e", 3, 7, "2026-11-19"),

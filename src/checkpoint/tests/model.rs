@@ -172,7 +172,7 @@ struct ModelReplay {
 struct ModelReplayCursor {
     at: Position,
     /// The last entry to send.
-    last_seq: u64,
+    last_seq: Seq,
 }
 
 /// Why a call fails.
@@ -199,9 +199,14 @@ impl Model {
         self.tenants.iter_mut().find(|tenant| tenant.id == id).unwrap()
     }
 
+    /// The last entry of a tenant, or [`Seq::ZERO`].
+    fn last_seq(&self, id: TenantId) -> Seq {
+        self.tenant(id).map_or(Seq::ZERO, ModelTenant::last_seq)
+    }
+
     /// The `seq` of the next entry of a tenant.
-    fn next_seq(&self, id: TenantId) -> u64 {
-        self.tenant(id).map_or(1, ModelTenant::next_seq)
+    fn next_seq(&self, id: TenantId) -> Seq {
+        self.last_seq(id).next()
     }
 
     fn sink(&self, name: &str) -> Option<&ModelSink> {
@@ -234,18 +239,27 @@ impl ModelTenant {
         }
     }
 
-    fn next_seq(&self) -> u64 {
-        self.log.len() as u64 + 1
+    /// The last entry of the log, or [`Seq::ZERO`].
+    fn last_seq(&self) -> Seq {
+        Seq::new(self.log.len() as u64)
+    }
+
+    fn next_seq(&self) -> Seq {
+        self.last_seq().next()
+    }
+
+    /// All entries of the log, each with its `seq`.
+    fn entries(&self) -> impl Iterator<Item = (Seq, &ModelEntry)> {
+        (1..).map(Seq::new).zip(&self.log)
     }
 
     /// All snapshots of the log, each with its `seq`.
-    fn snapshots(&self) -> impl Iterator<Item = (u64, &ModelSnapshot)> {
-        let entries = (1_u64..).zip(&self.log);
-        entries.filter_map(|(seq, entry)| Some((seq, entry.snapshot()?)))
+    fn snapshots(&self) -> impl Iterator<Item = (Seq, &ModelSnapshot)> {
+        self.entries().filter_map(|(seq, entry)| Some((seq, entry.snapshot()?)))
     }
 
-    fn snapshots_mut(&mut self) -> impl Iterator<Item = (u64, &mut ModelSnapshot)> {
-        let entries = (1_u64..).zip(&mut self.log);
+    fn snapshots_mut(&mut self) -> impl Iterator<Item = (Seq, &mut ModelSnapshot)> {
+        let entries = (1..).map(Seq::new).zip(&mut self.log);
         entries.filter_map(|(seq, entry)| match entry {
             ModelEntry::Snapshot(snapshot) => Some((seq, snapshot.as_mut())),
             ModelEntry::Observation(..) => None,

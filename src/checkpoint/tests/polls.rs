@@ -12,7 +12,7 @@ use crate::{
 fn observation(what: ObservationKind, number: u32) -> Observation {
     Observation {
         what,
-        subject: format!("unreadable, {number} bytes"),
+        subject: ObservationSubject::Other(format!("unreadable, {number} bytes")),
         first_day: day("2026-11-20"),
         phase: Phase::Begin,
         details: "cannot decode a snapshot".to_owned(),
@@ -91,7 +91,8 @@ fn former_subjects_end_with_their_cause() {
     for (what, subject, ends) in SUBJECTS {
         let (_directory, checkpoint) = new_checkpoint();
         let observe = |what, subject: &str, first_day, phase| {
-            let (subject, first) = (subject.to_owned(), observation(what, 1));
+            let subject = ObservationSubject::parse(what, subject.to_owned());
+            let first = observation(what, 1);
             let observations = vec![Observation { subject, first_day, phase, ..first }];
             commit(&checkpoint, &PollCommit { observations, ..empty_commit() });
         };

@@ -124,7 +124,7 @@ fn an_import_is_queued_until_it_is_committed() {
     commit(&checkpoint, &import(vec![entry()]));
     assert_eq!(checkpoint.queued_imports().unwrap(), [of_other]);
     assert_eq!(checkpoint.queued_snapshots(of_tenant).unwrap(), None);
-    assert_eq!(checkpoint.next_seq(tenant()).unwrap(), 2);
+    assert_eq!(checkpoint.next_seq(tenant()).unwrap(), Seq::new(2));
     checkpoint.drop_command(second).unwrap();
     assert_eq!(commands(&checkpoint), 0);
 }

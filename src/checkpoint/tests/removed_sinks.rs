@@ -271,7 +271,7 @@ fn a_replaced_sink_leaves_no_saved_cursor() {
     assert!(checkpoint.rename_sink("old", "new", RESTORED).unwrap());
     let saved = checkpoint.saved_cursors();
     let positions: Vec<_> = saved.cursors.iter().map(|c| (c.sink.as_str(), c.seq)).collect();
-    assert_eq!(positions, [("new", 1)]);
+    assert_eq!(positions, [("new", Seq::FIRST)]);
 }
 
 /// Regression: the rename of a removed sink to its own name deleted it.
@@ -312,6 +312,6 @@ fn an_advance_of_an_unknown_sink_stores_nothing() {
         let advance = Advance { lane, dead_letters: &letters, ..live_advance("unknown", &[]) };
         checkpoint.advance(&advance).unwrap_err();
         assert_eq!(open_observations(&checkpoint), 0, "{lane:?}");
-        assert_eq!(checkpoint.next_seq(tenant()).unwrap(), 2, "{lane:?}");
+        assert_eq!(checkpoint.next_seq(tenant()).unwrap(), Seq::new(2), "{lane:?}");
     }
 }

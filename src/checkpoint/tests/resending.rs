@@ -195,7 +195,8 @@ fn a_replay_is_limited_to_its_tenants() {
     commit_day_of(other_tenant(), &checkpoint, "2026-11-21", 1, 1);
 
     let scope = checkpoint.replay_scope("s", &tenants, first, last).unwrap();
-    let counts: Vec<_> = scope.tenants.iter().map(|t| (t.days, t.snapshots, t.last_seq)).collect();
+    let counts = scope.tenants.iter().map(|t| (t.days, t.snapshots, t.last_seq.get()));
+    let counts: Vec<_> = counts.collect();
     assert_eq!((scope.days, counts), (2, vec![(2, 3, 3), (1, 1, 1)]));
 
     let now = UnixMillis::default();

@@ -1,6 +1,7 @@
 //! Conditions that were missing or wrong, or that an output did not follow.
 
 use super::*;
+use crate::model::ObservationSubject;
 
 /// Regression: the general hint replaced the hint of the fault.
 #[test]
@@ -89,11 +90,12 @@ fn conditions_are_as_urgent_as_observations() {
     for class in PollErrorClass::ALL {
         let mut facts = facts();
         facts.tenants[0].error = Some(error(class, "failed"));
-        let severity = ObservationKind::PollFailed.severity(class.observation_subject());
+        let subject = ObservationSubject::of_failed_poll(class);
+        let severity = ObservationKind::PollFailed.severity(Some(&subject));
         assert_eq!(kinds(&facts)[0].0, ConditionSeverity::of(severity), "{class:?}");
     }
 
-    let of = |what: ObservationKind| ConditionSeverity::of(what.severity("siem"));
+    let of = |what: ObservationKind| ConditionSeverity::of(what.severity(None));
     assert_eq!(of(ObservationKind::Stale), ConditionSeverity::Error, "as `tenant_behind`");
     assert_eq!(of(ObservationKind::DeadLetter), ConditionSeverity::Error, "as `dead_letters`");
     assert_eq!(of(ObservationKind::CredentialExpiring), ConditionSeverity::Warning);

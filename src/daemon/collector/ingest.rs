@@ -23,7 +23,7 @@ use crate::{
         self, AcceptedSnapshot, Holding, PollPlan, Rejected, Rejections, Release, SnapshotOrigin,
     },
     model::{
-        DAYS_AT_SOURCE, Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant,
+        DAYS_AT_SOURCE, Day, Observation, ObservationKind, ObservationSubject, Phase, Tenant,
         UnixMillis,
     },
     source::expires_soon,
@@ -94,8 +94,9 @@ impl Collector {
             kind == PollKind::Backfill && complete && !snapshots.is_empty() && all_named;
 
         let expires = expires_soon(state.graph.access().credential.as_ref(), now);
+        let (what, about) = (ObservationKind::CatalogStale, ObservationSubject::Catalog);
         let mut observations = vec![
-            condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
+            condition(what, about, catalog_error.as_ref(), now),
             credential_condition(expires, tenant, now),
         ];
         observations.extend(about_catalog);
@@ -104,10 +105,10 @@ impl Collector {
             observations.push(Observation::of_failed_poll(error.class(), Day::of(now), reason));
         }
         if end.is_ok() {
-            observations.extend(PollErrorClass::OBSERVATION_SUBJECTS.map(|subject| {
-                let ended = condition(ObservationKind::PollFailed, None, now);
-                Observation { subject: subject.to_owned(), ..ended }
-            }));
+            observations.extend(
+                ObservationSubject::OF_FAILED_POLLS
+                    .map(|subject| condition(ObservationKind::PollFailed, subject, None, now)),
+            );
         }
 
         let parts = match &catalog {
@@ -385,23 +386,16 @@ fn log_faults(tenant: &Tenant, plan: &PollPlan, snapshots: &[AcceptedSnapshot]) 
 
 /// The observation of a condition of the tenant. It begins if there is an error, and ends if there
 /// is none.
-fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp) -> Observation {
-    let subject = match what {
-        ObservationKind::CatalogStale => "catalog",
-        ObservationKind::CredentialExpiring => "credential",
-        _ => "poll",
-    };
+fn condition(
+    what: ObservationKind,
+    subject: ObservationSubject,
+    error: Option<&Explanation>,
+    now: Timestamp,
+) -> Observation {
     let phase = if error.is_some() { Phase::Begin } else { Phase::End };
     let recovered = || Explanation::new("recovered");
     let Explanation { message, hint } = error.map_or_else(recovered, Explanation::without_paths);
-    Observation {
-        what,
-        subject: subject.to_owned(),
-        first_day: Day::of(now),
-        phase,
-        details: message,
-        hint,
-    }
+    Observation { what, subject, first_day: Day::of(now), phase, details: message, hint }
 }
 
 /// The observation about a credential that expires soon, which is also logged with every poll.
@@ -434,5 +428,6 @@ fn credential_condition(
             );
         }
     }
-    condition(ObservationKind::CredentialExpiring, details.as_ref(), now)
+    let (what, subject) = (ObservationKind::CredentialExpiring, ObservationSubject::Credential);
+    condition(what, subject, details.as_ref(), now)
 }

@@ -55,8 +55,7 @@ impl Deliverer {
 
     /// Adds an observation. A sink never receives an observation about itself.
     pub(super) fn add_observation(&mut self, stored: &StoredObservation, context: ReadContext<'_>) {
-        let what = stored.observation.what;
-        if what.is_about_a_sink() && stored.observation.subject == self.plan.name {
+        if stored.observation.subject.is_sink(&self.plan.name) {
             return;
         }
 

@@ -158,7 +158,10 @@ impl TenantFailures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checkpoint::Position, model::EventId};
+    use crate::{
+        checkpoint::Position,
+        model::{EventId, Seq},
+    };
 
     fn tenant(n: u8) -> TenantId {
         TenantId::parse(&format!("{n:02}000000-0000-4000-8000-000000000000")).unwrap()
@@ -191,7 +194,7 @@ mod tests {
             }
             outcomes.push(RecordOutcome {
                 tenant,
-                at: Position { seq: 1, record_index: 0 },
+                at: Position { seq: Seq::FIRST, record_index: 0 },
                 event_id: EventId::from_bytes([0; 20]),
                 target: None,
                 outcome,

@@ -63,7 +63,7 @@ use crate::{
     clock,
     config::SinkPlan,
     error::{Hint, chain},
-    model::{TenantId, short_duration},
+    model::{Seq, TenantId, short_duration},
     sink::{Batch, Context, Failure, Limits, Sink},
 };
 
@@ -80,7 +80,7 @@ pub enum DeliveryError {
     Checkpoint(#[from] CheckpointError),
     /// An entry cannot be decoded, so nothing after it can be sent for this tenant.
     #[error("cannot decode entry {seq} of the log: {reason}")]
-    Entry { seq: u64, reason: String },
+    Entry { seq: Seq, reason: String },
     /// A shutdown was requested.
     #[error("stopped by request")]
     Canceled,

@@ -181,13 +181,14 @@ impl OutgoingBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Seq;
 
     fn tenant(n: u8) -> TenantId {
         TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap()
     }
 
     fn at(seq: u64, record_index: u32) -> Position {
-        Position { seq, record_index }
+        Position { seq: Seq::new(seq), record_index }
     }
 
     fn id(n: u8) -> EventId {
@@ -214,7 +215,10 @@ mod tests {
     fn ranges(moves: &[CursorMove]) -> Vec<((u64, u32), (u64, u32))> {
         moves
             .iter()
-            .map(|m| ((m.from.seq, m.from.record_index), (m.to.seq, m.to.record_index)))
+            .map(|m| (m.from, m.to))
+            .map(|(from, to)| {
+                ((from.seq.get(), from.record_index), (to.seq.get(), to.record_index))
+            })
             .collect()
     }
 

@@ -69,7 +69,7 @@ impl Deliverer {
                 LogEntry::Observation(stored) => self.add_observation(stored, context),
             }
 
-            let next = Position { seq: stored.seq() + 1, record_index: 0 };
+            let next = Position { seq: stored.seq().next(), record_index: 0 };
             self.advance_to(pending.tenant, next);
             self.submit_if_full(pending.tenant, next).await?;
         }
@@ -77,7 +77,7 @@ impl Deliverer {
         if entries.is_empty() {
             self.advance_to(
                 pending.tenant,
-                Position { seq: pending.last_seq + 1, record_index: 0 },
+                Position { seq: pending.last_seq.next(), record_index: 0 },
             );
         }
         // A digest is one message, however long it takes to read its entries.

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::{Deliverer, DeliveryError, outgoing_batch::OutgoingBatch};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Position},
-    model::TenantId,
+    model::{Seq, TenantId},
     sink::{Progress, SentDays},
 };
 
@@ -34,7 +34,7 @@ impl Deliverer {
                     tracing::info!(
                         sink = self.plan.name,
                         tenant = %tenant,
-                        seq = to.seq,
+                        seq = to.seq.get(),
                         "the receiver's progress is ahead of the checkpoint; continuing after it"
                     );
                 }
@@ -85,7 +85,7 @@ fn is_of_this_log(checkpoint: &Checkpoint, progress: &Progress) -> Result<bool, 
 fn sent_before(
     checkpoint: &Checkpoint,
     tenant: TenantId,
-    seq: u64,
+    seq: Seq,
 ) -> Result<SentDays, CheckpointError> {
     let (days, hash) = checkpoint.days_before(tenant, seq)?;
     let newest = days.first().copied().zip(hash);

@@ -19,7 +19,10 @@ pub(super) fn rotate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checkpoint::Position, model::Day};
+    use crate::{
+        checkpoint::Position,
+        model::{Day, Seq},
+    };
 
     #[test]
     fn tenants_rotate_and_new_days_are_sent_first() {
@@ -27,10 +30,10 @@ mod tests {
             |n: u8| TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap();
         let pending = |n: u8, backfilled: bool| Pending {
             tenant: tenant(n),
-            at: Position { seq: 1, record_index: 0 },
+            at: Position { seq: Seq::FIRST, record_index: 0 },
             first_day: Day::parse("2026-01-01").unwrap(),
             last_day: None,
-            last_seq: 1,
+            last_seq: Seq::FIRST,
             entries: 1,
             backfilled,
         };

@@ -241,7 +241,10 @@ impl ParkedTargets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checkpoint::Position, model::EventId};
+    use crate::{
+        checkpoint::Position,
+        model::{EventId, Seq},
+    };
 
     fn tenant(n: u8) -> TenantId {
         TenantId::parse(&format!("{n:02}000000-0000-4000-8000-000000000000")).unwrap()
@@ -341,7 +344,7 @@ mod tests {
     fn outcomes(text: &str) -> Vec<RecordOutcome> {
         let outcome = |(record_index, letter): (u32, &str)| RecordOutcome {
             tenant: tenant(if letter.starts_with('1') { 1 } else { 2 }),
-            at: Position { seq: 1, record_index },
+            at: Position { seq: Seq::FIRST, record_index },
             event_id: EventId::from_bytes([0; 20]),
             target: None,
             outcome: if letter.ends_with('a') {

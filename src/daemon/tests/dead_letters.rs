@@ -8,7 +8,7 @@ use crate::{
         PollCommit, PollEnd,
     },
     compressed::CompressedText,
-    model::{DayFacts, EventId, TenantId, UnixMillis},
+    model::{DayFacts, EventId, Seq, TenantId, UnixMillis},
     wire,
 };
 
@@ -34,7 +34,8 @@ pub(super) fn queue(engine: &Engine, name: &str, number: u32) {
         let mut event_id = [0; 20];
         event_id[..4].copy_from_slice(&record_index.to_be_bytes());
         event_id[4] = *name.as_bytes().last().unwrap();
-        let (at, event_id) = (Position { seq: 1, record_index }, EventId::from_bytes(event_id));
+        let (at, event_id) =
+            (Position { seq: Seq::FIRST, record_index }, EventId::from_bytes(event_id));
         DeadLetter { tenant, at, event_id, reason: "rejected before".to_owned() }
     };
     let letters: Vec<DeadLetter> = (0..number).map(letter).collect();
@@ -99,7 +100,7 @@ fn append_undecodable(engine: &Engine, name: &str) {
     };
 
     let _ = engine.store().checkpoint().commit_poll(tenant, &commit).unwrap();
-    let next = Position { seq: 2, record_index: 0 };
+    let next = Position { seq: Seq::new(2), record_index: 0 };
     assert!(engine.store().checkpoint().skip_to("local", tenant, next).unwrap());
 }
 

@@ -27,7 +27,7 @@ use crate::{
         deliverer::{Shutdown, supervise},
     },
     ledger::{self, AcceptedSnapshot, Rejections, SnapshotOrigin},
-    model::{DataFaults, Day, EventId, Phase, Tenant, TenantId},
+    model::{DataFaults, Day, EventId, ObservationSubject, Phase, Seq, Tenant, TenantId},
     sink::Limits,
     wire,
 };
@@ -220,8 +220,8 @@ impl Harness {
     fn log(&self, tenant: usize) -> Vec<LogEntry> {
         let request = ReadRequest {
             tenant: self.id(tenant),
-            first_seq: 1,
-            last_seq: u64::MAX,
+            first_seq: Seq::FIRST,
+            last_seq: Seq::MAX,
             first_day: Day::of(jiff::Timestamp::UNIX_EPOCH),
             last_day: None,
             max_bytes: usize::MAX,
@@ -251,7 +251,8 @@ impl Harness {
             LogEntry::Snapshot(_) => None,
             LogEntry::Observation(stored) => Some(&stored.observation),
         });
-        let others = observations.filter(|observation| !observation.what.is_about_a_sink());
+        let others = observations
+            .filter(|observation| !matches!(observation.subject, ObservationSubject::Sink(_)));
         others.map(|observation| (observation.what.as_str(), observation.phase)).collect()
     }
 

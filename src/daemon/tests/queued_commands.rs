@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    model::UnixMillis,
+    model::{Seq, UnixMillis},
     source::simulated::{Richness, snapshot_json},
 };
 
@@ -93,7 +93,7 @@ async fn an_interrupted_import_is_completed_once() {
         process.collector().resume_imports().await;
         assert_eq!(first_day(&process, HARMLESS), Some(40));
         // The day, and the observation that it is old.
-        assert_eq!(process.store().checkpoint().next_seq(tenant.id).unwrap(), 3);
+        assert_eq!(process.store().checkpoint().next_seq(tenant.id).unwrap(), Seq::new(3));
         assert_eq!(process.store().checkpoint().queued_imports().unwrap(), []);
     }
 
@@ -117,5 +117,5 @@ async fn an_import_of_an_unknown_tenant_is_dropped() {
     process.collector().resume_imports().await;
     assert_eq!(process.store().checkpoint().queued_imports().unwrap(), []);
     assert_eq!(first_day(&process, HOSTILE), Some(5));
-    assert_eq!(process.store().checkpoint().next_seq(unknown).unwrap(), 1);
+    assert_eq!(process.store().checkpoint().next_seq(unknown).unwrap(), Seq::FIRST);
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     format::FormatName,
-    model::{EventId, Kind, Record, TenantId},
+    model::{EventId, Kind, Record, Seq, TenantId},
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, Destination, EncodeError, Failure, Limits,
         Plan, Receipt, Refusal, RefusedTarget, Sink,
@@ -59,7 +59,7 @@ pub(super) enum Step {
 pub(super) struct Arrival {
     pub id: EventId,
     pub tenant: TenantId,
-    pub seq: u64,
+    pub seq: Seq,
     pub kind: Kind,
     /// Whether the deliverer has received the acknowledgement.
     pub is_acknowledged: bool,

@@ -21,7 +21,7 @@ use crate::{
     derive::control::PreferredMax,
     model::{
         Baseline, Catalog, Cause, Change, ChangeKind, ControlFacts, ControlState, Day, DayFacts,
-        Number, ProfileSlot,
+        Number, ProfileSlot, Seq,
     },
 };
 
@@ -59,8 +59,8 @@ pub struct Comparison<'a> {
 /// The day or revision that an entry is compared with.
 #[derive(Debug)]
 pub struct Base<'a> {
-    /// The position of the base in the tenant's log.
-    pub seq: u64,
+    /// The base in the tenant's log.
+    pub seq: Seq,
     /// The facts of the base.
     pub facts: &'a DayFacts,
     /// The catalog of the base; `None` if it had none.

@@ -60,7 +60,6 @@ struct Case {
     catalog_after: Catalog,
     earlier: Vec<Arc<DayFacts>>,
     baseline: Option<Baseline>,
-    base_seq: u64,
     has_later_days: bool,
     historical: bool,
 }
@@ -74,7 +73,6 @@ impl Case {
             catalog_after: Catalog::new(vec![slot("A", 8.0, vec![])]),
             earlier: vec![],
             baseline: None,
-            base_seq: 1,
             has_later_days: false,
             historical: false,
         }
@@ -88,7 +86,7 @@ impl Case {
 
     fn with_changes<T>(&self, f: impl FnOnce(Vec<Change<'_>>) -> T) -> T {
         let base = Base {
-            seq: self.base_seq,
+            seq: Seq::FIRST,
             facts: &self.before,
             catalog: self.catalog_before.as_ref(),
             backfilled: false,
@@ -348,7 +346,7 @@ fn score_with_two_reversals_is_flapping() {
 
 fn targets(text: &str, since: u64) -> Baseline {
     let targets = Baseline::parse_targets(text).unwrap();
-    Baseline { name: "q3".into(), day: None, since, targets }
+    Baseline { name: "q3".into(), day: None, since: Seq::new(since), targets }
 }
 
 #[test]

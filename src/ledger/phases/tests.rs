@@ -18,7 +18,7 @@ fn today() -> Day {
 fn observation(what: ObservationKind, subject: &str, phase: Phase) -> Observation {
     Observation {
         what,
-        subject: subject.to_owned(),
+        subject: ObservationSubject::parse(what, subject.to_owned()),
         first_day: today(),
         phase,
         details: "a".to_owned(),
@@ -38,7 +38,7 @@ fn end(what: ObservationKind, subject: &str) -> Observation {
 fn open(what: ObservationKind, subject: &str) -> OpenCondition {
     OpenCondition {
         what: what.as_str().to_owned(),
-        subject: subject.to_owned(),
+        subject: ObservationSubject::parse(what, subject.to_owned()),
         first_day: today().plus(-2),
         details: "a".to_owned(),
     }
@@ -142,7 +142,7 @@ fn former_subjects_end_with_their_cause() {
     ] {
         let first_day = today().plus(-2);
         let of = |subject: &&str| {
-            let subject = (*subject).to_owned();
+            let subject = ObservationSubject::parse(observed.what, (*subject).to_owned());
             Observation { subject, first_day, ..observed.clone() }
         };
         let expected: Vec<Observation> = ended.iter().map(of).collect();
@@ -197,7 +197,7 @@ proptest! {
         let stored = stored.into_iter().map(|(kind, subject)| open(KINDS[kind], SUBJECTS[subject]));
         let stored: Vec<OpenCondition> = stored.collect();
         let key = |stored: &OpenCondition| (stored.what.clone(), stored.subject.clone());
-        let mut begun: BTreeMap<(String, String), Day> =
+        let mut begun: BTreeMap<(String, ObservationSubject), Day> =
             stored.iter().map(|stored| (key(stored), stored.first_day)).collect();
         let mut conditions = OpenConditions::new(stored);
 

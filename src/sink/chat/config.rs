@@ -124,7 +124,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ChatPlan> {
     let mode = Mode::read(section);
     let url = section.get(&URL).map(ReceiverUrl::Secret);
     let service = read_service(section, mode);
-    let web = HttpReceiverOptions::new(TlsFiles::read(section), false);
+    let web = HttpReceiverOptions::uncompressed(TlsFiles::read(section));
 
     let service = service?;
     Some(ChatPlan {
@@ -223,7 +223,7 @@ mod tests {
             url: ReceiverUrl::Secret(crate::settings::SecretRef::Env("HOOK".to_owned())),
             mode,
             interval: Duration::ZERO,
-            web: HttpReceiverOptions::new(TlsFiles::default(), false),
+            web: HttpReceiverOptions::uncompressed(TlsFiles::default()),
         };
         let template = JsonTemplate::parse("{}", Mode::Messages).unwrap();
 

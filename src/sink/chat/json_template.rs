@@ -287,7 +287,8 @@ mod tests {
     use crate::{
         derive::{ObservationEntry, Rules, quality},
         model::{
-            Day, Observation, ObservationKind, Phase, SnapshotRef, Tenant, TenantId, UnixMillis,
+            Day, Observation, ObservationKind, ObservationSubject, Phase, Seq, SnapshotRef, Tenant,
+            TenantId, UnixMillis,
         },
         sink::notification::tests::{change, problem},
     };
@@ -301,7 +302,7 @@ mod tests {
         };
         let observation = Observation {
             what: ObservationKind::PollFailed,
-            subject: String::new(),
+            subject: ObservationSubject::RetriedPolls,
             first_day: Day::parse("2026-11-22").unwrap(),
             phase: Phase::Begin,
             details: "the secret\nhas expired".to_owned(),
@@ -310,7 +311,7 @@ mod tests {
         let entry = ObservationEntry {
             tenant: &tenant,
             observation: &observation,
-            snapshot: &SnapshotRef::of_observation(observation.first_day, 1),
+            snapshot: &SnapshotRef::of_observation(observation.first_day, Seq::FIRST),
             observed_time: "2026-11-22T06:15:00Z",
             observed_at: UnixMillis::new(1_795_328_100_000),
             repeats: 0,

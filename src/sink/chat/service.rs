@@ -182,7 +182,7 @@ mod tests {
             url: ReceiverUrl::Secret(SecretRef::Env("HOOK".to_owned())),
             mode,
             interval: Duration::from_secs(1),
-            web: HttpReceiverOptions::new(TlsFiles::default(), false),
+            web: HttpReceiverOptions::uncompressed(TlsFiles::default()),
         }
     }
 

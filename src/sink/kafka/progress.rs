@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{oauth::TokenContext, producer::setup_failure};
 use crate::{
-    model::{Day, TenantId, hex, parse_hex},
+    model::{Day, Seq, TenantId, hex, parse_hex},
     sink::{Failure, Progress, SentDays, chain},
     text::count,
 };
@@ -49,7 +49,7 @@ const QUEUE_KIBIBYTES: &str = "1024";
 struct ProgressValue {
     version: u32,
     checkpoint: String,
-    seq: u64,
+    seq: Seq,
     days: String,
     newest: Option<Newest>,
 }
@@ -293,7 +293,7 @@ mod tests {
         let progress = Progress {
             tenant,
             checkpoint: "c".into(),
-            seq: 412,
+            seq: Seq::new(412),
             sent: SentDays::new([day], Some((day, hash))),
         };
 
@@ -318,7 +318,7 @@ mod tests {
             assert_eq!(seq(invalid), None, "{invalid}");
         }
         for valid in [0, 1 << 31, u64::MAX] {
-            assert_eq!(seq(&valid.to_string()), Some(valid));
+            assert_eq!(seq(&valid.to_string()), Some(Seq::new(valid)));
         }
     }
 

@@ -71,8 +71,8 @@ impl Notice {
             }
         };
         let subject = match &record.body {
-            Body::Quality(quality) => quality.subject,
-            _ => record.control_id(),
+            Body::Quality(quality) => quality.subject.text(),
+            _ => record.control_id().into(),
         };
 
         Self {
@@ -81,7 +81,7 @@ impl Notice {
             what: what.to_owned(),
             severity: cef_severity(record),
             tenant: ForeignText::new(&record.tenant.name).chat(MAX_NAME),
-            subject: ForeignText::new(subject).chat(MAX_NAME),
+            subject: ForeignText::new(&subject).chat(MAX_NAME),
             time: minute(record.time),
             sentence: ForeignText::new(&sentence(record)).chat(MAX_SENTENCE),
             points,
@@ -151,7 +151,10 @@ mod tests {
     use super::*;
     use crate::{
         derive::{ObservationEntry, Rules, quality},
-        model::{Day, Observation, ObservationKind, SnapshotRef, Tenant, TenantId, UnixMillis},
+        model::{
+            Day, Observation, ObservationKind, ObservationSubject, Seq, SnapshotRef, Tenant,
+            TenantId, UnixMillis,
+        },
     };
 
     #[test]
@@ -172,7 +175,7 @@ mod tests {
         };
         let observation = Observation {
             what: ObservationKind::PollFailed,
-            subject: String::new(),
+            subject: ObservationSubject::RetriedPolls,
             first_day: Day::parse("2026-11-22").unwrap(),
             phase: Phase::Begin,
             details: "[help](https://evil.example)\n*now*".to_owned(),
@@ -181,7 +184,7 @@ mod tests {
         let entry = ObservationEntry {
             tenant: &tenant,
             observation: &observation,
-            snapshot: &SnapshotRef::of_observation(observation.first_day, 1),
+            snapshot: &SnapshotRef::of_observation(observation.first_day, Seq::FIRST),
             observed_time: "2026-11-22T06:15:00Z",
             observed_at: UnixMillis::new(1_795_328_100_000),
             repeats: 0,

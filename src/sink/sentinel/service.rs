@@ -279,7 +279,7 @@ mod tests {
         let plan = SentinelPlan {
             url: url.parse().unwrap(),
             format: FormatName::Json,
-            web: HttpReceiverOptions::new(TlsFiles::default(), false),
+            web: HttpReceiverOptions::uncompressed(TlsFiles::default()),
             resource: "",
         };
 

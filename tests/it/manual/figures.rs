@@ -29,7 +29,7 @@ const ALERTS: &str = "deploy/monitoring/alerts.yml";
 const CHAT: &str = "src/sink/chat/config.rs";
 const COLLECTOR: &str = "src/daemon/collector/mod.rs";
 const DAY: &str = "src/model/day.rs";
-const ENGINE: &str = "src/daemon/mod.rs";
+const STATE_DIRECTORY: &str = "src/state_directory.rs";
 
 const EMAIL: &str = "src/sink/email/config.rs";
 const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
@@ -108,7 +108,7 @@ pub(super) const FIGURES: &[Figure] = &[
     (DELIVERY, "more than 20 records in a row", REJECTIONS, REJECTED_IN_A_ROW),
     (DELIVERY, "more than 50 of the last", REJECTIONS, REJECTED_IN_WINDOW),
     (DELIVERY, "of the last 1,000", REJECTIONS, WINDOW_RECORDS),
-    (DELIVERY, "less than 16 MiB free", ENGINE, RESERVED_BYTES),
+    (DELIVERY, "less than 16 MiB free", STATE_DIRECTORY, RESERVED_BYTES),
     (DELIVERY, "receives the last 90 days", DAY, DAYS_AT_SOURCE),
     (
         DELIVERY,
@@ -215,7 +215,7 @@ pub(super) const FIGURES: &[Figure] = &[
         "src/daemon/deliverer/digest.rs",
         "const REPORT_DAYS: i32 = 30;",
     ),
-    (MONITORING, "Below 16 MiB, polling pauses", ENGINE, RESERVED_BYTES),
+    (MONITORING, "Below 16 MiB, polling pauses", STATE_DIRECTORY, RESERVED_BYTES),
     (MONITORING, "more than three days behind", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
     (MONITORING, "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
     (
@@ -236,12 +236,17 @@ pub(super) const FIGURES: &[Figure] = &[
         DAY,
         DAYS_AT_SOURCE,
     ),
-    (ALERTS, "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
-    ("docs/how-to/backup-and-recovery.md", "Below 16 MiB of free space", ENGINE, RESERVED_BYTES),
+    (ALERTS, "Below 16 MiB, polling is paused", STATE_DIRECTORY, RESERVED_BYTES),
+    (
+        "docs/how-to/backup-and-recovery.md",
+        "Below 16 MiB of free space",
+        STATE_DIRECTORY,
+        RESERVED_BYTES,
+    ),
     (
         "docs/contributing/decisions/0019-reserve-disk-for-cursors.md",
         "less than 16 MiB is free",
-        ENGINE,
+        STATE_DIRECTORY,
         RESERVED_BYTES,
     ),
     (DATA_MODEL, "more than three days old", "src/ledger/observations.rs", STALE_DAYS),

@@ -364,8 +364,8 @@ fn read_request() -> impl Strategy<Value = ReadRequest> {
         |(tenant, first_seq, entries, (first_day, last_day), max_bytes, with_observations)| {
             ReadRequest {
                 tenant,
-                first_seq,
-                last_seq: first_seq + entries,
+                first_seq: Seq::new(first_seq),
+                last_seq: Seq::new(first_seq + entries),
                 first_day: day_at(first_day),
                 last_day: last_day.map(day_at),
                 max_bytes,

@@ -88,23 +88,23 @@ impl Run {
 
     /// Compares the entries that were not compared before.
     fn check_new_entries(&mut self, tenant: TenantId) {
-        let compared = self.compared.get(&tenant).copied().unwrap_or(0);
+        let compared = self.compared.get(&tenant).copied().unwrap_or(Seq::ZERO);
         self.check_read(&ReadRequest {
             tenant,
-            first_seq: compared + 1,
-            last_seq: u64::MAX,
+            first_seq: compared.next(),
+            last_seq: Seq::MAX,
             first_day: first_day(),
             last_day: None,
             max_bytes: usize::MAX,
             with_bases: true,
             with_observations: true,
         });
-        self.compared.insert(tenant, self.model.next_seq(tenant) - 1);
+        self.compared.insert(tenant, self.model.last_seq(tenant));
     }
 
     pub(super) fn check_read(&mut self, request: &ReadRequest) {
         let found = self.checkpoint.read(request).unwrap();
-        let seqs: Vec<u64> = found.iter().map(LogEntry::seq).collect();
+        let seqs: Vec<Seq> = found.iter().map(LogEntry::seq).collect();
         assert_eq!(seqs, self.model.read(request), "{request:?}");
         for entry in &found {
             match entry {
@@ -180,8 +180,8 @@ impl Run {
 
     fn check_observation(&self, tenant: TenantId, found: &StoredObservation) {
         let seq = found.snapshot.seq;
-        let log = &self.model.tenant(tenant).unwrap().log;
-        let observations = (1_u64..).zip(log).filter_map(|(seq, entry)| match entry {
+        let tenant = self.model.tenant(tenant).unwrap();
+        let observations = tenant.entries().filter_map(|(seq, entry)| match entry {
             ModelEntry::Snapshot(_) => None,
             ModelEntry::Observation(observation, at) => Some((seq, observation, *at)),
         });

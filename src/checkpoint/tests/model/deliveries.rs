@@ -57,10 +57,10 @@ impl Model {
     }
 
     /// Returns whether the cursor was behind the entry.
-    pub(super) fn skip_to(&mut self, sink: &str, tenant: TenantId, seq: u64) -> bool {
+    pub(super) fn skip_to(&mut self, sink: &str, tenant: TenantId, to: Position) -> bool {
         match self.position_mut(sink, Lane::Live, tenant) {
-            Some(position) if position.seq < seq => {
-                *position = at(seq, 0);
+            Some(position) if position.seq < to.seq => {
+                *position = to;
                 true
             }
             _ => false,
@@ -173,7 +173,7 @@ impl Model {
             receiver.cursors.get(*tenant).is_some_and(|cursor| cursor.is_active)
         };
         let cursors = tenants.iter().filter(is_received).map(|tenant| {
-            let last_seq = self.next_seq(*tenant) - 1;
+            let last_seq = self.last_seq(*tenant);
             (*tenant, ModelReplayCursor { at: at(1, 0), last_seq })
         });
 
@@ -200,8 +200,8 @@ impl Model {
     }
 
     /// An entry of a log.
-    pub(super) fn entry(&self, tenant: TenantId, seq: u64) -> Option<&ModelEntry> {
-        let index = usize::try_from(seq.checked_sub(1)?).unwrap();
+    pub(super) fn entry(&self, tenant: TenantId, seq: Seq) -> Option<&ModelEntry> {
+        let index = usize::try_from(seq.get().checked_sub(1)?).unwrap();
         self.tenant(tenant)?.log.get(index)
     }
 }

@@ -53,7 +53,7 @@ impl Model {
     }
 
     /// Returns the `seq` of the first entry with the baseline.
-    pub(super) fn set_baseline(&mut self, id: TenantId, baseline: &Baseline) -> u64 {
+    pub(super) fn set_baseline(&mut self, id: TenantId, baseline: &Baseline) -> Seq {
         let tenant = self.tenant_mut(id);
         let since = tenant.next_seq();
         tenant.baselines.retain(|earlier| earlier.since != since);
@@ -86,7 +86,7 @@ impl Model {
     }
 
     /// Whether a sink, a replay or a dead letter still needs the body of an entry.
-    fn needs_body(&self, tenant: TenantId, seq: u64, day: Day) -> bool {
+    fn needs_body(&self, tenant: TenantId, seq: Seq, day: Day) -> bool {
         let mut cursors = self.sinks.iter().filter_map(|sink| sink.cursors.get(&tenant));
         let mut replays = self.replays.iter().filter_map(|replay| replay.cursors.get(&tenant));
         cursors.any(|cursor| cursor.is_active && cursor.at.seq <= seq && cursor.floor <= day)
@@ -174,8 +174,7 @@ impl ModelTenant {
 
     /// The open observation about the dead letters of a sink.
     pub(super) fn dead_letter_condition(&mut self, sink: &str) -> Option<&mut ModelCondition> {
-        let what = ObservationKind::DeadLetter;
-        self.open.iter_mut().find(|open| open.begin.what == what && open.begin.subject == sink)
+        self.open.iter_mut().find(|open| open.begin.subject.is_sink(sink))
     }
 
     /// Returns the index of the newest version.

@@ -18,8 +18,8 @@ pub(super) struct Run {
     pub(super) storage: Storage,
     /// The catalog versions that were read, as a daemon caches them.
     pub(super) catalogs: HashMap<CatalogVersion, Members>,
-    /// The number of entries of each log that were compared since the last change of any of them.
-    pub(super) compared: BTreeMap<TenantId, u64>,
+    /// The last entry of each log that was compared since the last change of any of them.
+    pub(super) compared: BTreeMap<TenantId, Seq>,
     directory: tempfile::TempDir,
 }
 
@@ -152,9 +152,9 @@ impl Run {
             }
             DeliveryCall::SkipTo { tenant, seq } => {
                 let tenant = tenants()[*tenant];
-                let to = at(self.model.next_seq(tenant).min(*seq), 0);
+                let to = at(self.model.next_seq(tenant).get().min(*seq), 0);
                 let found = self.checkpoint.skip_to(sink, tenant, to).unwrap();
-                assert_eq!(found, self.model.skip_to(sink, tenant, to.seq));
+                assert_eq!(found, self.model.skip_to(sink, tenant, to));
             }
             DeliveryCall::SetMark(mark) => {
                 self.checkpoint.set_mark(sink, &[*mark]).unwrap();
@@ -205,10 +205,10 @@ impl Run {
 
         let (moves, dead_letters) = match pending.get(number % pending.len().max(1)) {
             Some(Pending { tenant, at, last_seq, .. }) => (
-                [step.cursor_move(*tenant, *at, last_seq + 1)],
+                [step.cursor_move(*tenant, *at, last_seq.next())],
                 step.rejection.map(|reason| dead_letter(*tenant, *at, reason)),
             ),
-            None => ([step.cursor_move(tenants()[number], at(1, 0), 1)], None),
+            None => ([step.cursor_move(tenants()[number], at(1, 0), Seq::FIRST)], None),
         };
         let dead_letters: Vec<DeadLetter> = dead_letters.into_iter().collect();
         let advance = Advance {

@@ -48,8 +48,8 @@ impl Model {
         let (guid, end) = (tenant.to_string(), self.next_seq(tenant));
         let mut saved = self.saved.current_cursors(&self.id);
         match saved.find(|cursor| cursor.sink == sink && cursor.tenant == guid) {
-            Some(cursor) if cursor.seq > end => at(end, 0),
-            Some(cursor) => at(cursor.seq, cursor.record_index),
+            Some(cursor) if cursor.seq > end => at(end.get(), 0),
+            Some(cursor) => at(cursor.seq.get(), cursor.record_index),
             None => at(1, 0),
         }
     }

@@ -30,15 +30,16 @@ impl DayCopy {
 
 impl Step {
     /// The move of a cursor in a log, or in the part of it that ends before the entry `end`.
-    pub(super) fn cursor_move(&self, tenant: TenantId, cursor: Position, end: u64) -> CursorMove {
-        let seq = cursor.seq.saturating_add(self.entries).min(end).max(cursor.seq);
+    pub(super) fn cursor_move(&self, tenant: TenantId, cursor: Position, end: Seq) -> CursorMove {
+        let seq = Seq::new(cursor.seq.get().saturating_add(self.entries));
+        let seq = seq.min(end).max(cursor.seq);
         let first_record = if seq == cursor.seq { cursor.record_index } else { 0 };
         let record_index = if seq < end { first_record + self.records } else { 0 };
         let from = match self.origin {
             Origin::Cursor => cursor,
-            Origin::Elsewhere => at(cursor.seq, cursor.record_index + 100),
+            Origin::Elsewhere => at(cursor.seq.get(), cursor.record_index + 100),
         };
-        CursorMove { tenant, from, to: at(seq, record_index) }
+        CursorMove { tenant, from, to: Position { seq, record_index } }
     }
 }
 
@@ -81,9 +82,10 @@ pub(super) fn catalog_members(number: usize) -> Vec<CatalogMember<'static>> {
 pub(super) fn observation((number, first_day, phase): &(usize, i32, Phase)) -> Observation {
     let (what, subject) = OBSERVED[*number];
     let first_day = day_at(*first_day);
+    let subject = if subject.is_empty() { first_day.to_string() } else { subject.to_owned() };
     Observation {
         what,
-        subject: if subject.is_empty() { first_day.to_string() } else { subject.to_owned() },
+        subject: ObservationSubject::parse(what, subject),
         first_day,
         phase: *phase,
         details: format!("found on {first_day}"),
@@ -95,7 +97,7 @@ pub(super) fn observation((number, first_day, phase): &(usize, i32, Phase)) -> O
 pub(super) fn dead_letter(tenant: TenantId, at: Position, reason: usize) -> DeadLetter {
     let mut event_id = [0; 20];
     event_id[0] = tenant.as_bytes()[0];
-    event_id[1..9].copy_from_slice(&at.seq.to_be_bytes());
+    event_id[1..9].copy_from_slice(&at.seq.get().to_be_bytes());
     event_id[9..13].copy_from_slice(&at.record_index.to_be_bytes());
     let event_id = EventId::from_bytes(event_id);
     DeadLetter { tenant, at, event_id, reason: REASONS[reason].to_owned() }
@@ -104,7 +106,7 @@ pub(super) fn dead_letter(tenant: TenantId, at: Position, reason: usize) -> Dead
 pub(super) fn baseline(target: u8) -> Baseline {
     let points = Target::Points(Number::new(f64::from(target)).unwrap());
     let (name, targets) = (format!("target {target}"), vec![("c1".to_owned(), points)]);
-    Baseline { name, day: Some(first_day()), since: 0, targets }
+    Baseline { name, day: Some(first_day()), since: Seq::ZERO, targets }
 }
 
 pub(super) fn tenants_of(numbers: &[usize]) -> Vec<TenantId> {

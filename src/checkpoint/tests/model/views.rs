@@ -38,7 +38,7 @@ impl Model {
             let cursor = replay.cursors.get(&tenant.id)?;
             sink.cursors.get(&tenant.id).filter(|live| live.is_active)?;
 
-            let mut unsent: Vec<(u64, &ModelEntry)> = (1..).zip(&tenant.log).collect();
+            let mut unsent: Vec<(Seq, &ModelEntry)> = tenant.entries().collect();
             unsent.retain(|(seq, entry)| {
                 (cursor.at.seq..=cursor.last_seq).contains(seq)
                     && days.contains(&entry.day())
@@ -58,10 +58,10 @@ impl Model {
     }
 
     /// The `seq` of each entry that a request reads.
-    pub(super) fn read(&self, request: &ReadRequest) -> Vec<u64> {
+    pub(super) fn read(&self, request: &ReadRequest) -> Vec<Seq> {
         let tenant = self.tenant(request.tenant).into_iter();
-        let log = tenant.flat_map(|tenant| (1_u64..).zip(&tenant.log));
-        let is_requested = |seq: u64, day: Day| {
+        let log = tenant.flat_map(ModelTenant::entries);
+        let is_requested = |seq: Seq, day: Day| {
             (request.first_seq..=request.last_seq).contains(&seq)
                 && request.first_day <= day
                 && request.last_day.is_none_or(|last| day <= last)
@@ -183,7 +183,7 @@ impl Model {
     }
 
     fn status_of(&self, sink: &ModelSink) -> SinkStatus {
-        let unsent: Vec<(u64, &ModelEntry)> =
+        let unsent: Vec<(Seq, &ModelEntry)> =
             self.tenants.iter().flat_map(|tenant| sink.unsent(tenant)).collect();
         let cursor_status = |tenant: &ModelTenant| {
             let cursor = sink.cursors.get(&tenant.id)?;
@@ -296,7 +296,7 @@ impl ModelTenant {
         };
         let mut shown: Vec<&ModelCondition> = self.open.iter().filter(is_shown).collect();
         shown.sort_by_key(|open| {
-            (open.begin.first_day, open.begin.what.as_str(), open.begin.subject.clone())
+            (open.begin.first_day, open.begin.what.as_str(), open.begin.subject.to_string())
         });
 
         let shown = shown.into_iter().map(|ModelCondition { begin, since, expires }| {
@@ -313,8 +313,8 @@ impl ModelSink {
     fn receives(&self, entry: &ModelEntry) -> bool {
         match entry {
             ModelEntry::Snapshot(snapshot) => snapshot.body.is_some(),
-            ModelEntry::Observation(Observation { what, subject, .. }, _) => {
-                let is_about_itself = *what == ObservationKind::DeadLetter && *subject == self.name;
+            ModelEntry::Observation(observation, _) => {
+                let is_about_itself = observation.subject.is_sink(&self.name);
                 self.filter == EntryFilter::All && !is_about_itself
             }
         }
@@ -322,10 +322,10 @@ impl ModelSink {
 
     /// The entries of a tenant that the sink has not received, each with its `seq`; none if it does
     /// not receive the tenant.
-    fn unsent<'a>(&self, tenant: &'a ModelTenant) -> Vec<(u64, &'a ModelEntry)> {
+    fn unsent<'a>(&self, tenant: &'a ModelTenant) -> Vec<(Seq, &'a ModelEntry)> {
         let cursor = self.cursors.get(&tenant.id).filter(|cursor| cursor.is_active);
         let Some(cursor) = cursor else { return Vec::new() };
-        let entries = (1..).zip(&tenant.log).filter(|(seq, entry)| {
+        let entries = tenant.entries().filter(|(seq, entry)| {
             *seq >= cursor.at.seq && entry.day() >= cursor.floor && self.receives(entry)
         });
         entries.collect()

@@ -1,12 +1,13 @@
 //! Tests of the verdicts: which tenant, target or sink is at fault, and which records are settled.
 
 use super::*;
+use crate::model::Seq;
 
 /// One outcome per letter: `a` arrived, `r` rejected, `?` unknown.
 fn outcomes(text: &str) -> Vec<RecordOutcome> {
     let outcome = |(record_index, letter)| RecordOutcome {
         tenant: tenant(1),
-        at: Position { seq: 1, record_index },
+        at: Position { seq: Seq::FIRST, record_index },
         event_id: EventId::from_bytes([u8::try_from(record_index % 256).unwrap(); 20]),
         target: None,
         outcome: match letter {

@@ -5,8 +5,8 @@ use super::*;
 use crate::{
     derive::{Entry, ObservationEntry, Records, Selection, quality},
     model::{
-        ControlScore, EventId, Observation, ObservationKind, Phase, SnapshotRef, Tenant, TenantId,
-        UnixMillis,
+        ControlScore, EventId, Observation, ObservationKind, ObservationSubject, Phase,
+        SnapshotRef, Tenant, TenantId, UnixMillis,
     },
 };
 
@@ -28,9 +28,9 @@ fn change_ids(
     let case = Case::new(vec![before], vec![after])
         .catalogs(vec![slot("A", 8.0, vec![])], vec![slot("A", 8.0, decisions)]);
     let snapshot_ref =
-        SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.after.day, 7) };
+        SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.after.day, Seq::new(7)) };
     let base = Base {
-        seq: 1,
+        seq: Seq::FIRST,
         facts: &case.before,
         catalog: case.catalog_before.as_ref(),
         backfilled: false,
@@ -72,7 +72,7 @@ fn matches_the_published_event_ids() {
     let day = Day::parse("2026-11-22").unwrap();
     let observation = Observation {
         what: ObservationKind::Gap,
-        subject: day.to_string(),
+        subject: ObservationSubject::Day(day),
         first_day: day,
         phase: Phase::Begin,
         details: String::new(),
@@ -81,7 +81,7 @@ fn matches_the_published_event_ids() {
     let entry = ObservationEntry {
         tenant: &tenant(),
         observation: &observation,
-        snapshot: &SnapshotRef::of_observation(day, 1),
+        snapshot: &SnapshotRef::of_observation(day, Seq::FIRST),
         observed_time: "",
         observed_at: UnixMillis::default(),
         repeats: 0,
@@ -120,7 +120,7 @@ fn observation_id_ignores_details_and_hint() {
     let id = |details: &str, hint: Option<&str>| {
         let observation = Observation {
             what: ObservationKind::PollFailed,
-            subject: String::new(),
+            subject: ObservationSubject::RetriedPolls,
             first_day: day,
             phase: Phase::Begin,
             details: details.to_owned(),
@@ -130,7 +130,7 @@ fn observation_id_ignores_details_and_hint() {
         quality(&ObservationEntry {
             tenant: &tenant(),
             observation: &observation,
-            snapshot: &SnapshotRef::of_observation(day, 1),
+            snapshot: &SnapshotRef::of_observation(day, Seq::FIRST),
             observed_time: "",
             observed_at: UnixMillis::default(),
             repeats: 0,

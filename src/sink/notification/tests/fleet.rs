@@ -9,8 +9,8 @@ use crate::{
     derive::{ObservationEntry, Rules, quality},
     error::Explanation,
     model::{
-        Observation, ObservationKind, Phase, PollErrorClass, SnapshotRef, Tenant, TenantId,
-        UnixMillis,
+        Observation, ObservationKind, ObservationSubject, Phase, Seq, SnapshotRef, Tenant,
+        TenantId, UnixMillis,
     },
     text::count,
 };
@@ -24,7 +24,7 @@ fn with_record(tenant: &str, observation: &Observation, mut take: impl FnMut(&Re
     let entry = ObservationEntry {
         tenant: &tenant,
         observation,
-        snapshot: &SnapshotRef::of_observation(observation.first_day, 1),
+        snapshot: &SnapshotRef::of_observation(observation.first_day, Seq::FIRST),
         observed_time: "2026-11-30T12:00:00Z",
         observed_at: UnixMillis::new(1_796_040_000_000),
         repeats: 0,
@@ -43,26 +43,28 @@ pub(in crate::sink) fn problems() -> Vec<Notice> {
     let mut observe = |tenant: &str, observation: Observation| {
         with_record(tenant, &observation, |record| notices.push(Notice::of(record)));
     };
-    let began = |what: ObservationKind, subject: &str, reason: &Explanation| Observation {
+    let began = |what, subject: ObservationSubject, reason: &Explanation| Observation {
         what,
-        subject: subject.to_owned(),
+        subject,
         first_day: today,
         phase: Phase::Begin,
         details: reason.message.clone(),
         hint: reason.hint.clone(),
     };
 
+    let unknown = || ObservationSubject::Other(String::new());
+
     for (index, tenant) in facts.tenants.iter().enumerate() {
         for open in &tenant.observations {
-            observe(&tenant.name, began(open.what, "", &open.reason));
+            observe(&tenant.name, began(open.what, unknown(), &open.reason));
         }
         if let Some(error) = &tenant.error {
-            let subject = error.class.map_or("", PollErrorClass::observation_subject);
+            let subject = error.class.map_or_else(unknown, ObservationSubject::of_failed_poll);
             observe(&tenant.name, began(ObservationKind::PollFailed, subject, &error.reason));
         }
         if tenant.newest_day.is_some_and(|day| day.plus(3) < today) {
             let reason = Explanation::new("the newest day is too old").with_hint("wait");
-            observe(&tenant.name, began(ObservationKind::Stale, "", &reason));
+            observe(&tenant.name, began(ObservationKind::Stale, unknown(), &reason));
         }
         if index < REJECTED_TENANTS {
             let reason = "the endpoint returned HTTP 400".to_owned();
