@@ -220,6 +220,12 @@ pub(super) const FIGURES: &[Figure] = &[
     (MONITORING, "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
     (
         MONITORING,
+        "within two seconds",
+        "src/cli/daemon_client.rs",
+        "const LIVE_FACTS_LIMIT: Duration = Duration::from_secs(2);",
+    ),
+    (
+        MONITORING,
         "after six hours, it is a warning",
         TENANT_CONDITIONS,
         "const LATE_DAY: Duration = Duration::from_hours(6);",

@@ -150,7 +150,7 @@ fn a_daemon_recovers_from_a_lack_of_descriptors() {
 #[test]
 fn polls_resume_when_files_can_be_opened() {
     /// Enough for the daemon and the checkpoint, but not for a poll.
-    const LIMIT: &str = "--nofile=17:1024";
+    const LIMIT: &str = "--nofile=18:1024";
 
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
