@@ -205,8 +205,11 @@ pub fn command_as(workspace: &Workspace, user: u32, args: &[&str]) -> Command {
     // The user may not be able to enter the directory in which the program was built.
     let program = workspace.path("program");
     if !program.exists() {
-        std::fs::copy(env!("CARGO_BIN_EXE_secure-score-forwarder"), &program).unwrap();
-        set_mode(&program, 0o755);
+        // A separate process copies it: a process that another test starts in the meantime would
+        // inherit the descriptor for writing, and a file that is open for writing cannot be run.
+        let mut install = Command::new("install");
+        install.args(["-m", "0755", env!("CARGO_BIN_EXE_secure-score-forwarder")]).arg(&program);
+        assert!(install.status().unwrap().success());
     }
 
     let prepared = workspace.command(args);
