@@ -81,6 +81,18 @@ async fn polls_lose_and_repeat_no_day() {
     .await;
 }
 
+/// Delivers with the planned fault and a kill, and panics if a record is missing, if more of them
+/// are repeated than the guarantees permit, or if they have another order.
+async fn check_delivery(plan: &FaultPlan, harness: &mut Harness) {
+    plan.begin();
+    deliver_with_kill(harness).await;
+
+    let expected = harness.records().await;
+    assert!(harness.rejected().len() <= 1, "{plan:?}");
+    harness.check(&expected, Repeats::OneWindow);
+    harness.sink.check_order();
+}
+
 #[tokio::test(start_paused = true)]
 async fn deliveries_lose_no_record() {
     at_each_call(async |plan| {
@@ -88,13 +100,7 @@ async fn deliveries_lose_no_record() {
         harness.append_days(DAYS);
         // The rest of the first batch is the second step.
         harness.sink.begin([Step::RejectFirst, Step::Acknowledge], Step::Acknowledge);
-        plan.begin();
-        deliver_with_kill(&mut harness).await;
-
-        let expected = harness.records().await;
-        assert!(harness.rejected().len() <= 1, "{plan:?}");
-        harness.check(&expected, Repeats::OneWindow);
-        harness.sink.check_order();
+        check_delivery(plan, &mut harness).await;
     })
     .await;
 }
@@ -107,13 +113,7 @@ async fn replays_lose_no_record() {
         harness.deliver().await;
         harness.replay();
         harness.sink.begin([Step::Acknowledge, Step::RejectFirst], Step::Acknowledge);
-        plan.begin();
-        deliver_with_kill(&mut harness).await;
-
-        let expected = harness.records().await;
-        assert!(harness.rejected().len() <= 1, "{plan:?}");
-        harness.check(&expected, Repeats::OneWindow);
-        harness.sink.check_order();
+        check_delivery(plan, &mut harness).await;
     })
     .await;
 }
