@@ -5,11 +5,11 @@
 //! this process. Every connection ignores them ([`harden`]), and a backup that contains anything
 //! else than the scripts create is rejected ([`compare`]). See decision 0060.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet, sync::OnceLock};
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::migration::{SCHEMAS, VERSION};
+use super::migration::{VERSION, create};
 use crate::checkpoint::CheckpointError;
 
 /// More objects than any version has; further ones make no difference.
@@ -24,7 +24,7 @@ const SETTINGS: [(DbConfig, bool); 4] = [
 ];
 
 /// A row of `sqlite_schema`.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct SchemaObject {
     kind: String,
     name: String,
@@ -57,7 +57,7 @@ pub(super) fn require_current(connection: &Connection) -> Result<(), CheckpointE
 /// indexes of this version, which is at least 1.
 pub(super) fn compare(connection: &Connection, version: i32) -> Result<(), CheckpointError> {
     let (expected, found) = (expected_objects(version)?, objects(connection)?);
-    if expected == found {
+    if *expected == found {
         return Ok(());
     }
     // The names are those of a file that is not trusted, so they are not shown.
@@ -70,13 +70,26 @@ pub(super) fn compare(connection: &Connection, version: i32) -> Result<(), Check
     Err(CheckpointError::Damaged(reason))
 }
 
-/// The tables and indexes that the scripts create.
-fn expected_objects(version: i32) -> Result<BTreeSet<SchemaObject>, rusqlite::Error> {
-    let database = Connection::open_in_memory()?;
-    for script in SCHEMAS.iter().take(usize::try_from(version).unwrap_or_default()) {
-        database.execute_batch(script)?;
+/// The tables and indexes of a version, which is at least 1.
+fn expected_objects(version: i32) -> Result<Cow<'static, BTreeSet<SchemaObject>>, rusqlite::Error> {
+    static CURRENT: OnceLock<BTreeSet<SchemaObject>> = OnceLock::new();
+    let created = || {
+        let database = Connection::open_in_memory()?;
+        create(&database, version)?;
+        objects(&database)
+    };
+
+    if version != VERSION {
+        return created().map(Cow::Owned);
     }
-    objects(&database)
+    let current = match CURRENT.get() {
+        Some(current) => current,
+        None => CURRENT.get_or_init({
+            let created = created()?;
+            || created
+        }),
+    };
+    Ok(Cow::Borrowed(current))
 }
 
 fn objects(connection: &Connection) -> Result<BTreeSet<SchemaObject>, rusqlite::Error> {
@@ -129,6 +142,7 @@ fn normalized(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::sqlite::migration::SCHEMAS;
 
     #[test]
     fn statements_are_compared_without_comments_and_quotes() {
@@ -154,6 +168,9 @@ mod tests {
                 database.execute_batch(script).unwrap();
             }
             compare(&database, version).unwrap();
+            let created = Connection::open_in_memory().unwrap();
+            create(&created, version).unwrap();
+            assert_eq!(objects(&created).unwrap(), objects(&database).unwrap(), "{version}");
             if version > 1 {
                 assert!(compare(&database, version - 1).is_err(), "{version}");
             }
@@ -174,9 +191,7 @@ mod tests {
             ("CREATE VIRTUAL TABLE another USING fts5(a)", "not those of version"),
         ] {
             let database = Connection::open_in_memory().unwrap();
-            for script in SCHEMAS {
-                database.execute_batch(script).unwrap();
-            }
+            create(&database, VERSION).unwrap();
 
             // A build without the extension cannot create such a table either.
             if database.execute_batch(change).is_err() {
@@ -193,9 +208,7 @@ mod tests {
     #[test]
     fn a_missing_table_or_index_is_damage() {
         let database = Connection::open_in_memory().unwrap();
-        for script in SCHEMAS {
-            database.execute_batch(script).unwrap();
-        }
+        create(&database, VERSION).unwrap();
         database.pragma_update(None, "user_version", VERSION).unwrap();
         require_current(&database).unwrap();
         database.execute_batch("CREATE INDEX of_an_operator ON meta (value)").unwrap();
