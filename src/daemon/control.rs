@@ -8,6 +8,8 @@
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod waiting;
+
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::net::UnixStream as StdStream,
@@ -26,6 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::waiting::{MAX_WAITING, WaitingCommands};
 use super::{
     ContainedTask, Engine, LiveFacts, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest,
     RequestFailure, RequestFailureKind, TenantRemovals, contain,
@@ -130,6 +133,11 @@ impl Request {
             Self::SignedIn { .. } => "login",
         }
     }
+
+    /// Whether the response can take as long as a poll.
+    fn waits_for_polls(&self) -> bool {
+        matches!(self, Self::Backfill { .. } | Self::Poll { .. } | Self::Import { .. })
+    }
 }
 
 impl Event {
@@ -155,8 +163,9 @@ const MAX_REQUEST_BYTES: u64 = 32 << 20;
 const MAX_EVENT_BYTES: u64 = 16 << 20;
 /// The time within which a caller must send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// The number of connections that are served at the same time.
-const MAX_CONNECTIONS: usize = 8;
+/// The number of connections that are served at the same time. Two are for requests that do not
+/// wait for polls.
+const MAX_CONNECTIONS: usize = MAX_WAITING.saturating_add(2);
 /// The pause after `accept` has failed, for example because no file descriptor was free.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 /// The permissions of the socket: only the user of the daemon, and root.
@@ -184,7 +193,7 @@ pub(super) async fn serve(
     reloads: mpsc::Sender<ReloadRequest>,
     cancel: CancellationToken,
 ) {
-    let mut connections = JoinSet::new();
+    let (mut connections, waiting) = (JoinSet::new(), WaitingCommands::new());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -196,7 +205,8 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let (engine, reloads) = (Arc::clone(&engine), reloads.clone());
-                connections.spawn(serve_connection(engine, stream, reloads, cancel.clone()));
+                let (waiting, cancel) = (waiting.clone(), cancel.clone());
+                connections.spawn(serve_connection(engine, stream, reloads, waiting, cancel));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection on the control socket");
@@ -211,12 +221,13 @@ async fn serve_connection(
     engine: Arc<Engine>,
     mut stream: UnixStream,
     reloads: mpsc::Sender<ReloadRequest>,
+    waiting: WaitingCommands,
     cancel: CancellationToken,
 ) {
     let responded = tokio::select! {
         // A complete response is sent even if the daemon stops at the same time.
         biased;
-        responded = contain(respond(&engine, &reloads, &mut stream)) => Some(responded),
+        responded = contain(respond(&engine, &reloads, &waiting, &mut stream)) => Some(responded),
         () = cancel.cancelled() => None,
     };
 
@@ -245,6 +256,7 @@ async fn serve_connection(
 async fn respond(
     engine: &Arc<Engine>,
     reloads: &mpsc::Sender<ReloadRequest>,
+    waiting: &WaitingCommands,
     stream: &mut UnixStream,
 ) -> std::io::Result<()> {
     let caller = SocketUser::of(stream)?;
@@ -260,6 +272,11 @@ async fn respond(
     tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
 
     let request: Result<Request, _> = serde_json::from_str(&line);
+    let _permit = match request.as_ref().map_or(Ok(None), |request| waiting.admit(request)) {
+        Ok(permit) => permit,
+        Err(failure) => return send(&mut writer, &Event::Error(failure)).await,
+    };
+
     let request = request.inspect(|request| caller.log(request));
     let event = match request {
         Ok(Request::Backfill { first_day, tenants }) => {

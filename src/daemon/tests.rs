@@ -1,9 +1,10 @@
 //! Tests of the engine with two tenants of a simulated API: a panic in the work for one tenant or
 //! one sink neither affects the others nor prevents the next attempt, a sink is opened again after
 //! its cursors could not be updated, withheld records are read again, dead letters are retried, a
-//! receiver that fails for the records of one tenant delays no other, and queued commands are
-//! continued. Start reading at [`configuration`]. The tests in `collector`, `ends` and `faults`
-//! need no API and use a paused clock; see `harness`.
+//! receiver that fails for the records of one tenant delays no other, queued commands are
+//! continued, and waiting commands leave connections for others. Start reading at
+//! [`configuration`]. The tests in `collector`, `ends` and `faults` need no API and use a paused
+//! clock; see `harness`.
 
 mod collector;
 mod dead_letters;
@@ -14,6 +15,7 @@ mod harness;
 mod other_ends;
 mod queued_commands;
 mod scripted_sink;
+mod waiting_commands;
 mod withheld;
 
 use std::{
