@@ -7,7 +7,7 @@ use std::{io::ErrorKind, path::Path, sync::mpsc, time::Duration};
 
 use super::{CommandFailure, ExitCode};
 use crate::{
-    daemon::{self, Event, LiveFacts, Request},
+    daemon::{self, Event, LiveFacts, NoLiveFacts, Request, RequestFailure, RequestFailureKind},
     error::{Explanation, chain},
     state_directory::{Holder, StateDirectory},
 };
@@ -70,30 +70,48 @@ pub(super) fn request_with_progress(
     }
 }
 
-/// What the running daemon knows. Fails with the reason if it does not respond within two seconds:
-/// `status` must never wait for a daemon that hangs.
-pub(super) fn live_facts(holder: &Holder) -> Result<LiveFacts, Explanation> {
+/// What the running daemon knows. Fails if the user of this process may not ask it, or if it does
+/// not respond within two seconds: `status` must never wait for a daemon that hangs.
+pub(super) fn live_facts(socket: &Path) -> Result<LiveFacts, NoLiveFacts> {
     let (sender, receiver) = mpsc::channel();
-    let daemon = holder.clone();
+    let socket = socket.to_owned();
     let ask = move || {
         // An error means that nothing waits for the response anymore.
-        let _ = sender.send(request(&daemon, &Request::LiveFacts));
+        let _ = sender.send(daemon::send_request(&socket, &Request::LiveFacts, |_| {}));
     };
     // The thread waits as long as the daemon does not respond, and ends with the process.
-    std::thread::Builder::new()
-        .spawn(ask)
-        .map_err(|error| Explanation::new(format!("cannot ask the daemon: {}", chain(&error))))?;
+    std::thread::Builder::new().spawn(ask).map_err(|error| {
+        let message = format!("cannot ask the daemon: {}", chain(&error));
+        NoLiveFacts::NoResponse(Explanation::new(message))
+    })?;
 
-    let failure = match receiver.recv_timeout(LIVE_FACTS_LIMIT) {
-        Ok(Ok(Event::LiveFacts(facts))) => return Ok(facts),
-        Ok(Ok(_)) => unexpected_response(),
-        Ok(Err(failure)) => failure,
-        Err(_) => {
+    receiver.recv_timeout(LIVE_FACTS_LIMIT).map_or_else(
+        |_| {
             let limit = LIVE_FACTS_LIMIT.as_secs();
-            return Err(Explanation::new(format!("no response within {limit} s")));
+            let message = format!("no response within {limit} s");
+            Err(NoLiveFacts::NoResponse(Explanation::new(message)))
+        },
+        live_facts_of,
+    )
+}
+
+/// The facts in the response of the daemon.
+fn live_facts_of(response: std::io::Result<Event>) -> Result<LiveFacts, NoLiveFacts> {
+    let failure = match response {
+        Ok(Event::LiveFacts(facts)) => return Ok(facts),
+        // The daemon rejects a caller that was able to connect nevertheless.
+        Ok(Event::Error(RequestFailure { kind: RequestFailureKind::Unusable, .. })) => {
+            return Err(NoLiveFacts::NotPermitted);
         }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(NoLiveFacts::NotPermitted);
+        }
+        Ok(Event::Error(failure)) => return Err(NoLiveFacts::NoResponse(failure.reason)),
+        Ok(_) => unexpected_response(),
+        Err(error) => no_response(&error),
     };
-    Err(failure.explanations.into_iter().next().unwrap_or_default())
+    let reason = failure.explanations.into_iter().next().unwrap_or_default();
+    Err(NoLiveFacts::NoResponse(reason))
 }
 
 /// The failure for a response that does not belong to the request.
@@ -122,4 +140,36 @@ fn no_response(error: &std::io::Error) -> CommandFailure {
         return CommandFailure::new(ExitCode::Unusable, explanation.with_hint(hint));
     }
     CommandFailure::new(ExitCode::Incomplete, explanation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: `status` reported to a user who may not use the control socket that the daemon
+    /// does not respond.
+    #[test]
+    fn a_missing_permission_is_no_missing_response() {
+        let not_permitted = RequestFailure {
+            kind: RequestFailureKind::Unusable,
+            reason: Explanation::new("permission denied"),
+        };
+        let response = |reason: &str| Err(NoLiveFacts::NoResponse(Explanation::new(reason)));
+        for (event, expected) in [
+            (Ok(Event::LiveFacts(LiveFacts::default())), Ok(LiveFacts::default())),
+            (Err(ErrorKind::PermissionDenied.into()), Err(NoLiveFacts::NotPermitted)),
+            (Ok(Event::Error(not_permitted)), Err(NoLiveFacts::NotPermitted)),
+            (
+                Err(ErrorKind::ConnectionRefused.into()),
+                response("no response from the daemon: connection refused"),
+            ),
+            (Ok(Event::Error(RequestFailure::incomplete("stopping"))), response("stopping")),
+        ] {
+            assert_eq!(live_facts_of(event), expected);
+        }
+        assert!(matches!(
+            live_facts_of(Ok(Event::Done { failed: 0 })),
+            Err(NoLiveFacts::NoResponse(_))
+        ));
+    }
 }

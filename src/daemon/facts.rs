@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::HashMap, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Engine, LiveFacts, resolved_id,
+    Engine, LiveFacts, LiveFactsState, NoLiveFacts, resolved_id,
     storage_watch::MAX_SILENCE,
     tenants::{LONGEST_BACKOFF, MAX_RESTORED_RETRY_AFTER},
 };
@@ -43,6 +43,8 @@ pub struct CurrentStatus {
     pub facts: ConditionFacts,
     /// The conditions of `facts`.
     pub conditions: Vec<Condition>,
+    /// Whether `facts` contain what only the running daemon knows.
+    pub live_facts: LiveFactsState,
 }
 
 /// A configured tenant and its state.
@@ -73,7 +75,7 @@ pub enum DaemonState<'a> {
         pid: u32,
         since: UnixMillis,
         /// What it has reported, or why it has reported nothing.
-        live: &'a Result<LiveFacts, Explanation>,
+        live: &'a Result<LiveFacts, NoLiveFacts>,
     },
     /// This process runs the daemon.
     Here(&'a Engine),
@@ -127,8 +129,8 @@ impl CurrentStatus {
         facts.configuration = daemon.configuration(stored.daemon.as_ref(), &configuration.outline);
         facts.tenants = tenants.iter().map(|tenant| tenant_facts(tenant, schedule, now)).collect();
         mark_digests(&mut facts.sinks, configuration);
-        let conditions = conditions(&facts);
-        Ok(Self { tenants, other_tenants, stored, facts, conditions })
+        let (conditions, live_facts) = (conditions(&facts), daemon.live_facts());
+        Ok(Self { tenants, other_tenants, stored, facts, conditions, live_facts })
     }
 
     /// Reads the current status without a configuration, whose files are invalid for this reason:
@@ -144,8 +146,9 @@ impl CurrentStatus {
         let other_tenants = std::mem::take(&mut stored.tenants);
         let mut facts = facts_without_tenants(checkpoint, &stored, daemon, now);
         facts.configuration = ConfigurationFacts::Invalid(invalid);
-        let conditions = conditions(&facts);
-        Ok(Self { tenants: Vec::new(), other_tenants, stored, facts, conditions })
+        let (conditions, live_facts) = (conditions(&facts), daemon.live_facts());
+        let tenants = Vec::new();
+        Ok(Self { tenants, other_tenants, stored, facts, conditions, live_facts })
     }
 }
 
@@ -159,10 +162,19 @@ impl<'a> DaemonState<'a> {
         }
     }
 
-    /// Why the running daemon has not reported what it knows.
+    /// Whether a status contains what only the running daemon knows.
+    fn live_facts(self) -> LiveFactsState {
+        match self {
+            Self::Stopped => LiveFactsState::NoDaemon,
+            Self::Here(_) => LiveFactsState::Included,
+            Self::Elsewhere { live, .. } => LiveFactsState::of(live),
+        }
+    }
+
+    /// Why the running daemon has not reported what it knows, if that is a fault.
     fn unreported(self) -> Option<Explanation> {
         match self {
-            Self::Elsewhere { live, .. } => live.as_ref().err().cloned(),
+            Self::Elsewhere { live, .. } => live.as_ref().err()?.fault().cloned(),
             Self::Here(_) | Self::Stopped => None,
         }
     }
@@ -370,7 +382,7 @@ mod tests {
     #[test]
     fn a_daemon_that_cannot_write_is_reported() {
         let minute = |number: i64| UnixMillis::new(number * 60_000);
-        let live = Err("no response within 2 s".into());
+        let live = Err(NoLiveFacts::NoResponse("no response within 2 s".into()));
         let daemon = DaemonState::Elsewhere { pid: 7, since: minute(100), live: &live };
         for (alive_at, now, since) in [
             // An earlier version stores no time.
@@ -417,12 +429,23 @@ mod tests {
         assert_eq!(daemon.clock(difference(60, 50)), difference(900, 50));
         assert_eq!(daemon.unreported(), None);
 
-        let silent = Err(Explanation::new("no response within 2 s"));
+        assert_eq!(daemon.live_facts(), LiveFactsState::Included);
+
+        let reason = Explanation::new("no response within 2 s");
+        let silent = Err(NoLiveFacts::NoResponse(reason.clone()));
         let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &silent };
         assert_eq!(daemon.stalled(Some(&report)), ["stored"]);
         assert_eq!(daemon.clock(difference(60, 50)), difference(60, 50));
-        assert_eq!(daemon.unreported(), silent.clone().err());
-        assert_eq!(DaemonState::Stopped.unreported(), None);
+        assert_eq!(daemon.unreported(), Some(reason));
+        assert_eq!(daemon.live_facts(), LiveFactsState::NoResponse);
+        // A daemon that the user may not ask is not at fault.
+        let forbidden = Err(NoLiveFacts::NotPermitted);
+        let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &forbidden };
+        assert_eq!(daemon.stalled(Some(&report)), ["stored"]);
+        assert_eq!(
+            (daemon.unreported(), daemon.live_facts()),
+            (None, LiveFactsState::NotPermitted)
+        );
     }
 
     /// An acknowledgement in the future would count as one until then, and so would the beginning

@@ -12,7 +12,7 @@ use crate::{
     checkpoint::{CursorStatus, ReplayStatus, SinkStatus, TenantStatus},
     conditions::{Condition, ConfigurationFacts, SinkHealth, TenantHealth},
     config::TenantName,
-    daemon::ConfiguredTenant,
+    daemon::{ConfiguredTenant, LiveFactsState},
     model::UnixMillis,
 };
 
@@ -36,6 +36,7 @@ pub(super) fn document(view: &StatusView<'_>) -> Value {
             "pid": holder.pid,
             "version": holder.version,
             "since": holder.since.map(format_time),
+            "own_facts": own_facts(current.live_facts),
         })),
         "health": view.health().as_str(),
         "headline": view.headline(),
@@ -48,6 +49,17 @@ pub(super) fn document(view: &StatusView<'_>) -> Value {
         "replays": view.replays().map(replay).collect::<Vec<_>>(),
         "dead_letters": view.dead_letters().map(json::dead_letter).collect::<Vec<_>>(),
     })
+}
+
+/// Whether the conditions contain what only the daemon knows, such as a fault of its storage; `None`
+/// for another process that holds the checkpoint.
+const fn own_facts(state: LiveFactsState) -> Option<&'static str> {
+    match state {
+        LiveFactsState::NoDaemon => None,
+        LiveFactsState::Included => Some("included"),
+        LiveFactsState::NotPermitted => Some("not_permitted"),
+        LiveFactsState::NoResponse => Some("no_response"),
+    }
 }
 
 fn condition(condition: &Condition) -> Value {

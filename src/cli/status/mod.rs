@@ -27,7 +27,7 @@ use crate::{
         is_incomplete, severity_of,
     },
     config::{ConfigError, Configuration},
-    daemon::{ConfiguredTenant, CurrentStatus, DaemonState, LiveFacts},
+    daemon::{ConfiguredTenant, CurrentStatus, DaemonState, LiveFacts, NoLiveFacts},
     derive::Glob,
     error::Explanation,
     model::TenantId,
@@ -141,16 +141,16 @@ fn first_fault(faults: &[Explanation]) -> Explanation {
     Explanation { message: format!("{}{others}", first.message), hint: first.hint.clone() }
 }
 
-/// What the running daemon knows, or why it does not respond; `None` if no daemon is running. Other
+/// What the running daemon knows, or why that is unknown; `None` if no daemon is running. Other
 /// commands, such as `once`, hold the checkpoint too, but only the daemon accepts commands.
-fn ask(holder: Option<&Holder>) -> Option<Result<LiveFacts, Explanation>> {
-    holder.filter(|holder| holder.socket.is_some()).map(live_facts)
+fn ask(holder: Option<&Holder>) -> Option<Result<LiveFacts, NoLiveFacts>> {
+    holder.and_then(|holder| holder.socket.as_deref()).map(live_facts)
 }
 
 /// A process that does not state its start counts as started now.
 fn daemon_state<'a>(
     holder: Option<&Holder>,
-    live: Option<&'a Result<LiveFacts, Explanation>>,
+    live: Option<&'a Result<LiveFacts, NoLiveFacts>>,
     now: Timestamp,
 ) -> DaemonState<'a> {
     let (Some(holder), Some(live)) = (holder, live) else { return DaemonState::Stopped };

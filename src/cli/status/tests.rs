@@ -8,6 +8,7 @@ use crate::{
         tests::fleet::{self, TENANTS},
     },
     config::TenantName,
+    daemon::LiveFactsState,
     model::{Day, EventId, UnixMillis},
 };
 
@@ -43,6 +44,7 @@ fn current(facts: ConditionFacts) -> CurrentStatus {
         stored,
         facts,
         conditions,
+        live_facts: LiveFactsState::default(),
     }
 }
 
@@ -207,6 +209,29 @@ fn an_invalid_configuration_is_a_condition() {
     let document = json::document(&view);
     assert_eq!(document["health"], "failing");
     assert_eq!(document["tenants"][0]["state"], "unknown");
+}
+
+/// Regression: for a user who may not ask the daemon, `status` was always degraded.
+#[test]
+fn facts_without_permission_are_a_note() {
+    let mut current = current(ConditionFacts::default());
+    let holder = Holder { pid: 7, socket: None, version: None, since: None };
+    let arguments = arguments();
+    for (live_facts, member, is_noted) in [
+        (LiveFactsState::NoDaemon, None, false),
+        (LiveFactsState::Included, Some("included"), false),
+        (LiveFactsState::NotPermitted, Some("not_permitted"), true),
+        (LiveFactsState::NoResponse, Some("no_response"), false),
+    ] {
+        current.live_facts = live_facts;
+        let view = StatusView::new(&current, Some(&holder), &arguments);
+        assert_eq!(view.health(), Health::Healthy);
+        assert_eq!(json::document(&view)["daemon"]["own_facts"].as_str(), member);
+
+        let text = text::document(&view, NARROW);
+        let hint = "hint: run `status` as root or as the user of the service\n";
+        assert_eq!((text.contains("\nnote: "), text.ends_with(hint)), (is_noted, is_noted));
+    }
 }
 
 #[test]

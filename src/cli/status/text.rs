@@ -15,6 +15,7 @@ use crate::{
         Condition, ConditionSeverity, ConfigurationFacts, SinkHealth, TenantHealth, grouped,
         severity_of,
     },
+    daemon::LiveFactsState,
     error::Explanation,
     model::UnixMillis,
     text::{count, plural, size, with_separators},
@@ -224,5 +225,16 @@ fn footer(view: &StatusView<'_>) -> String {
             format!("the daemon is running as process {}{version}{since}", holder.pid)
         },
     );
-    format!("{daemon}; checkpoint: {}\n", size(view.current.stored.size))
+    format!("{daemon}; checkpoint: {}\n{}", size(view.current.stored.size), note(view))
+}
+
+/// What the status does not contain, although nothing is wrong.
+fn note(view: &StatusView<'_>) -> String {
+    if view.current.live_facts != LiveFactsState::NotPermitted {
+        return String::new();
+    }
+    let message = "note: a fault of the storage, which only the daemon knows, is not included: only root and the user of the service may ask the daemon";
+    let note =
+        Explanation::new(message).with_hint("run `status` as root or as the user of the service");
+    render(&note) + "\n"
 }
