@@ -215,6 +215,25 @@ fn conflicts_of_a_store_acknowledge_nothing() {
     }
 }
 
+/// Regression: a page with HTTP 200 confirmed an object that the store had reported as existing.
+#[test]
+fn pages_confirm_no_object() {
+    let endpoint = Endpoint::new("");
+    endpoint.rule(|request| {
+        let creates_object = request.headers.contains_key("if-none-match");
+        let report = "<Error><Code>PreconditionFailed</Code><Message>no</Message></Error>";
+        Some(if creates_object { (412, report.to_owned()) } else { (200, "blocked".to_owned()) })
+    });
+    let workspace = at_endpoint(&endpoint);
+
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let error = last_error(&workspace);
+    assert!(error.starts_with("cannot check whether the store has object `"), "{error}");
+    assert!(error.ends_with("`: the response has no headers of an object"), "{error}");
+    assert_eq!(workspace.status()["sinks"][0]["sent"], 0);
+}
+
 /// There is no test server that behaves like Google Cloud Storage, so the requests are checked.
 #[test]
 fn google_objects_are_not_overwritten() {

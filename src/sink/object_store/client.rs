@@ -19,14 +19,14 @@ use object_store::{
         HttpResponseBody, HttpService,
     },
 };
-use reqwest::header::HeaderMap;
+use reqwest::{Method, header::HeaderMap};
 
 use super::error_document::summary_of;
 use crate::{
     error::chain,
     foreign_text::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
     net::{self, BodyError, ClientError, TlsFault},
-    sink::reply::is_page,
+    sink::reply::{is_labeled_as_page, is_page},
 };
 
 /// The maximum size of a successful response in bytes.
@@ -109,7 +109,7 @@ impl HttpService for LimitedClient {
     /// Reads the whole response. Fails before anything is sent if the address is not one to which a
     /// credential may be sent. Fails if the response to a successful request is too large, a page,
     /// or a message about an object that was to be created; that to another one is a message, which
-    /// is cut.
+    /// is cut. A response without a body is a page if it is labeled as one.
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let url = url::Url::parse(&request.uri().to_string());
         if !url.is_ok_and(|url| net::is_safe_platform_url(&url)) {
@@ -118,6 +118,7 @@ impl HttpService for LimitedClient {
         }
 
         let creates_object = creates_object(request.headers());
+        let has_no_body = request.method() == Method::HEAD;
         let sent = request.body().as_bytes().cloned();
         // The library sends tokens and signatures, but no secret from the configuration.
         let secrets = net::parts_secrets(request.headers(), request.uri().query(), sent.as_deref());
@@ -143,7 +144,9 @@ impl HttpService for LimitedClient {
             break;
         }
 
-        if is_success && is_page(&parts.headers, &received) {
+        let is_page =
+            is_page(&parts.headers, &received) || has_no_body && is_labeled_as_page(&parts.headers);
+        if is_success && is_page {
             return Err(HttpError::new(HttpErrorKind::Decode, PageError));
         }
         if is_success && creates_object && !received.trim_ascii().is_empty() {
@@ -198,15 +201,22 @@ mod tests {
     /// The result of a request with this header, whose response is HTTP 200 with an `ETag` and this
     /// body.
     async fn respond(header: &'static str, body: &str) -> Result<HttpResponse, HttpError> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut request = HttpRequest::new(Vec::<u8>::new().into());
+        request.headers_mut().insert(header, HeaderValue::from_static("*"));
+        exchange(request, &format!("content-length: {}", body.len()), body).await
+    }
+
+    /// The result of a request whose response is HTTP 200 with an `ETag`, this header and this
+    /// body.
+    async fn exchange(
+        mut request: HttpRequest,
+        header: &str,
+        body: &str,
+    ) -> Result<HttpResponse, HttpError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         *request.uri_mut() =
             format!("http://{}/b", listener.local_addr().unwrap()).parse().unwrap();
-        request.headers_mut().insert(header, HeaderValue::from_static("*"));
-
-        let length = body.len();
-        let head = format!("HTTP/1.1 200 OK\r\netag: \"1\"\r\ncontent-length: {length}\r\n\r\n");
-        let response = format!("{head}{body}");
+        let response = format!("HTTP/1.1 200 OK\r\netag: \"1\"\r\n{header}\r\n\r\n{body}");
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4_096]).await;
@@ -235,6 +245,24 @@ mod tests {
             assert!(respond(header, "").await.is_ok());
         }
         assert!(respond("x-aws-ec2-metadata-token-ttl-seconds", "token").await.is_ok());
+    }
+
+    /// Regression: the page of a proxy confirmed an object, because its body is not a part of the
+    /// response to such a request.
+    #[tokio::test]
+    async fn pages_describe_no_object() {
+        for (content_type, is_page) in [
+            ("text/html; charset=utf-8", true),
+            ("Application/XHTML+XML", true),
+            ("application/octet-stream", false),
+            ("text/plain", false),
+        ] {
+            let mut request = HttpRequest::new(Vec::<u8>::new().into());
+            *request.method_mut() = Method::HEAD;
+            let headers = format!("content-length: 9\r\ncontent-type: {content_type}");
+            let described = exchange(request, &headers, "").await;
+            assert_eq!(described.is_err(), is_page, "{content_type}");
+        }
     }
 
     /// Regression: with an address from the environment, the token of a container was sent in plain

@@ -6,9 +6,12 @@
 //! not count as written before a second request has confirmed it. Start reading at
 //! [`is_reported`]. See decisions 0028 and 0070.
 
-use object_store::Error;
+use object_store::{Error, ObjectMeta};
 
-use super::{error_document::code_of, store};
+use super::{
+    error_document::code_of,
+    store::{self, ObjectRequest},
+};
 use crate::{error::chain, sink::Failure};
 
 /// The statuses and codes with which a store reports that an object exists, because the condition
@@ -26,6 +29,21 @@ const REPORTS: &[(u16, &str)] = &[
     (412, "ConditionNotMet"),
 ];
 
+/// What a store has returned about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FoundObject {
+    /// In bytes.
+    pub size: u64,
+    /// The version of the content; `None` if there is none, or if it is empty.
+    pub e_tag: Option<String>,
+}
+
+impl FoundObject {
+    pub(super) fn of(object: ObjectMeta) -> Self {
+        Self { size: object.size, e_tag: object.e_tag.filter(|tag| !tag.is_empty()) }
+    }
+}
+
 /// Whether the store reports that it has the object already.
 pub(super) fn is_reported(error: &Error) -> bool {
     if !matches!(error, Error::AlreadyExists { .. }) {
@@ -36,24 +54,28 @@ pub(super) fn is_reported(error: &Error) -> bool {
     code_of(body).is_some_and(|code| REPORTS.contains(&(status, code.as_str())))
 }
 
-/// Confirms that an object exists after its store has reported it. `size` is the result of a
-/// request for its metadata, in bytes.
+/// Confirms that an object exists after its store has reported it. `found` is the result of a
+/// request for its metadata.
 ///
-/// The name contains a hash of the event IDs, so the object is from an earlier attempt. Its content
-/// is not compared, because a record also states when it was read and whether it is replayed. A
-/// credential that may create objects need not have permission to read them; then the report alone
-/// decides.
-pub(super) fn confirm(name: &str, size: &Result<u64, Error>) -> Result<(), Failure> {
+/// The name contains a hash of the event IDs, so the object is from an earlier attempt. Neither its
+/// content nor its size is compared, because a record also states when it was read and whether it
+/// is replayed. Every store returns an `ETag` of an object; the library requires it only of Azure
+/// and Google. A credential that may create objects need not have permission to read them; then the
+/// report alone decides.
+pub(super) fn confirm(name: &str, found: &Result<FoundObject, Error>) -> Result<(), Failure> {
     let contradiction =
         |found: &str| format!("the store reports that object `{name}` exists, but {found}");
-    match size {
-        Ok(1..) | Err(Error::PermissionDenied { .. }) => Ok(()),
-        Ok(0) => Err(Failure::Misconfigured {
+    match found {
+        Ok(FoundObject { e_tag: None, .. }) => {
+            Err(store::not_a_store(&ObjectRequest::Check.failed(name)))
+        }
+        Ok(FoundObject { size: 0, .. }) => Err(Failure::Misconfigured {
             reason: contradiction("the object is empty"),
             hint: Some("delete the empty object, which is then written again".into()),
         }),
+        Ok(_) | Err(Error::PermissionDenied { .. }) => Ok(()),
         Err(Error::NotFound { .. }) => Err(Failure::retry(contradiction("does not have it"))),
-        Err(error) => Err(store::failure(name, error)),
+        Err(error) => Err(store::failure(ObjectRequest::Check, name, error)),
     }
 }
 
@@ -119,16 +141,34 @@ mod tests {
     fn reported_objects_must_be_confirmed() {
         let missing = Error::NotFound { path: String::new(), source: "404".into() };
         let denied = Error::PermissionDenied { path: String::new(), source: "403".into() };
-        for size in [Ok(1), Ok(9_000), Err(denied)] {
-            assert_eq!(confirm("a/b", &size), Ok(()), "{size:?}");
+        for found in [Ok(found(1, "\"1\"")), Ok(found(9_000, "1")), Err(denied)] {
+            assert_eq!(confirm("a/b", &found), Ok(()), "{found:?}");
         }
 
         let failure = confirm("a/b", &Err(missing)).unwrap_err();
         assert!(matches!(failure, Failure::Retry { .. }), "{failure:?}");
-        let failure = confirm("a/b", &Err(error("412 Precondition Failed", ""))).unwrap_err();
-        assert!(matches!(failure, Failure::Retry { .. }), "{failure:?}");
-        let failure = confirm("a/b", &Ok(0)).unwrap_err();
+        let failure = confirm("a/b", &Ok(found(0, "1"))).unwrap_err();
         assert!(matches!(failure, Failure::Misconfigured { hint: Some(_), .. }), "{failure:?}");
+    }
+
+    /// An object as its store describes it.
+    fn found(size: u64, e_tag: &str) -> FoundObject {
+        FoundObject { size, e_tag: (!e_tag.is_empty()).then(|| e_tag.to_owned()) }
+    }
+
+    /// Regression: any success with a length confirmed an object, such as that of a proxy, and the
+    /// message about a failed check reported that the object could not be written.
+    #[test]
+    fn failed_checks_are_not_failed_writes() {
+        for (found, expected) in [
+            (Ok(found(9, "")), "the response has no headers of an object"),
+            (Err(error("412 Precondition Failed", "")), "412 Precondition Failed"),
+        ] {
+            let failure = confirm("a/b", &found).unwrap_err();
+            assert!(matches!(failure, Failure::Retry { hint: Some(_), .. }), "{failure:?}");
+            let message = format!("cannot check whether the store has object `a/b`: {expected}");
+            assert_eq!(failure.to_string(), message);
+        }
     }
 
     /// Regression: a request that was too slow, and conflicts with other requests, parked the sink
@@ -161,7 +201,7 @@ mod tests {
             ("400 Bad Request", "InvalidDigest", false),
         ] {
             let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
-            let failure = store::failure("a/b", &error(status, &body));
+            let failure = store::failure(ObjectRequest::Write, "a/b", &error(status, &body));
             let found = matches!(failure, Failure::Retry { .. });
             assert_eq!((found, failure.needs_operator()), (is_retried, !is_retried), "{failure:?}");
             let message = format!("cannot write object `a/b`: {status}: {code}: m");
@@ -170,7 +210,7 @@ mod tests {
 
         for status in ["304 Not Modified", "409 Conflict", "412 Precondition Failed"] {
             for (body, expected) in [("<html>no</html>", ": <html>no</html>"), ("", "")] {
-                let failure = store::failure("a/b", &error(status, body));
+                let failure = store::failure(ObjectRequest::Write, "a/b", &error(status, body));
                 assert!(matches!(failure, Failure::Retry { hint: Some(_), .. }), "{failure:?}");
                 let message = format!("cannot write object `a/b`: {status}{expected}");
                 assert_eq!(failure.to_string(), message);

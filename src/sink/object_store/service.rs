@@ -10,10 +10,10 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path}
 
 use super::{
     config::ObjectPlan,
-    existence,
+    existence::{self, FoundObject},
     object::{Object, folder, objects},
     parquet::Rows,
-    store,
+    store::{self, ObjectRequest},
 };
 use crate::{
     format::Formatter,
@@ -112,7 +112,7 @@ impl Objects {
                 Ok(object.end)
             }
             Err(error) => {
-                let failure = store::failure(&name, &error);
+                let failure = store::failure(ObjectRequest::Write, &name, &error);
                 Err(store::explained(&self.plan, &error, failure).await)
             }
         }
@@ -121,10 +121,10 @@ impl Objects {
     /// Confirms that the store has an object that it has reported as existing. An earlier attempt,
     /// whose response was lost, has written it.
     async fn confirm_existence(&self, name: &str, location: &Path) -> Result<(), Failure> {
-        let size = self.store.head(location).await.map(|object| object.size);
-        match existence::confirm(name, &size) {
+        let found = self.store.head(location).await.map(FoundObject::of);
+        match existence::confirm(name, &found) {
             Ok(()) => Ok(()),
-            Err(failure) => match &size {
+            Err(failure) => match &found {
                 Ok(_) => Err(failure),
                 Err(error) => Err(store::explained(&self.plan, error, failure).await),
             },

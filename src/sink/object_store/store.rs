@@ -151,6 +151,33 @@ fn tokens(context: &Context) -> Result<Arc<dyn Tokens>, Failure> {
     tokens.ok_or_else(|| Failure::misconfigured("this sink requires a `credential`"))
 }
 
+/// A request for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ObjectRequest {
+    /// To write it, unless the store has it.
+    Write,
+    /// To check whether the store has it.
+    Check,
+}
+
+impl ObjectRequest {
+    /// What has failed, for messages.
+    pub(super) fn failed(self, name: &str) -> String {
+        match self {
+            Self::Write => format!("cannot write object `{name}`"),
+            Self::Check => format!("cannot check whether the store has object `{name}`"),
+        }
+    }
+
+    /// The hint for a credential without the permission for the request.
+    const fn permission(self) -> &'static str {
+        match self {
+            Self::Write => "allow the credential to create objects under the prefix",
+            Self::Check => "allow the credential to read objects under the prefix",
+        }
+    }
+}
+
 /// Supplies the client of Azure Blob Storage with Entra tokens.
 #[derive(Debug)]
 struct EntraCredential(Arc<dyn Tokens>);
@@ -183,30 +210,27 @@ pub(super) async fn explained(plan: &ObjectPlan, error: &Error, failure: Failure
     failure.unless_tls_expected("cannot connect to the store", address.as_deref()).await
 }
 
-/// The failure for an object that could not be written. An object that the store has already is not
-/// a failure; see `existence`.
-pub(super) fn failure(name: &str, error: &Error) -> Failure {
+/// The failure of a request for an object. An object that the store has already is not a failure;
+/// see `existence`.
+pub(super) fn failure(request: ObjectRequest, name: &str, error: &Error) -> Failure {
+    let what = request.failed(name);
     if let Some(fault) = TlsFault::of(error) {
-        let what = format!("cannot write object `{name}`");
         return Failure::tls_without_client_certificate(&what, &fault);
     }
 
     let message = summary(&chain(error));
-    let reason = format!("cannot write object `{name}`: {message}");
+    let reason = format!("{what}: {message}");
     match error {
         _ if has_transient_code(&message) => Failure::retry(reason),
         Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. } => {
             conflict(reason, &message)
         }
         Error::NotFound { .. } => Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) },
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Misconfigured {
-            reason,
-            hint: Some("allow the credential to create objects under the prefix".into()),
-        },
-        Error::JoinError { .. } => Failure::retry(reason),
-        Error::Generic { .. } if message.contains(NO_METADATA) => {
-            not_a_store(&format!("cannot write object `{name}`"))
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            Failure::Misconfigured { reason, hint: Some(request.permission().into()) }
         }
+        Error::JoinError { .. } => Failure::retry(reason),
+        Error::Generic { .. } if message.contains(NO_METADATA) => not_a_store(&what),
         Error::Generic { .. } if !is_rejection(&message) => Failure::unreachable(reason, error),
         _ => Failure::Misconfigured { reason, hint: redirect_hint(&message) },
     }
@@ -266,7 +290,7 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
 
 /// The failure of a request whose response has none of the headers of an object. A proxy in front
 /// of the store can respond like this for a while.
-fn not_a_store(what: &str) -> Failure {
+pub(super) fn not_a_store(what: &str) -> Failure {
     Failure::Retry {
         reason: format!("{what}: the response has no headers of an object"),
         after: None,
@@ -377,7 +401,12 @@ mod tests {
     fn responses_without_an_object_have_a_hint() {
         let source = "Unable to extract metadata from headers: ETag Header missing from response";
         let error = Error::Generic { store: "S3", source: source.into() };
-        for failure in [failure("a/b", &error), probe_result(&error).unwrap_err()] {
+        let of_object = |request| failure(request, "a/b", &error);
+        for failure in [
+            of_object(ObjectRequest::Write),
+            of_object(ObjectRequest::Check),
+            probe_result(&error).unwrap_err(),
+        ] {
             assert!(matches!(&failure, Failure::Retry { hint: Some(_), .. }), "{failure}");
             assert!(failure.to_string().ends_with(": the response has no headers of an object"));
         }
