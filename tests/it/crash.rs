@@ -85,7 +85,7 @@ fn one_round(round: u32) -> u32 {
         cef_ids(&messages).iter().collect::<HashSet<_>>().len() >= expected_ids.len()
     });
     let kafka: Vec<serde_json::Value> = broker()
-        .consume(&topic)
+        .consume_at_least(&topic, expected.len())
         .iter()
         .map(|m| serde_json::from_slice(&m.payload).unwrap())
         .collect();

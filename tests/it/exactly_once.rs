@@ -35,6 +35,7 @@ pub fn committed(broker: &Broker, topic: &str) -> std::collections::HashMap<Stri
 /// Asserts that the topic contains every record of the file once, and nothing else.
 fn assert_once(broker: &Broker, topic: &str, file: &std::path::Path) {
     let expected = records(file);
+    broker.consume_at_least(topic, expected.len());
     let committed = committed(broker, topic);
     let missing = ids(&expected).filter(|id| !committed.contains_key(*id)).count();
     let repeated = committed.values().filter(|count| **count > 1).count();

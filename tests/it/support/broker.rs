@@ -173,7 +173,19 @@ impl Broker {
         metadata.topics().iter().any(|topic| topic.name() == name)
     }
 
-    /// All records of a topic that are committed when this is called.
+    /// All records of a topic as soon as at least this many are visible: the broker confirms a
+    /// transaction before consumers can read its records.
+    pub fn consume_at_least(&self, topic: &str, count: usize) -> Vec<Consumed> {
+        let mut consumed = Vec::new();
+        eventually(&format!("{count} records of `{topic}` are visible"), || {
+            consumed = self.consume(topic);
+            consumed.len() >= count
+        });
+        consumed
+    }
+
+    /// All records of a topic that are visible when this is called. Those of a transaction that was
+    /// just confirmed may not be visible yet; see [`Self::consume_at_least`].
     pub fn consume(&self, topic: &str) -> Vec<Consumed> {
         let mut config = self.config();
         config.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
