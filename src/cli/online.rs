@@ -12,10 +12,11 @@ use crate::{
     config::{Configuration, SinkPlan, TenantName, TenantPlan},
     daemon::sink_context,
     error::{Explanation, chain},
-    model::CLOCK_HINT,
-    source::{Api, Clients, Collection, Graph, Probe},
+    foreign_text::SentSecrets,
+    model::{CLOCK_HINT, Day},
+    source::{Api, Clients, Collection, Graph, Probe, without_secrets},
     text::{count, with_separators},
-    wire,
+    wire::{self, WireError},
 };
 
 /// The number of tenants, and of receivers, that are contacted at the same time.
@@ -46,6 +47,16 @@ struct ProbeResult {
 enum Usability {
     Unusable,
     Usable,
+}
+
+/// The first snapshot of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstSnapshot {
+    /// The page has none.
+    Absent,
+    /// It names no day.
+    Undated,
+    Of(Day),
 }
 
 /// Contacts every tenant and every receiver. Fails if the HTTP clients cannot be built.
@@ -169,28 +180,30 @@ async fn contact_receiver(clients: Arc<Clients>, plan: SinkPlan) -> ProbeResult 
 fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
     let (mut usable, mut findings) = (true, Vec::new());
 
-    let page = match plan.access.api {
-        Api::SecureScores => wire::page(&probe.body),
-        Api::LegacyReports => wire::bare_list(&probe.body),
-    };
-    match page.map(|page| page.items.first().map(|item| wire::snapshot(item).map(|s| s.day()))) {
-        Ok(Some(Ok(Some(day)))) => {
+    let (api, secrets) = (plan.access.api, &probe.secrets);
+    let first = first_snapshot(&probe.body, api).map_err(|error| {
+        without_secrets(error, &probe.body, secrets, |body| first_snapshot(body, api).err())
+    });
+    match first {
+        Ok(FirstSnapshot::Of(day)) => {
             let message = format!("signed in and read a snapshot; the newest day is `{day}`");
             findings.push(message.into());
         }
-        Ok(None) => findings.push("signed in; the tenant has no score yet".into()),
-        Ok(Some(Ok(None))) => {
+        Ok(FirstSnapshot::Absent) => {
+            findings.push("signed in; the tenant has no score yet".into());
+        }
+        Ok(FirstSnapshot::Undated) => {
             usable = false;
             findings.push("the newest snapshot has no date".into());
         }
-        Ok(Some(Err(error))) | Err(error) => {
+        Err(error) => {
             usable = false;
             findings.push(chain(&error).into());
         }
     }
 
     if let Some(granted) = &probe.granted {
-        usable &= judge_grants(plan, granted, &mut findings);
+        usable &= judge_grants(plan, granted, secrets, &mut findings);
     }
 
     if let Some(offset) = probe.clock_offset.filter(|offset| offset.size() > MAX_SKEW) {
@@ -202,11 +215,23 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
     (usable, findings)
 }
 
+/// The first snapshot of a page, which is that of the newest day.
+fn first_snapshot(body: &[u8], api: Api) -> Result<FirstSnapshot, WireError> {
+    let page = match api {
+        Api::SecureScores => wire::page(body),
+        Api::LegacyReports => wire::bare_list(body),
+    };
+    let Some(item) = page?.items.first().copied() else { return Ok(FirstSnapshot::Absent) };
+    Ok(wire::snapshot(item)?.day().map_or(FirstSnapshot::Undated, FirstSnapshot::Of))
+}
+
 /// Compares the permissions of the token with the required one, and its tenant with the configured
-/// one. Returns whether the token is sufficient; excess permissions are only reported.
+/// one. Returns whether the token is sufficient; excess permissions are only reported. `secrets` are
+/// those that the token endpoint may have written into the token.
 fn judge_grants(
     plan: &TenantPlan,
     granted: &wire::TokenGrants,
+    secrets: &SentSecrets,
     findings: &mut Vec<Explanation>,
 ) -> bool {
     let required = match plan.access.api {
@@ -233,7 +258,7 @@ fn judge_grants(
         findings.push(
             Explanation::new(format!(
                 "the token grants more permissions than required: `{}`",
-                excess.join("`, `")
+                secrets.redact(&excess.join("`, `"))
             ))
             .with_hint(format!("remove all permissions except `{required}`")),
         );
@@ -243,6 +268,7 @@ fn judge_grants(
         && !tid.eq_ignore_ascii_case(&id.to_string())
     {
         sufficient = false;
+        let tid = secrets.redact(tid);
         findings.push(format!("the token is for another tenant, `{tid}`").into());
     }
     sufficient
@@ -294,6 +320,27 @@ mod tests {
 
         let results = timeout(Duration::from_mins(1), all((0..probes).map(probe))).await;
         assert_eq!(results.unwrap().len(), probes);
+    }
+
+    /// Regression: the finding about a page that cannot be decoded contained the token that the page
+    /// repeated.
+    #[test]
+    fn errors_about_pages_contain_no_secret() {
+        let mut secrets = SentSecrets::default();
+        secrets.add_temporary("canary-of-a-token");
+        for (body, expected) in [
+            (r#"{"value":"canary-of-a-token"}"#, "[redacted]"),
+            (r#"{"value":["canary-of-a-token"]}"#, "a text instead of an object"),
+        ] {
+            let error = first_snapshot(body.as_bytes(), Api::SecureScores).unwrap_err();
+            let error = without_secrets(error, body.as_bytes(), &secrets, |body| {
+                first_snapshot(body, Api::SecureScores).err()
+            });
+            let message = chain(&error);
+            assert!(message.contains(expected) && !message.contains("canary"), "{message}");
+        }
+        let empty = first_snapshot(br#"{"value":[]}"#, Api::SecureScores);
+        assert!(matches!(empty, Ok(FirstSnapshot::Absent)));
     }
 
     #[test]

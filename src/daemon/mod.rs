@@ -58,7 +58,7 @@ pub use estimate::{Estimate, estimate};
 pub use facts::{ConfiguredTenant, CurrentStatus, DaemonState};
 pub use fetch::{FetchedTenant, fetch_tenant};
 pub use lifecycle::{LoadConfiguration, RunError, run};
-pub use live_facts::LiveFacts;
+pub use live_facts::{LiveFacts, LiveFactsState, NoLiveFacts};
 pub use log_signal::LogSignal;
 pub use meters::{Meters, PollCounts, SinkMeter};
 pub use once::{OnceReport, SinkReport, backfill, once};

@@ -14,10 +14,10 @@ use std::{
 
 use super::SentSecrets;
 
-/// How many bytes of temporary secrets are kept for a sink: about 15 tokens.
+/// How many bytes of temporary secrets are kept for a sink: about 15 tokens of 2 KiB.
 const MAX_SINK_BYTES: usize = 32 << 10;
 /// How many bytes of temporary secrets are kept for the source of a tenant, of which there can be
-/// thousands.
+/// thousands: about 4 tokens of 2 KiB.
 const MAX_TENANT_BYTES: usize = 8 << 10;
 
 /// The newest secrets that were sent to a peer: those from the configuration, and, with a limit for
@@ -41,6 +41,11 @@ impl PeerSecrets {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.remember(sent, self.max_temporary_bytes);
         kept.clone()
+    }
+
+    /// The secrets that were sent up to now, to redact the messages about a document of the peer.
+    pub fn kept(&self) -> SentSecrets {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::AcceptedSnapshot;
 use crate::{
-    foreign_text::{ForeignText, is_hidden, is_joiner},
+    foreign_text::{ForeignText, SentSecrets, is_hidden, is_joiner},
     model::{ControlScore, DataFaults, DayFacts, Number, Snapshot},
 };
 
@@ -45,13 +45,14 @@ impl CatalogMaxima {
         Self { by_folded_id }
     }
 
-    /// Adds a fault for every control whose score is above its maximum. The catalog describes the
-    /// day on which it was read, so an older day must not be checked against it.
-    pub fn check(&self, snapshot: &mut AcceptedSnapshot) {
+    /// Adds a fault for every control whose score is above its maximum, without the secrets that the
+    /// server may have written into its name. The catalog describes the day on which it was read,
+    /// so an older day must not be checked against it.
+    pub fn check(&self, snapshot: &mut AcceptedSnapshot, secrets: &SentSecrets) {
         for control in &snapshot.facts.controls {
             let max = self.by_folded_id.get(&control.name.to_ascii_lowercase());
             if let (Some(score), Some(max)) = (control.score, max) {
-                let name = || named("control", &control.name);
+                let name = || named("control", &secrets.redact(&control.name));
                 check_maximum(name, score, *max, &mut snapshot.faults);
             }
         }
@@ -409,8 +410,21 @@ mod tests {
             ("Unknown", "1.0", ""),
         ] {
             let mut snapshot = accepted(id, score);
-            maxima.check(&mut snapshot);
+            maxima.check(&mut snapshot, &SentSecrets::default());
             assert_eq!(snapshot.faults.to_string(), expected, "{id} {score}");
         }
+    }
+
+    /// Regression: a fault contained the token that was the name of a control.
+    #[test]
+    fn faults_of_maxima_contain_no_secret() {
+        let mut secrets = SentSecrets::default();
+        secrets.add_temporary("canary-of-a-token");
+        let id = "canary\\u000a-of-a-token";
+        let mut snapshot = accepted(id, "10.5");
+        let maxima = CatalogMaxima::new([("canary\n-of-a-token", Number::new(10.0).unwrap())]);
+        maxima.check(&mut snapshot, &secrets);
+        let expected = "control `[redacted]`: the score is above the maximum score";
+        assert_eq!(snapshot.faults.to_string(), expected);
     }
 }

@@ -312,7 +312,7 @@ impl BodyEnd {
 /// alone does not identify a page.
 pub(super) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
     let text = beginning(body);
-    if matches!(media_type_name(headers).as_str(), "text/html" | "application/xhtml+xml") {
+    if is_labeled_as_page(headers) {
         return text.starts_with(b"<");
     }
 
@@ -325,6 +325,11 @@ pub(super) fn is_page(headers: &HeaderMap, body: &[u8]) -> bool {
     let starts_with =
         |start: &&[u8]| text.get(..start.len()).is_some_and(|b| b.eq_ignore_ascii_case(start));
     PAGE_STARTS.iter().any(starts_with)
+}
+
+/// Whether a body is labeled as a page for a browser.
+pub(super) fn is_labeled_as_page(headers: &HeaderMap) -> bool {
+    matches!(media_type_name(headers).as_str(), "text/html" | "application/xhtml+xml")
 }
 
 /// Whether a body is a page for a browser, or a fragment of one: markup that is not labeled as XML,

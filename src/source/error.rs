@@ -226,6 +226,19 @@ impl Hint for SourceError {
     }
 }
 
+/// The error of decoding a document of a server, which may repeat a secret. Its message may quote
+/// the document, so it is that of the document without the secrets. `decode` returns the error of a
+/// document; `None` if it has none.
+pub fn without_secrets(
+    error: WireError,
+    document: &[u8],
+    secrets: &SentSecrets,
+    decode: impl Fn(&[u8]) -> Option<WireError>,
+) -> WireError {
+    let redacted = secrets.redact_body(document.to_vec());
+    if redacted == document { error } else { decode(&redacted).unwrap_or(WireError::Hidden) }
+}
+
 /// What an operator can do if a server of Microsoft cannot be reached.
 const fn unreachable_hint(cause: UnreachableCause) -> &'static str {
     match cause {

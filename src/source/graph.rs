@@ -91,6 +91,9 @@ pub struct Probe {
     pub clock_offset: Option<ClockOffset>,
     /// The first page, uncompressed.
     pub body: Vec<u8>,
+    /// The secrets that the token and the body may repeat. Every text of them must be redacted
+    /// before a message quotes it.
+    pub secrets: SentSecrets,
 }
 
 /// The connection that a request uses. Each retry opens a new one; see [`Clients::fresh`].
@@ -203,6 +206,11 @@ impl Graph {
         }
     }
 
+    /// The secrets that were sent for the tenant, and that a server may repeat in a document.
+    pub fn sent_secrets(&self) -> SentSecrets {
+        self.sent.kept()
+    }
+
     /// The secrets that a server may repeat in the response to a request without a token: those of
     /// the proxy, and those of earlier requests.
     fn public_request_secrets(&self) -> SentSecrets {
@@ -223,6 +231,7 @@ impl Graph {
             granted: wire::granted(token.expose_secret()),
             clock_offset: self.take_clock_offset(),
             body: response.body,
+            secrets: self.sent_secrets(),
         })
     }
 
@@ -332,10 +341,11 @@ impl Graph {
         let body = net::inflate(&headers, body, limit, share).map_err(body_error)?;
         let mut body = without_byte_order_mark(body);
 
-        if status != 200 || !is_json(&headers) {
+        let is_error = is_reported_error(&body);
+        if status != 200 || is_error || !is_json(&headers) {
             redact_headers(&mut headers, &secrets);
         }
-        if !matches!(status, 200 | 206) || is_reported_error(&body) {
+        if is_error || !matches!(status, 200 | 206) {
             body = net::off_worker(body.len(), || {
                 secrets.redact_beginning(&in_utf8(&body), MAX_ERROR_BODY_BYTES)
             });

@@ -13,7 +13,7 @@ use super::{
     Collection, Graph, SourceError,
     paging::{PagingMethod, PagingMethods, RefusedPage, next_page, skip_to},
 };
-use crate::{model::ClockAccuracy, net};
+use crate::{foreign_text::SentSecrets, model::ClockAccuracy, net};
 
 /// The maximum number of pages of one collection; a collection with more is rejected.
 const MAX_PAGES: usize = 200;
@@ -38,6 +38,9 @@ pub enum ReadEvent<'a> {
         body: &'a [u8],
         /// The `Warning` header that names what is missing in the body (HTTP 206).
         warning: Option<&'a str>,
+        /// The secrets that the body may repeat. Every text of it must be redacted before a message
+        /// quotes it.
+        secrets: &'a SentSecrets,
     },
 }
 
@@ -124,9 +127,9 @@ impl Graph {
                 }
             };
             self.check_clock()?;
-            let warning = response.warning.as_deref();
+            let (warning, secrets) = (response.warning.as_deref(), &self.sent_secrets());
             let page = net::off_worker(response.body.len(), || {
-                on_event(ReadEvent::Page { body: &response.body, warning })
+                on_event(ReadEvent::Page { body: &response.body, warning, secrets })
             })?;
             item_count = page.item_count.saturating_add(item_count);
 

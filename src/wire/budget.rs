@@ -134,7 +134,7 @@ impl DecodeBudget {
     pub(super) fn explain(&self, error: serde_json::Error) -> WireError {
         match self.exceeded.get() {
             Some(limit) => WireError::Exceeds(limit),
-            None => WireError::NotJson(error),
+            None => WireError::not_json(error),
         }
     }
 

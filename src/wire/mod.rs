@@ -38,6 +38,11 @@ pub use seconds::{StatedSeconds, TokenLifetime};
 pub use snapshot::{listed_day, snapshot};
 pub use token::{Token, TokenGrants, granted, is_object, issuer_tenant, token};
 
+use crate::foreign_text::ForeignText;
+
+/// The largest number of characters of a message of the JSON parser.
+const MAX_PARSER_MESSAGE_CHARS: usize = 300;
+
 /// Why a body was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
@@ -65,4 +70,20 @@ pub enum WireError {
     /// The beginning of the ID of a profile, and the limit that the ID exceeds.
     #[error("`{id}`: {limit}")]
     LongProfileId { id: String, limit: DecodeLimit },
+    /// Another error, whose message would quote a secret.
+    #[error("it repeats a secret that was sent to the server, and its text is not shown")]
+    Hidden,
+}
+
+impl WireError {
+    /// The error of a document that is not the expected JSON. The parser may quote a text of the
+    /// document, which can have any length, so the message is cut.
+    pub fn not_json(error: serde_json::Error) -> Self {
+        let message = error.to_string();
+        if message.len() <= MAX_PARSER_MESSAGE_CHARS {
+            return Self::NotJson(error);
+        }
+        let message = ForeignText::new(&message).for_message(MAX_PARSER_MESSAGE_CHARS);
+        Self::NotJson(serde::de::Error::custom(message))
+    }
 }

@@ -34,6 +34,16 @@ fn exceeded<T>(result: &Result<T, WireError>) -> Option<DecodeLimit> {
     }
 }
 
+/// Regression: the error about a response that is a single text contained the whole text.
+#[test]
+fn messages_of_the_parser_are_cut() {
+    let text = format!("\"{}\"", "x".repeat(1 << 20));
+    let error = page(text.as_bytes()).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with("invalid type: string \"xxx"), "{cause}");
+    assert_eq!(cause.chars().count(), MAX_PARSER_MESSAGE_CHARS);
+}
+
 #[test]
 fn floods_of_items_reject_the_page() {
     for element in ["0", "{}", "[]", r#""""#, "null", r#"{"id":1}"#] {

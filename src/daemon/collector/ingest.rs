@@ -4,11 +4,14 @@
 //! what happens to each of them; this module collects the ledger's inputs and translates its plan
 //! into a commit. Start reading at `Collector::ingest`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{CatalogRead, Collector, PollError, PollKind, PollReport, PollResponse, not_before};
+use super::{
+    CatalogRead, Collector, PollError, PollKind, PollReport, PollResponse, decode::SnapshotContext,
+    not_before,
+};
 use crate::{
     checkpoint::{
         CatalogMember, CheckpointError, CommandId, EnrichedDay, EntryFlags, HeldDay, NewEntry,
@@ -18,7 +21,8 @@ use crate::{
     compressed::CompressedText,
     conditions::is_near_expiry,
     daemon::{TenantState, blocking},
-    error::{Explanation, chain},
+    error::Explanation,
+    foreign_text::SentSecrets,
     ledger::{
         self, AcceptedSnapshot, Holding, PollPlan, Rejected, Rejections, Release, SnapshotOrigin,
     },
@@ -66,7 +70,7 @@ impl Collector {
         kind: PollKind,
     ) -> Result<PollReport, CheckpointError> {
         let now = clock::now();
-        let about_catalog = response.check_catalog(Day::of(now));
+        let about_catalog = response.check_catalog(Day::of(now), &state.graph.sent_secrets());
         let PollResponse {
             mut snapshots, mut rejected, catalog, complete, warning, failure, ..
         } = response;
@@ -162,14 +166,12 @@ impl Collector {
         let today = Day::of(now);
 
         let (mut snapshots, mut rejected) = (Vec::new(), Rejections::default());
+        // A file of the operator repeats no request.
+        let (secrets, origin) = (&SentSecrets::default(), SnapshotOrigin::Import);
+        let (id, observed_at) = (tenant.id, now.into());
+        let context = SnapshotContext { tenant: id, today, origin, observed_at, secrets };
         for item in items {
-            let decoded = wire::snapshot(item)
-                .map_err(|error| ledger::unreadable(&chain(&error), wire::listed_day(item), today));
-            let accepted = decoded.and_then(|snapshot| {
-                let origin = SnapshotOrigin::Import;
-                ledger::accept(&snapshot, item, tenant.id, today, origin, now.into())
-            });
-            match accepted {
+            match context.accept(item) {
                 Ok(snapshot) => snapshots.push(snapshot),
                 // A fault in a saved file is not an observation about the tenant: it is only
                 // logged.
@@ -231,7 +233,7 @@ impl Collector {
             now: now.into(),
             limit: self.configuration.partial_hold,
         };
-        ingest.snapshots.extend(held_copies(tenant, &held, &ingest.snapshots, today));
+        ingest.snapshots.extend(self.held_copies(tenant, &held, &ingest.snapshots, today));
         let plan = self.plan(tenant, &ingest, &holding, today)?;
 
         let newest_kept = self.store.checkpoint().newest_day(tenant.id)?;
@@ -286,6 +288,41 @@ impl Collector {
         })
     }
 
+    /// The days that earlier polls held, except those with a new copy in `snapshots`.
+    fn held_copies(
+        &self,
+        tenant: &Tenant,
+        held: &[HeldDay],
+        snapshots: &[AcceptedSnapshot],
+        today: Day,
+    ) -> Vec<AcceptedSnapshot> {
+        if held.is_empty() {
+            return Vec::new();
+        }
+        let secrets = &self.sent_secrets(tenant);
+        let read_again: HashSet<Day> =
+            snapshots.iter().map(|snapshot| snapshot.facts.day).collect();
+
+        held.iter()
+            .filter(|held| !read_again.contains(&held.day))
+            .filter_map(|held| {
+                let (tenant, observed_at) = (tenant.id, held.observed_at);
+                let origin = SnapshotOrigin::Held;
+                let context = SnapshotContext { tenant, today, origin, observed_at, secrets };
+                // Cannot fail: the snapshot was accepted before it was held.
+                context.accept(&held.body).ok()
+            })
+            .collect()
+    }
+
+    /// The secrets that were sent for a tenant since the start of the process.
+    fn sent_secrets(&self, tenant: &Tenant) -> SentSecrets {
+        let is_tenant =
+            |state: &&Arc<TenantState>| state.resolved().is_some_and(|t| t.id == tenant.id);
+        let state = self.tenants.iter().find(is_tenant);
+        state.map(|state| state.graph.sent_secrets()).unwrap_or_default()
+    }
+
     /// Collects the stored days that the ledger needs, and calls it.
     fn plan(
         &self,
@@ -308,25 +345,6 @@ impl Collector {
         let scope = ledger::PollScope { from, earliest_kept, newest_kept, newest_complete, today };
         Ok(ledger::plan(&ingest.snapshots, &kept, scope, holding))
     }
-}
-
-/// The days that earlier polls held, except those with a new copy in `snapshots`.
-fn held_copies(
-    tenant: &Tenant,
-    held: &[HeldDay],
-    snapshots: &[AcceptedSnapshot],
-    today: Day,
-) -> Vec<AcceptedSnapshot> {
-    let read_again: HashSet<Day> = snapshots.iter().map(|snapshot| snapshot.facts.day).collect();
-    held.iter()
-        .filter(|held| !read_again.contains(&held.day))
-        .filter_map(|held| {
-            let snapshot = wire::snapshot(&held.body).ok()?;
-            // Cannot fail: the snapshot was accepted before it was held.
-            let (body, origin) = (&held.body, SnapshotOrigin::Held);
-            ledger::accept(&snapshot, body, tenant.id, today, origin, held.observed_at).ok()
-        })
-        .collect()
 }
 
 fn entry<'a>(release: &Release, snapshot: &'a AcceptedSnapshot) -> NewEntry<'a> {

@@ -3,6 +3,7 @@
 //! A poll that is aborted changes nothing: everything is committed in one transaction at its end.
 //! Start reading at `Collector::poll`, then `response` and `ingest`.
 
+mod decode;
 mod ingest;
 pub(super) mod interrupted_polls;
 mod local_failure;

@@ -13,9 +13,10 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::decode::{self, ParsePage, SnapshotContext};
 use crate::{
     error::chain,
-    foreign_text::ForeignText,
+    foreign_text::{ForeignText, SentSecrets},
     ledger::{self, AcceptedSnapshot, CatalogMaxima, Rejected, Rejections, SnapshotOrigin},
     model::{DAYS_AT_SOURCE, DataFaults, Day, Observation, Tenant, UnixMillis},
     net::BodyError,
@@ -113,15 +114,19 @@ pub(in crate::daemon) async fn read(
 impl PollResponse {
     /// Compares the scores of the newest days with the maximum scores of a complete catalog, which
     /// does not describe older days. Returns the observation about the catalog itself; `None` if it
-    /// is not complete.
-    pub(super) fn check_catalog(&mut self, today: Day) -> Option<Observation> {
+    /// is not complete. `secrets` are those that the server may repeat.
+    pub(super) fn check_catalog(
+        &mut self,
+        today: Day,
+        secrets: &SentSecrets,
+    ) -> Option<Observation> {
         let CatalogRead::Complete(parts) = &self.catalog else { return None };
 
         let maxima = parts.iter().filter_map(|part| Some((part.id.as_str(), part.max_score?)));
         let maxima = CatalogMaxima::new(maxima);
         let window = today.plus(1 - ledger::REREAD_DAYS);
         for snapshot in self.snapshots.iter_mut().filter(|s| s.facts.day >= window) {
-            maxima.check(snapshot);
+            maxima.check(snapshot, secrets);
         }
         Some(ledger::faulty_catalog(&self.catalog_faults, today))
     }
@@ -186,17 +191,26 @@ impl<'a> ScoresReader<'a> {
                 self.warning = None;
                 Ok(PageOutcome::default())
             }
-            ReadEvent::Page { body, warning } => self.page(body, warning),
+            ReadEvent::Page { body, warning, secrets } => self.page(body, warning, secrets),
         }
     }
 
-    fn page(&mut self, body: &[u8], warning: Option<&str>) -> Result<PageOutcome, SourceError> {
-        let page = if self.is_legacy { wire::bare_list(body) } else { wire::page(body) };
-        let page = page.map_err(|source| SourceError::Wire { what: SCORES, source })?;
+    fn page(
+        &mut self,
+        body: &[u8],
+        warning: Option<&str>,
+        secrets: &SentSecrets,
+    ) -> Result<PageOutcome, SourceError> {
+        let parse: ParsePage = if self.is_legacy { wire::bare_list } else { wire::page };
+        let page = decode::page(body, parse, secrets)
+            .map_err(|source| SourceError::Wire { what: SCORES, source })?;
 
+        let (tenant, today, origin) = (self.tenant.id, self.today, SnapshotOrigin::Poll);
+        let observed_at = self.observed_at;
+        let context = SnapshotContext { tenant, today, origin, observed_at, secrets };
         let mut last_day = None;
         for item in &page.items {
-            match self.accept(item) {
+            match context.accept(item) {
                 Ok(snapshot) => {
                     last_day = Some(snapshot.facts.day);
                     self.keep(AcceptedSnapshot { partial: warning.is_some(), ..snapshot })?;
@@ -216,15 +230,6 @@ impl<'a> ScoresReader<'a> {
             done: is_done,
             next_link: page.next_link.map(Cow::into_owned),
         })
-    }
-
-    fn accept(&self, item: &str) -> Result<AcceptedSnapshot, Rejected> {
-        let snapshot = wire::snapshot(item).map_err(|error| {
-            let named = wire::listed_day(item);
-            ledger::unreadable(&chain(&error), named, self.today)
-        })?;
-        let (tenant, today, origin) = (self.tenant.id, self.today, SnapshotOrigin::Poll);
-        ledger::accept(&snapshot, item, tenant, today, origin, self.observed_at)
     }
 
     /// Keeps one copy of a requested day. Fails if all days together are too large.
@@ -316,24 +321,27 @@ struct ProfilesReader {
     faults: DataFaults,
     /// The error of the first profile that could not be decoded.
     first_error: Option<WireError>,
+    /// The secrets that the last page may repeat.
+    secrets: SentSecrets,
 }
 
 impl ProfilesReader {
     fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
-        let ReadEvent::Page { body, warning } = event else {
+        let ReadEvent::Page { body, warning, secrets } = event else {
             // The source may have started again at the first page.
             *self = Self::default();
             return Ok(PageOutcome::default());
         };
 
-        let page =
-            wire::page(body).map_err(|source| SourceError::Wire { what: PROFILES, source })?;
+        let page = decode::page(body, wire::page, secrets)
+            .map_err(|source| SourceError::Wire { what: PROFILES, source })?;
+        self.secrets = secrets.clone();
         for item in &page.items {
             if self.parts.len() >= DecodeLimit::PROFILES.max {
                 let source = WireError::Exceeds(DecodeLimit::PROFILES);
                 return Err(SourceError::Wire { what: PROFILES, source });
             }
-            match wire::split_profile(item) {
+            match decode::profile(item, secrets) {
                 Ok(parts) => {
                     self.faults.append(&parts.faults);
                     self.parts.push(parts);
@@ -373,7 +381,10 @@ impl ProfilesReader {
                 CatalogRead::Failed(SourceError::Wire { what: PROFILES, source })
             }
             (_, Some(warning)) => CatalogRead::Failed(SourceError::partial(warning)),
-            (_, None) => CatalogRead::Complete(distinct(self.parts, &mut self.faults)),
+            (_, None) => {
+                let parts = distinct(self.parts, &mut self.faults, &self.secrets);
+                CatalogRead::Complete(parts)
+            }
         };
         (catalog, self.faults)
     }
@@ -384,6 +395,7 @@ impl ProfilesReader {
 fn distinct(
     mut parts: Vec<wire::ProfileParts>,
     faults: &mut DataFaults,
+    secrets: &SentSecrets,
 ) -> Vec<wire::ProfileParts> {
     parts.sort_by(|a, b| {
         let rank = |part: &wire::ProfileParts| Reverse(part.decisions.len());
@@ -396,7 +408,8 @@ fn distinct(
     parts.retain(|part| {
         let is_first = folded_ids.insert(part.id.to_ascii_lowercase());
         if !is_first {
-            let id = ForeignText::new(&part.id).for_message(MAX_ID_CHARS);
+            let id = secrets.redact(&part.id);
+            let id = ForeignText::new(&id).for_message(MAX_ID_CHARS);
             faults.add(format!("profile `{id}` appears more than once"));
         }
         is_first
@@ -441,7 +454,8 @@ mod tests {
         for days in [&three[..], &three[..1], &[]] {
             reader.handle(ReadEvent::Start).unwrap();
             let body = page(days);
-            reader.handle(ReadEvent::Page { body: body.as_bytes(), warning: None }).unwrap();
+            let (body, secrets) = (body.as_bytes(), &SentSecrets::default());
+            reader.handle(ReadEvent::Page { body, warning: None, secrets }).unwrap();
         }
         assert!(reader.has_days_despite(&refused));
         let other = SourceError::NextLink("that page was already read");
@@ -474,7 +488,7 @@ mod tests {
         for _ in 0..2 {
             let parts = profiles.iter().map(|json| wire::split_profile(json).unwrap()).collect();
             let mut faults = DataFaults::default();
-            let used = distinct(parts, &mut faults);
+            let used = distinct(parts, &mut faults, &SentSecrets::default());
             // A decision is never lost.
             assert_eq!(used.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["A", "B", "c"]);
             let expected = "profile `C` appears more than once; profile `a` appears more than once";

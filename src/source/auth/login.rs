@@ -300,7 +300,7 @@ impl DeviceLogin {
         if reply.status != 200 {
             return Err(reply.error(what).into());
         }
-        let not_json = |error| SourceError::Wire { what, source: wire::WireError::NotJson(error) };
+        let not_json = |error| SourceError::Wire { what, source: wire::WireError::not_json(error) };
         Ok(reply.parse(|body| serde_json::from_slice(body)).map_err(not_json)?)
     }
 

@@ -251,11 +251,14 @@ async fn send(
 
     if status != 200 {
         redact_headers(&mut headers, &secrets);
-        body = net::off_worker(body.len(), || {
-            secrets.redact_beginning(&in_utf8(&body), MAX_ERROR_BODY_BYTES)
-        });
+        body = redacted_beginning(&body, &secrets);
     }
     Ok(TokenReply { status, headers, body, secrets })
+}
+
+/// The beginning of a body in UTF-8, without the secrets of the request.
+fn redacted_beginning(body: &[u8], secrets: &SentSecrets) -> Vec<u8> {
+    net::off_worker(body.len(), || secrets.redact_beginning(&in_utf8(body), MAX_ERROR_BODY_BYTES))
 }
 
 impl TokenReply {
@@ -266,17 +269,45 @@ impl TokenReply {
             .or_else(|_| parse(&self.secrets.redact_beginning(&self.body, self.body.len())))
     }
 
-    /// The error of an unsuccessful response to a token request.
+    /// The error of a response that is not the expected one. The body of a success is redacted here,
+    /// that of any other response already is.
     fn error(&self, what: &'static str) -> SourceError {
         let status = self.status;
         if matches!(status, 429 | 503 | 504) {
             let after = net::retry_after(&self.headers);
             return SourceError::Throttled { what, status, after };
         }
-        if let Some(error) = wire::EntraError::read(&self.body) {
+
+        let redacted = (status == 200).then(|| redacted_beginning(&self.body, &self.secrets));
+        let body = redacted.as_deref().unwrap_or(&self.body);
+        if let Some(error) = wire::EntraError::read(body) {
             return SourceError::TokenRejected(error);
         }
-        let reason = code_and_message(&wire::GraphError::of_body(&self.body));
+        let reason = code_and_message(&wire::GraphError::of_body(body));
         SourceError::Status { what, status, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: an unexpected success, such as that of Azure Arc in place of a challenge, was
+    /// quoted with the secrets that it repeated.
+    #[test]
+    fn unexpected_successes_contain_no_secret() {
+        let mut secrets = SentSecrets::default();
+        secrets.add("canary-of-a-key");
+        for (body, expected) in [
+            (
+                r#"{"error":"x","error_description":"canary-of-a-key"}"#,
+                "cannot get a token: [redacted]",
+            ),
+            ("it was canary-of-a-key", "the token endpoint returned HTTP 200: it was [redacted]"),
+        ] {
+            let (headers, secrets) = (HeaderMap::new(), secrets.clone());
+            let reply = TokenReply { status: 200, headers, body: body.into(), secrets };
+            assert_eq!(reply.error(WHAT).to_string(), expected);
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     settings::SecretRef,
-    source::{ClientSecret, GraphHttpOptions, auth::BoxFuture},
+    source::{ClientSecret, GraphHttpOptions, PageOutcome, ReadEvent, auth::BoxFuture},
     wire::Token,
 };
 
@@ -41,9 +41,18 @@ fn access(url: &Url) -> Access {
     }
 }
 
-/// A server whose responses all have this status and this body. It counts the requests, and
-/// notifies when it can write no more of a response.
+/// A server whose responses all have this status and this body; see [`server_with_header`].
 async fn server(status: u16, body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify>) {
+    server_with_header(status, "x-header: none", body).await
+}
+
+/// A server whose responses all have this status, this header and this body. It counts the
+/// requests, and notifies when it can write no more of a response.
+async fn server_with_header(
+    status: u16,
+    header: &'static str,
+    body: String,
+) -> (Url, Arc<AtomicUsize>, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1.0/security/secureScores", listener.local_addr().unwrap());
     let (requests, written) = (Arc::<AtomicUsize>::default(), Arc::<Notify>::default());
@@ -58,7 +67,7 @@ async fn server(status: u16, body: String) -> (Url, Arc<AtomicUsize>, Arc<Notify
             count.fetch_add(1, Ordering::Relaxed);
             let head = format!(
                 "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-                 connection: close\r\n\r\n",
+                 {header}\r\nconnection: close\r\n\r\n",
                 body.len()
             );
             // The client closes the connection when it cannot store the body.
@@ -132,6 +141,38 @@ fn errors_with_http_200_are_recognized() {
     ] {
         assert_eq!(is_reported_error(body.as_bytes()), is_error, "{body}");
     }
+}
+
+/// Regression: an error with HTTP 200 contained the token that its headers repeated.
+#[tokio::test]
+async fn errors_with_http_200_contain_no_token() {
+    let body = r#"{"error":{"code":"Forbidden","message":"no access with accepted"}}"#;
+    let (url, ..) = server_with_header(200, "request-id: accepted", body.to_owned()).await;
+    let clients = Arc::new(Clients::new(&GraphHttpOptions::default()).unwrap());
+    let graph = Graph::new(clients, access(&url));
+
+    let error = graph.fetch(&url).await.map(|_| ()).unwrap_err();
+    let expected = "Graph returned HTTP 200: Forbidden: no access with [redacted] \
+                    (request-id `[redacted]`)";
+    assert_eq!(error.to_string(), expected);
+}
+
+/// The messages about a page are redacted by the code that parses it.
+#[tokio::test]
+async fn pages_have_the_secrets_of_their_requests() {
+    let (url, ..) = server(200, r#"{"value":[]}"#.to_owned()).await;
+    let clients = Arc::new(Clients::new(&GraphHttpOptions::default()).unwrap());
+    let graph = Graph::new(clients, access(&url));
+
+    let mut redacted = Vec::new();
+    let read = graph.read(Collection::Profiles, |event| {
+        if let ReadEvent::Page { secrets, .. } = event {
+            redacted.push(secrets.redact("it was accepted").into_owned());
+        }
+        Ok(PageOutcome::default())
+    });
+    read.await.unwrap();
+    assert_eq!(redacted, ["it was [redacted]"]);
 }
 
 /// Regression: a response waited for memory while the limits of its connection were running, so it
