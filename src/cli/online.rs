@@ -173,7 +173,7 @@ async fn contact_receiver(clients: Arc<Clients>, plan: SinkPlan) -> ProbeResult 
             (Usability::Unusable, Explanation::new(message))
         }
     };
-    ProbeResult { name: plan.name, usability, findings: vec![finding] }
+    ProbeResult { name: plan.name.to_string(), usability, findings: vec![finding] }
 }
 
 /// Whether the tenant can be polled, and one explanation per finding.
@@ -226,8 +226,8 @@ fn first_snapshot(body: &[u8], api: Api) -> Result<FirstSnapshot, WireError> {
 }
 
 /// Compares the permissions of the token with the required one, and its tenant with the configured
-/// one. Returns whether the token is sufficient; excess permissions are only reported. `secrets` are
-/// those that the token endpoint may have written into the token.
+/// one. Returns whether the token is sufficient; excess permissions are only reported. `secrets`
+/// are those that the token endpoint may have written into the token.
 fn judge_grants(
     plan: &TenantPlan,
     granted: &wire::TokenGrants,
@@ -322,8 +322,8 @@ mod tests {
         assert_eq!(results.unwrap().len(), probes);
     }
 
-    /// Regression: the finding about a page that cannot be decoded contained the token that the page
-    /// repeated.
+    /// Regression: the finding about a page that cannot be decoded contained the token that the
+    /// page repeated.
     #[test]
     fn errors_about_pages_contain_no_secret() {
         let mut secrets = SentSecrets::default();

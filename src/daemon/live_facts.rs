@@ -23,7 +23,7 @@ pub struct LiveFacts {
 /// Why another process does not know what the running daemon knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoLiveFacts {
-    /// Only root and the user of the daemon may ask it. That is no fault of the daemon.
+    /// Only root and the user of the daemon may ask it. The daemon is not at fault.
     NotPermitted,
     /// It does not respond, for this reason.
     NoResponse(Explanation),

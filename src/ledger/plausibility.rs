@@ -45,9 +45,9 @@ impl CatalogMaxima {
         Self { by_folded_id }
     }
 
-    /// Adds a fault for every control whose score is above its maximum, without the secrets that the
-    /// server may have written into its name. The catalog describes the day on which it was read,
-    /// so an older day must not be checked against it.
+    /// Adds a fault for every control whose score is above its maximum, without the secrets that
+    /// the server may have written into its name. The catalog describes the day on which it was
+    /// read, so an older day must not be checked against it.
     pub fn check(&self, snapshot: &mut AcceptedSnapshot, secrets: &SentSecrets) {
         for control in &snapshot.facts.controls {
             let max = self.by_folded_id.get(&control.name.to_ascii_lowercase());

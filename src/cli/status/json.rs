@@ -51,8 +51,8 @@ pub(super) fn document(view: &StatusView<'_>) -> Value {
     })
 }
 
-/// Whether the conditions contain what only the daemon knows, such as a fault of its storage; `None`
-/// for another process that holds the checkpoint.
+/// Whether the conditions contain what only the daemon knows, such as a fault of its storage;
+/// `None` for another process that holds the checkpoint.
 const fn own_facts(state: LiveFactsState) -> Option<&'static str> {
     match state {
         LiveFactsState::NoDaemon => None,

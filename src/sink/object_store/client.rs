@@ -254,7 +254,7 @@ mod tests {
         for (content_type, is_page) in [
             ("text/html; charset=utf-8", true),
             ("Application/XHTML+XML", true),
-            ("application/octet-stream", false),
+            ("application/json", false),
             ("text/plain", false),
         ] {
             let mut request = HttpRequest::new(Vec::<u8>::new().into());

@@ -269,8 +269,8 @@ impl TokenReply {
             .or_else(|_| parse(&self.secrets.redact_beginning(&self.body, self.body.len())))
     }
 
-    /// The error of a response that is not the expected one. The body of a success is redacted here,
-    /// that of any other response already is.
+    /// The error of a response that is not the expected one. The body of a success is redacted
+    /// here, that of any other response already is.
     fn error(&self, what: &'static str) -> SourceError {
         let status = self.status;
         if matches!(status, 429 | 503 | 504) {
