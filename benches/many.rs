@@ -25,7 +25,7 @@ use secure_score_forwarder::{
     },
     clock,
     compressed::CompressedText,
-    model::{Day, DayFacts, Seq, TenantId, UnixMillis},
+    model::{Day, DayFacts, Seq, SinkName, TenantId, UnixMillis},
     wire,
 };
 
@@ -144,10 +144,10 @@ fn regular_reads(tenants: usize, days: i32, today: Day) {
         .filter(is_current)
         .map(|(_, tenant)| CursorMove { tenant: *tenant, from: start, to: end })
         .collect();
-    let others = OtherTenants::Deactivate;
-    checkpoint.register_sink("siem", &ids, others, today.plus(1 - days)).unwrap();
+    let (sink, others) = (SinkName::new("siem"), OtherTenants::Deactivate);
+    checkpoint.register_sink(&sink, &ids, others, today.plus(1 - days)).unwrap();
     let advance = Advance {
-        sink: "siem",
+        sink: &sink,
         lane: Lane::Live,
         moves: &moves,
         mark: None,
@@ -159,8 +159,8 @@ fn regular_reads(tenants: usize, days: i32, today: Day) {
     };
     let _ = checkpoint.advance(&advance).unwrap();
 
-    let pending = || checkpoint.pending("siem").unwrap().len();
-    let poll_states = || checkpoint.poll_states().unwrap().len();
+    let pending = || checkpoint.pending(&sink).unwrap().len();
+    let poll_states = || checkpoint.poll_states().unwrap().count();
     assert_eq!((pending(), poll_states()), (tenants - moves.len(), tenants));
     let reads: [(&str, &dyn Fn() -> usize); 2] =
         [("pending", &pending), ("poll_states", &poll_states)];
@@ -202,17 +202,8 @@ fn fill(checkpoint: &Checkpoint, tenants: &[TenantId], first: Day, last: Day) {
         let commit = PollCommit {
             observed_at: last.start(),
             entries: entries.collect(),
-            enriched: vec![],
-            held: vec![],
-            catalog: vec![],
-            observations: vec![],
-            credential_expiry: None,
-            requested_from: None,
-            missing: vec![],
-            no_longer_missing: vec![],
-            polled_back_to: None,
-            finished: None,
             end: PollEnd::Complete,
+            ..PollCommit::default()
         };
         let _ = checkpoint.commit_poll(*tenant, &commit).unwrap();
     }

@@ -189,20 +189,12 @@ fn tenant_year() -> f64 {
             let commit = PollCommit {
                 observed_at: day.start(),
                 entries: vec![entry],
-                enriched: vec![],
                 catalog: profiles
                     .iter()
                     .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                     .collect(),
-                observations: vec![],
-                credential_expiry: None,
-                requested_from: None,
-                held: vec![],
                 end: PollEnd::Complete,
-                missing: vec![],
-                no_longer_missing: vec![],
-                polled_back_to: None,
-                finished: None,
+                ..PollCommit::default()
             };
             let _ = checkpoint.commit_poll(tenant, &commit).unwrap();
         }

@@ -18,7 +18,7 @@ use secure_score_forwarder::{
     checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
     clock,
     compressed::CompressedText,
-    model::{Day, DayFacts, TenantId, UnixMillis},
+    model::{Day, DayFacts, TenantId},
     source::simulated::{self, Richness},
     wire,
 };
@@ -96,22 +96,13 @@ fn fill(directory: &Path, tenants: usize) {
         });
 
         let commit = PollCommit {
-            observed_at: UnixMillis::default(),
             entries: entries.collect(),
-            enriched: vec![],
             catalog: profiles
                 .iter()
                 .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
-            observations: vec![],
-            credential_expiry: None,
-            requested_from: None,
-            held: vec![],
             end: PollEnd::Complete,
-            missing: vec![],
-            no_longer_missing: vec![],
-            polled_back_to: None,
-            finished: None,
+            ..PollCommit::default()
         };
         let _ = checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();
     }

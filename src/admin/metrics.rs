@@ -288,7 +288,9 @@ pub(super) fn render(overview: &StatusOverview, views: &Views) -> String {
     let sinks: Vec<_> = overview
         .sinks
         .iter()
-        .map(|line| (Labels::new(&[("sink", &line.status.name), ("type", line.kind)]), line))
+        .map(|line| {
+            (Labels::new(&[("sink", line.status.name.as_str()), ("type", line.kind)]), line)
+        })
         .collect();
     add(&mut exposition, SINK_FAMILIES, &sinks);
     if overview.tenants.len() <= overview.tenant_series {

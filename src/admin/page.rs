@@ -359,15 +359,17 @@ mod tests {
             ConditionKind, ConditionSubject, SinkHealth, conditions, severity_of,
             tests::fleet::{self, TENANTS},
         },
+        model::SinkName,
     };
 
     fn line(name: &str, by_subject: &BySubject<'_>) -> SinkLine {
-        let of_sink = by_subject.sink(name);
+        let name = SinkName::new(name);
+        let of_sink = by_subject.sink(&name);
         SinkLine {
             kind: "syslog",
-            status: SinkStatus { name: name.to_owned(), ..SinkStatus::default() },
             health: SinkHealth::of(of_sink),
             severity: severity_of(of_sink),
+            status: SinkStatus { name, ..SinkStatus::default() },
             batches: 1,
             bytes: 1,
             retries: 0,
@@ -437,13 +439,13 @@ mod tests {
         let conditions = [Condition {
             severity: ConditionSeverity::Error,
             kind: ConditionKind::DeadLetters,
-            subject: ConditionSubject::Sink("siem".to_owned()),
+            subject: ConditionSubject::Sink("siem".into()),
             sentence: "the receiver rejected 7 records".to_owned(),
             hint: None,
             since: None,
         }];
         let by_subject = BySubject::new(&conditions);
-        let of_sink = by_subject.sink("siem");
+        let of_sink = by_subject.sink(&"siem".into());
 
         assert_eq!(of_sink.len(), 1);
 

@@ -12,7 +12,7 @@ use super::{
     marks,
     row_ids::{DeadLetterId, SinkRow},
 };
-use crate::model::{TenantId, UnixMillis};
+use crate::model::{SinkName, TenantId, UnixMillis};
 
 /// The move of a lane's cursor for one tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct CursorMove {
 /// An advance of a lane's cursors, with everything that is stored together with it.
 #[derive(Debug)]
 pub struct Advance<'a> {
-    pub sink: &'a str,
+    pub sink: &'a SinkName,
     pub lane: Lane,
     /// At most one move for each tenant; empty in the lane of dead letters.
     pub moves: &'a [CursorMove],
@@ -121,13 +121,13 @@ fn count(
     let sql = "SELECT id FROM sink WHERE name = ?1";
     match store.query_optional(sql, values![advance.sink], |row| row.get::<SinkRow>("id"))? {
         // The sink was removed, and its cursors with it.
-        None => Err(CheckpointError::CursorMoved(advance.sink.to_owned())),
+        None => Err(CheckpointError::CursorMoved(advance.sink.clone())),
         Some(_) => Err(CheckpointError::Damaged(format!("sink `{}` has no counts", advance.sink))),
     }
 }
 
 /// Ends the failure of a sink, except that of parked targets or withheld tenants.
-fn end_failure(store: &dyn Statements, sink: &str) -> Result<(), CheckpointError> {
+fn end_failure(store: &dyn Statements, sink: &SinkName) -> Result<(), CheckpointError> {
     let (parked, withheld) = (SinkFailure::TargetsParked, SinkFailure::TenantsWithheld);
     store.execute(END_FAILURE, values![sink, HOST, parked.as_str(), withheld.as_str()])?;
     Ok(())
@@ -163,5 +163,5 @@ fn move_cursor(
         Lane::DeadLetters => 1,
     };
 
-    if moved == 1 { Ok(()) } else { Err(CheckpointError::CursorMoved(advance.sink.to_owned())) }
+    if moved == 1 { Ok(()) } else { Err(CheckpointError::CursorMoved(advance.sink.clone())) }
 }

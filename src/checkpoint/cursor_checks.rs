@@ -9,6 +9,7 @@ use super::{
     backend::{Statements, values},
     row_ids::{SinkRow, TenantRow},
 };
+use crate::model::SinkName;
 
 /// SQL: all cursors that are outside of their log, or have an epoch that no claim of their shard
 /// has had. Epochs begin at 0, and only increase.
@@ -48,7 +49,7 @@ pub(super) struct InvalidCursor {
     /// The epoch, if no claim has had it.
     unknown_epoch: Option<i64>,
     /// The name of the sink.
-    pub sink: String,
+    pub sink: SinkName,
     /// The GUID of the tenant.
     pub tenant: String,
 }
@@ -101,7 +102,7 @@ pub(super) fn repair(
     store: &dyn Statements,
     saved: &CursorFile,
     checkpoint_id: &str,
-) -> Result<Vec<(String, String)>, CheckpointError> {
+) -> Result<Vec<(String, SinkName)>, CheckpointError> {
     let invalid = invalid_cursors(store)?;
     store.execute(REPAIR_EPOCHS, values![])?;
     for cursor in invalid_cursors(store)? {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Position;
 use crate::{
-    model::{Day, Seq, TenantId, UnixMillis},
+    model::{Day, Seq, SinkName, TenantId, UnixMillis},
     state_directory::{CursorFileError, StateDirectory},
 };
 
@@ -32,7 +32,7 @@ pub struct CursorFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedCursor {
     /// The name of the sink.
-    pub sink: String,
+    pub sink: SinkName,
     /// The GUID of the tenant.
     pub tenant: String,
     /// The entry in the tenant's log.
@@ -69,14 +69,14 @@ impl CursorFile {
     pub(super) fn first_unsent_day(
         &self,
         checkpoint_id: &str,
-        sink: &str,
+        sink: &SinkName,
         tenant: TenantId,
     ) -> Option<Day> {
         let tenant = tenant.to_string();
         let saved = self
             .lost_cursors(checkpoint_id)
             .into_iter()
-            .find(|c| c.sink == sink && c.tenant == tenant)?;
+            .find(|c| c.sink == *sink && c.tenant == tenant)?;
         Day::parse(&saved.sent_before)
     }
 
@@ -95,11 +95,11 @@ impl CursorFile {
     pub(super) fn position(
         &self,
         checkpoint_id: &str,
-        sink: &str,
+        sink: &SinkName,
         tenant: &str,
     ) -> Option<Position> {
         let mut cursors = self.current_cursors(checkpoint_id);
-        let saved = cursors.find(|cursor| cursor.sink == sink && cursor.tenant == tenant)?;
+        let saved = cursors.find(|cursor| cursor.sink == *sink && cursor.tenant == tenant)?;
         Some(Position { seq: saved.seq, record_index: saved.record_index })
     }
 
@@ -114,8 +114,8 @@ impl CursorFile {
     }
 
     /// Removes the cursors of a deleted sink.
-    pub(super) fn forget_sink(&mut self, sink: &str) {
-        self.retain(|cursor| cursor.sink != sink);
+    pub(super) fn forget_sink(&mut self, sink: &SinkName) {
+        self.retain(|cursor| cursor.sink != *sink);
     }
 
     /// Removes the cursors of the sinks that were removed from the configuration at this time or
@@ -125,16 +125,16 @@ impl CursorFile {
     }
 
     /// Moves the cursors of a sink to its new name, unless that name already has cursors.
-    pub(super) fn rename_sink(&mut self, old: &str, new: &str) {
+    pub(super) fn rename_sink(&mut self, old: &SinkName, new: &SinkName) {
         if old == new {
             return;
         }
         for cursors in [&mut self.cursors, &mut self.carried] {
             let taken: HashSet<String> =
-                cursors.iter().filter(|c| c.sink == new).map(|c| c.tenant.clone()).collect();
-            cursors.retain(|cursor| cursor.sink != old || !taken.contains(&cursor.tenant));
-            for cursor in cursors.iter_mut().filter(|cursor| cursor.sink == old) {
-                new.clone_into(&mut cursor.sink);
+                cursors.iter().filter(|c| c.sink == *new).map(|c| c.tenant.clone()).collect();
+            cursors.retain(|cursor| cursor.sink != *old || !taken.contains(&cursor.tenant));
+            for cursor in cursors.iter_mut().filter(|cursor| cursor.sink == *old) {
+                cursor.sink.clone_from(new);
             }
         }
     }

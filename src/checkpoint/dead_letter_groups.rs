@@ -11,13 +11,13 @@ use super::{
     fields::{day, unsigned},
     row_ids::tenant_id,
 };
-use crate::model::{Day, EventId, TenantId, UnixMillis};
+use crate::model::{Day, EventId, SinkName, TenantId, UnixMillis};
 
 /// The dead letters of a sink and a tenant for which the receiver sent the same message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterGroup {
     /// The name of the sink.
-    pub sink: String,
+    pub sink: SinkName,
     /// The tenant of the records.
     pub tenant: TenantId,
     /// The message of the receiver.
@@ -38,7 +38,7 @@ pub struct DeadLetterGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterReason<'a> {
     /// The name of the sink.
-    pub sink: &'a str,
+    pub sink: &'a SinkName,
     /// The message of the receiver.
     pub reason: &'a str,
     /// The number of dead letters.
@@ -102,9 +102,9 @@ impl<'a> DeadLetterReason<'a> {
     /// As [`DeadLetterReason::of`], but the message of the newest dead letter is first.
     pub fn newest_first(groups: impl IntoIterator<Item = &'a DeadLetterGroup>) -> Vec<Self> {
         let mut reasons: Vec<Self> = Vec::new();
-        let mut known: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut known: HashMap<(&SinkName, &str), usize> = HashMap::new();
         for group in groups {
-            let key = (group.sink.as_str(), group.reason.as_str());
+            let key = (&group.sink, group.reason.as_str());
             let index = *known.entry(key).or_insert(reasons.len());
             match reasons.get_mut(index) {
                 Some(reason) => reason.add(group),
@@ -176,7 +176,7 @@ mod tests {
     fn group(sink: &str, tenant: u32, reason: &str, letters: u64) -> DeadLetterGroup {
         let id = format!("{tenant:08x}-0000-4000-8000-00000000c0de");
         DeadLetterGroup {
-            sink: sink.to_owned(),
+            sink: sink.into(),
             tenant: TenantId::parse(&id).unwrap(),
             reason: reason.to_owned(),
             letters,

@@ -11,7 +11,7 @@ use super::{
     observations::append_observation,
     row_ids::{DeadLetterId, TenantRow, tenant_row},
 };
-use crate::model::{EventId, Observation, Phase, TenantId};
+use crate::model::{EventId, Observation, Phase, SinkName, TenantId};
 
 /// A record that the receiver rejected permanently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub(super) fn clear_dead_letter(
 /// The number of dead letters of a sink and a tenant. Fails if the database cannot be read.
 pub(super) fn count_of_tenant(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     tenant: TenantRow,
 ) -> Result<u64, CheckpointError> {
     let sql = "SELECT count(*) AS letters FROM dead_letter

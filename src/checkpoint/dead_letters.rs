@@ -19,7 +19,7 @@ use super::{
     row_ids::{DeadLetterId, TenantRow, tenant_id},
 };
 use crate::{
-    model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis},
+    model::{Day, EventId, Observation, ObservationKind, Phase, SinkName, TenantId, UnixMillis},
     text::count,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 pub struct QueuedDeadLetter {
     /// The ID of the row, for `Advance::delivered_dead_letters`.
     pub id: DeadLetterId,
-    pub sink: String,
+    pub sink: SinkName,
     pub tenant: TenantId,
     /// The position of the record in the tenant's log.
     pub at: Position,
@@ -48,7 +48,7 @@ pub struct QueuedDeadLetter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterKey {
     /// The name of the sink.
-    pub sink: String,
+    pub sink: SinkName,
     /// The event ID as 40 hex digits.
     pub event_id: String,
 }
@@ -57,7 +57,7 @@ pub struct DeadLetterKey {
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
     /// The name of the sink; `None` for all sinks.
-    pub sink: Option<String>,
+    pub sink: Option<SinkName>,
     /// `None` for all tenants.
     pub tenants: Option<Vec<TenantId>>,
     /// The first digits of the event ID in lower case; empty for all.
@@ -121,8 +121,8 @@ impl QueuedDeadLetter {
 
 impl DeadLetterFilter {
     /// All dead letters of a sink.
-    pub fn of_sink(sink: &str) -> Self {
-        Self { sink: Some(sink.to_owned()), ..Self::default() }
+    pub fn of_sink(sink: &SinkName) -> Self {
+        Self { sink: Some(sink.clone()), ..Self::default() }
     }
 
     /// A function that returns whether the filter selects the tenant with a GUID.
@@ -176,7 +176,7 @@ impl Checkpoint {
     /// or event ID is invalid.
     pub fn pending_dead_letters(
         &self,
-        sink: &str,
+        sink: &SinkName,
         tenants: &[TenantId],
         limit: usize,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
@@ -226,10 +226,10 @@ impl Checkpoint {
         now: UnixMillis,
     ) -> Result<(u64, LogGrowth), CheckpointError> {
         self.claimed(|store| {
-            let mut discarded: BTreeMap<(TenantRow, &str), u64> = BTreeMap::new();
+            let mut discarded: BTreeMap<(TenantRow, &SinkName), u64> = BTreeMap::new();
             for key in keys {
                 for tenant in delete(store, key)? {
-                    *discarded.entry((tenant, key.sink.as_str())).or_default() += 1;
+                    *discarded.entry((tenant, &key.sink)).or_default() += 1;
                 }
             }
 
@@ -305,7 +305,7 @@ fn delete(store: &dyn Statements, key: &DeadLetterKey) -> Result<Vec<TenantRow>,
 fn observe_discard(
     store: &dyn Statements,
     tenant: TenantRow,
-    sink: &str,
+    sink: &SinkName,
     records: u64,
     now: UnixMillis,
 ) -> Result<LogGrowth, CheckpointError> {

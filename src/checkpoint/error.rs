@@ -7,7 +7,7 @@ use super::{
     backend::{DriverError, ShardId},
     storage_fault::StorageFault,
 };
-use crate::{error::Hint, files::FileError, state_directory::StateDirectoryError};
+use crate::{error::Hint, files::FileError, model::SinkName, state_directory::StateDirectoryError};
 
 /// Why an operation on the checkpoint failed. A failed operation has changed nothing, unless its
 /// variant states otherwise.
@@ -38,10 +38,10 @@ pub enum CheckpointError {
     InvalidBackup(PathBuf, String),
     /// The old and the new name of a sink that cannot be renamed.
     #[error("cannot rename sink `{0}` to `{1}`: a sink with that name already exists")]
-    SinkExists(String, String),
+    SinkExists(SinkName, SinkName),
     /// The compare-and-set of a cursor failed: it is not at the position that the move starts from.
     #[error("the cursor of sink `{0}` is not at the expected position")]
-    CursorMoved(String),
+    CursorMoved(SinkName),
     /// A value exceeds the size that can be read again; the text names the value.
     #[error("the {0} is too large to be stored")]
     TooLarge(&'static str),

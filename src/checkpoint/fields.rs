@@ -10,7 +10,7 @@ use super::{
     CheckpointError,
     backend::{FromValue, SqlValue, StoredRow, ToValue, ValueFault},
 };
-use crate::model::{Day, Seq, UnixMillis};
+use crate::model::{Day, Seq, SinkName, UnixMillis};
 
 /// The kind of an entry, as stored in the column `entry.kind`. Conditions in SQL contain the number
 /// itself, because SQLite uses a partial index only for a condition on a constant.
@@ -217,6 +217,21 @@ impl ToValue for Seq {
     }
 }
 
+impl FromValue for SinkName {
+    fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
+        match value {
+            SqlValue::Text(text) => Ok(Self::new(text)),
+            _ => Err(ValueFault::Type),
+        }
+    }
+}
+
+impl ToValue for SinkName {
+    fn to_value(&self) -> SqlValue<'_> {
+        SqlValue::Text(self.as_str())
+    }
+}
+
 impl FromValue for EntryKind {
     fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
         let number = i64::from_value(value)?;
@@ -275,6 +290,7 @@ mod tests {
         assert_eq!(read::<UnixMillis>(Int(5)), Ok(UnixMillis::new(5)));
         assert_eq!(read::<Seq>(Int(i64::MAX)), Ok(Seq::new(9_223_372_036_854_775_807)));
         assert_eq!(read::<Seq>(Int(-1)), Err(out_of_range(-1)));
+        assert_eq!(read::<SinkName>(Text("a b")), Ok(SinkName::new("a b")));
         assert_eq!(read::<EntryKind>(Int(2)), Ok(EntryKind::Observation));
         assert_eq!(read::<EntryKind>(Int(3)), Err(out_of_range(3)));
     }
@@ -291,6 +307,7 @@ mod tests {
         }
         for value in [Null, Int(1), Blob(b"1")] {
             assert_eq!(read::<String>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
+            assert_eq!(read::<SinkName>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
         }
         for value in [Null, Int(1), Text("1")] {
             assert_eq!(read::<Vec<u8>>(value), Err(WRONG_TYPE.to_owned()), "{value:?}");
@@ -303,7 +320,7 @@ mod tests {
 
     #[test]
     fn parameters_have_the_value_of_their_type() {
-        let (text, bytes) = ("a".to_owned(), vec![1]);
+        let (text, bytes, sink) = ("a".to_owned(), vec![1], SinkName::new("a"));
         let borrowed = &text;
         for (value, expected) in [
             (7_i64.to_value(), SqlValue::Int(7)),
@@ -313,6 +330,7 @@ mod tests {
             ("a".to_value(), SqlValue::Text("a")),
             (text.to_value(), SqlValue::Text("a")),
             (ToValue::to_value(&borrowed), SqlValue::Text("a")),
+            (sink.to_value(), SqlValue::Text("a")),
             (bytes.to_value(), SqlValue::Blob(&[1])),
             ([1_u8].to_value(), SqlValue::Blob(&[1])),
             (Some("a").to_value(), SqlValue::Text("a")),

@@ -14,7 +14,7 @@ use super::{
     fields::day,
     sql::snapshot,
 };
-use crate::model::{Day, Seq, TenantId};
+use crate::model::{Day, Seq, SinkName, TenantId};
 
 /// The number of days that [`Checkpoint::days_before`] lists.
 const MAX_LISTED_DAYS: u32 = 200;
@@ -46,7 +46,7 @@ const DAYS_BEFORE: &str = concat!(
 impl Checkpoint {
     /// The mark that the sink stored with its last advance. `None` if it has not stored one.
     /// Fails if the database cannot be read.
-    pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+    pub fn mark(&self, sink: &SinkName) -> Result<Option<Vec<u8>>, CheckpointError> {
         let mark = self.reading(|store| {
             store.query_optional(SELECT, values![sink, HOST], |row| {
                 row.get::<Option<Vec<u8>>>("mark")
@@ -57,7 +57,7 @@ impl Checkpoint {
 
     /// Replaces the mark of a sink without an advance.
     /// Fails if the database cannot be written; an unknown sink is not an error.
-    pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
+    pub fn set_mark(&self, sink: &SinkName, mark: &[u8]) -> Result<(), CheckpointError> {
         self.claimed(|store| self::store(store, sink, mark))
     }
 
@@ -76,7 +76,7 @@ impl Checkpoint {
     /// Fails if the database cannot be written.
     pub fn skip_to(
         &self,
-        sink: &str,
+        sink: &SinkName,
         tenant: TenantId,
         to: Position,
     ) -> Result<bool, CheckpointError> {
@@ -123,7 +123,7 @@ impl Checkpoint {
 /// error.
 pub(super) fn store(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     mark: &[u8],
 ) -> Result<(), CheckpointError> {
     store.execute(UPDATE, values![sink, HOST, mark])?;

@@ -85,7 +85,7 @@ pub use history::PastEntry;
 pub use log_growth::LogGrowth;
 pub use pending::{Lane, Pending, Position};
 pub use poll_commit::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
-pub use polls::{PollFailure, PollState, ResolutionFailure};
+pub use polls::{FoundPollState, PollFailure, PollState, PollStates, ResolutionFailure};
 pub use pruning::Pruned;
 pub use queued_commands::QueuedImport;
 pub use read::{

@@ -12,7 +12,7 @@ use super::{
     row_ids::{ReplayId, tenant_id},
     sql::{backfilled_flag, entry_day, is_sent_to_sink},
 };
-use crate::model::{Day, Seq, TenantId};
+use crate::model::{Day, Seq, SinkName, TenantId};
 
 /// A position in a tenant's log: the next record that is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +74,7 @@ impl Checkpoint {
     /// The tenants with entries that this sink has not received, in the live lane.
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
     /// tenant is invalid.
-    pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
+    pub fn pending(&self, sink: &SinkName) -> Result<Vec<Pending>, CheckpointError> {
         self.reading(|store| pending_of(store, PENDING, values![sink]))
     }
 }

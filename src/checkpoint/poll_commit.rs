@@ -49,8 +49,9 @@ pub struct CatalogMember<'a> {
     pub decisions: &'a str,
 }
 
-/// Everything that one poll of one tenant has read.
-#[derive(Debug)]
+/// Everything that one poll of one tenant has read. The default commits nothing, and is not the
+/// result of a poll.
+#[derive(Debug, Default)]
 pub struct PollCommit<'a> {
     /// When the poll read it.
     pub observed_at: UnixMillis,
@@ -83,7 +84,7 @@ pub struct PollCommit<'a> {
 }
 
 /// The outcome of the poll that is committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PollEnd {
     /// Everything that the poll requested was read.
     Complete,
@@ -95,6 +96,7 @@ pub enum PollEnd {
         not_before: Option<UnixMillis>,
     },
     /// There was no poll: an import, or the release of held days.
+    #[default]
     NoPoll,
 }
 

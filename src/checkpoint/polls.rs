@@ -36,6 +36,26 @@ pub struct PollState {
     pub failed_locally: bool,
 }
 
+/// The states of the polls of all tenants. A damaged row is the damage of its tenant alone.
+#[derive(Debug, Default)]
+pub struct PollStates {
+    /// `None` for a tenant whose row is damaged.
+    by_tenant: HashMap<TenantId, Option<PollState>>,
+    /// The damage of a row whose tenant cannot be determined.
+    unidentified: Option<String>,
+}
+
+/// What [`PollStates`] contains about a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundPollState {
+    /// The state; the default if the tenant was never polled.
+    Readable(PollState),
+    /// The row of the tenant is damaged, so that [`Checkpoint::poll_state`] fails.
+    Damaged,
+    /// The tenant has no row, but may be the one whose GUID is damaged.
+    Unidentified,
+}
+
 /// An attempt to resolve a configured domain that failed.
 #[derive(Clone, Copy, Debug)]
 pub struct ResolutionFailure<'a> {
@@ -96,19 +116,16 @@ impl Checkpoint {
         Ok(state.unwrap_or_default())
     }
 
-    /// The states of the polls of all tenants, in one query. A tenant that was never polled has the
-    /// default state, or is absent.
+    /// The states of the polls of all tenants, in one query.
     ///
     /// # Errors
     ///
-    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
-    /// tenant is invalid.
-    pub fn poll_states(&self) -> Result<HashMap<TenantId, PollState>, CheckpointError> {
-        let mut states = HashMap::new();
+    /// Fails if the database cannot be read. A damaged row is not an error.
+    pub fn poll_states(&self) -> Result<PollStates, CheckpointError> {
+        let mut states = PollStates::default();
         self.reading(|store| {
             store.query(POLL_STATES, values![], &mut |row| {
-                let tenant = tenant_id(&row.get::<String>("guid")?)?;
-                states.insert(tenant, read_state(row)?);
+                states.add(row)?;
                 Ok(ControlFlow::Continue(()))
             })
         })?;
@@ -225,6 +242,52 @@ impl Checkpoint {
             running_polls::finish(store, tenant)?;
             Ok(growth)
         })
+    }
+}
+
+impl PollStates {
+    /// The state of a tenant's polls.
+    pub fn of(&self, tenant: TenantId) -> FoundPollState {
+        match (self.by_tenant.get(&tenant), &self.unidentified) {
+            (Some(Some(state)), _) => FoundPollState::Readable(state.clone()),
+            (Some(None), _) => FoundPollState::Damaged,
+            (None, Some(_)) => FoundPollState::Unidentified,
+            (None, None) => FoundPollState::Readable(PollState::default()),
+        }
+    }
+
+    /// The number of tenants that have a row.
+    pub fn count(&self) -> usize {
+        self.by_tenant.len()
+    }
+
+    /// The damage of a row whose tenant cannot be determined; `None` if there is no such row.
+    pub fn unidentified(&self) -> Option<CheckpointError> {
+        self.unidentified.clone().map(CheckpointError::Damaged)
+    }
+
+    /// Adds the tenant of a row.
+    fn add(&mut self, row: &dyn StoredRow) -> Result<(), CheckpointError> {
+        let guid = row.get::<String>("guid").and_then(|guid| tenant_id(&guid));
+        match value_or_damage(guid)? {
+            Ok(tenant) => {
+                let state = value_or_damage(read_state(row))?;
+                self.by_tenant.insert(tenant, state.ok());
+            }
+            Err(damage) => self.unidentified = Some(damage),
+        }
+        Ok(())
+    }
+}
+
+/// What was read, or the damage because of which it could not be read. Fails with every other
+/// error.
+fn value_or_damage<T>(
+    read: Result<T, CheckpointError>,
+) -> Result<Result<T, String>, CheckpointError> {
+    match read {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => error.into_damage().map(Err),
     }
 }
 

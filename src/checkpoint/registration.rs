@@ -9,7 +9,7 @@ use super::{
     row_ids::{TenantRow, tenant_row},
     start_days,
 };
-use crate::model::{Day, Seq, TenantId};
+use crate::model::{Day, Seq, SinkName, TenantId};
 
 /// SQL: creates the sink `?1`.
 const CREATE_SINK: &str = "INSERT INTO sink (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
@@ -51,7 +51,7 @@ impl Checkpoint {
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn register_sink(
         &self,
-        sink: &str,
+        sink: &SinkName,
         tenants: &[TenantId],
         others: OtherTenants,
         start_from: Day,
@@ -91,7 +91,7 @@ impl Checkpoint {
     fn create_cursor(
         &self,
         store: &dyn Statements,
-        sink: &str,
+        sink: &SinkName,
         (tenant, row): (TenantId, TenantRow),
         start_from: Day,
     ) -> Result<(), CheckpointError> {

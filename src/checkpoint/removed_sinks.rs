@@ -11,12 +11,12 @@ use super::{
     row_ids::{SinkRow, TenantRow},
     sinks::{delete_sink, end_observations},
 };
-use crate::model::{CLOCK_TOLERANCE, Observation, Phase, UnixMillis};
+use crate::model::{CLOCK_TOLERANCE, Observation, Phase, SinkName, UnixMillis};
 
 /// A sink that the checkpoint contains, with or without a section in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSink {
-    pub name: String,
+    pub name: SinkName,
     /// The value of `type` in its section; `None` if only an older release has registered it.
     pub kind: Option<String>,
     /// When it was removed from the configuration; `None` while it is configured.
@@ -92,7 +92,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails in the same cases as [`Checkpoint::pending`].
-    pub fn unsent_entries(&self, sink: &str) -> Result<u64, CheckpointError> {
+    pub fn unsent_entries(&self, sink: &SinkName) -> Result<u64, CheckpointError> {
         Ok(self.pending(sink)?.iter().map(|pending| pending.entries).sum())
     }
 
@@ -103,7 +103,7 @@ impl Checkpoint {
     ///
     /// Fails, and changes nothing, if the database cannot be written; an unknown sink is not an
     /// error.
-    pub fn remove_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
+    pub fn remove_sink(&self, sink: &SinkName, now: UnixMillis) -> Result<(), CheckpointError> {
         self.administrative(|store| {
             end_observations(store, sink, now, "the sink was removed")?;
             if store.execute(REMOVE, values![sink, now])? > 0 {
@@ -120,7 +120,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails, and changes nothing, if the database cannot be written.
-    pub fn restore_sink(&self, sink: &str, now: UnixMillis) -> Result<bool, CheckpointError> {
+    pub fn restore_sink(&self, sink: &SinkName, now: UnixMillis) -> Result<bool, CheckpointError> {
         let sql = "UPDATE sink SET removed = NULL WHERE name = ?1 AND removed IS NOT NULL";
         self.administrative(|store| {
             let is_restored = store.execute(sql, values![sink])? > 0;
@@ -150,11 +150,14 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails, and changes nothing, if the database cannot be written.
-    pub fn delete_removed_sinks(&self, until: UnixMillis) -> Result<Vec<String>, CheckpointError> {
+    pub fn delete_removed_sinks(
+        &self,
+        until: UnixMillis,
+    ) -> Result<Vec<SinkName>, CheckpointError> {
         let sql = "SELECT id, name FROM sink WHERE removed <= ?1 ORDER BY id";
         self.change_sinks(
             |store| {
-                let expired: Vec<(SinkRow, String)> =
+                let expired: Vec<(SinkRow, SinkName)> =
                     store.query_all(sql, values![until], |row| {
                         Ok((row.get("id")?, row.get("name")?))
                     })?;
@@ -163,7 +166,7 @@ impl Checkpoint {
                 }
                 Ok(expired.into_iter().map(|(_, name)| name).collect())
             },
-            |saved, expired: &Vec<String>| {
+            |saved, expired: &Vec<SinkName>| {
                 saved.forget_removed(until);
                 for name in expired {
                     saved.forget_sink(name);
@@ -196,7 +199,7 @@ pub(super) fn merge_sink(
 
     // The observations about a sink that is itself removed begin again when it returns.
     let sql = "SELECT name FROM sink WHERE id = ?1 AND removed IS NULL";
-    let configured: Option<String> =
+    let configured: Option<SinkName> =
         store.query_optional(sql, values![into], |row| row.get("name"))?;
     match configured {
         Some(name) => begin_observations(store, &name, now),
@@ -208,7 +211,7 @@ pub(super) fn merge_sink(
 /// open.
 fn begin_observations(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     now: UnixMillis,
 ) -> Result<(), CheckpointError> {
     let rejected: Vec<(TenantRow, String)> =

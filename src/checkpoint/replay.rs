@@ -12,14 +12,14 @@ use super::{
     row_ids::{ReplayId, TenantRow},
     sql::{entry_day, is_sent_to_sink, observation, snapshot},
 };
-use crate::model::{Day, Seq, TenantId, UnixMillis};
+use crate::model::{Day, Seq, SinkName, TenantId, UnixMillis};
 
 /// A replay that is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStatus {
     /// The ID of the job, as in [`Lane::Replay`].
     pub id: ReplayId,
-    pub sink: String,
+    pub sink: SinkName,
     /// The first day to send, inclusive.
     pub first_day: Day,
     /// The last day to send, inclusive.
@@ -147,7 +147,7 @@ impl Checkpoint {
     /// Fails if the database cannot be read.
     pub fn replay_scope(
         &self,
-        sink: &str,
+        sink: &SinkName,
         tenants: &[TenantId],
         first: Day,
         last: Day,
@@ -180,7 +180,7 @@ impl Checkpoint {
     /// Fails, and changes nothing, if the database cannot be written.
     pub fn add_replay(
         &self,
-        sink: &str,
+        sink: &SinkName,
         tenants: &[TenantId],
         first: Day,
         last: Day,
@@ -216,7 +216,7 @@ impl Checkpoint {
     /// Fails if the database cannot be read, or if a finished replay cannot be deleted.
     pub fn pending_replay(
         &self,
-        sink: &str,
+        sink: &SinkName,
         is_served: &dyn Fn(TenantId) -> bool,
     ) -> Result<Option<(Lane, Vec<Pending>)>, CheckpointError> {
         for replay in self.reading(|store| replays_of(store, sink))? {
@@ -267,7 +267,7 @@ fn read_scope(
 }
 
 /// The replays to a sink, oldest first.
-fn replays_of(store: &dyn Statements, sink: &str) -> Result<Vec<ReplayId>, CheckpointError> {
+fn replays_of(store: &dyn Statements, sink: &SinkName) -> Result<Vec<ReplayId>, CheckpointError> {
     let sql = "SELECT r.id AS id FROM replay r JOIN sink s ON s.id = r.sink
         WHERE s.name = ?1 ORDER BY r.id";
     store.query_all(sql, values![sink], |row| row.get("id"))

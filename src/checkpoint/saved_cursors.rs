@@ -14,7 +14,7 @@ use super::{
     meta,
     sql::snapshot,
 };
-use crate::error::Explanation;
+use crate::{error::Explanation, model::SinkName};
 
 /// The row of `meta` with the reason why the file is outdated, as JSON.
 const OUTDATED: &str = "cursor_file_outdated";
@@ -61,10 +61,10 @@ impl Checkpoint {
     /// The cursors of the second cursor file, of earlier databases and of this one, whose sinks and
     /// tenants have none of the stored `cursors`.
     fn without_cursor(&self, cursors: &[SavedCursor]) -> (Vec<SavedCursor>, Vec<SavedCursor>) {
-        let stored: HashSet<(&str, &str)> =
-            cursors.iter().map(|c| (c.sink.as_str(), c.tenant.as_str())).collect();
+        let stored: HashSet<(&SinkName, &str)> =
+            cursors.iter().map(|c| (&c.sink, c.tenant.as_str())).collect();
         let has_no_cursor =
-            |old: &&SavedCursor| !stored.contains(&(old.sink.as_str(), old.tenant.as_str()));
+            |old: &&SavedCursor| !stored.contains(&(&old.sink, old.tenant.as_str()));
 
         let saved = self.saved_cursors();
         let carried = saved.lost_cursors(&self.id).into_iter().filter(has_no_cursor);

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{Day, TenantId, UnixMillis},
+    model::{Day, SinkName, TenantId, UnixMillis},
 };
 
 /// The state of one sink.
 #[derive(Debug, Default)]
 pub struct SinkStatus {
     /// The name in the configuration.
-    pub name: String,
+    pub name: SinkName,
     /// The number of acknowledged records since the sink was created.
     pub sent: u64,
     /// The number of rejected records since the sink was created.

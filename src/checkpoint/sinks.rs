@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{Day, Observation, ObservationKind, ObservationSubject, Phase, UnixMillis},
+    model::{Day, Observation, ObservationKind, ObservationSubject, Phase, SinkName, UnixMillis},
 };
 
 /// Which entries a sink receives. The others do not count as backlog.
@@ -86,7 +86,7 @@ impl Checkpoint {
     /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn record_sink_failure(
         &self,
-        sink: &str,
+        sink: &SinkName,
         failure: SinkFailure,
         reason: &Explanation,
         now: UnixMillis,
@@ -104,7 +104,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if the database cannot be read or written; an unknown sink is not an error.
-    pub fn clear_sink_failure(&self, sink: &str) -> Result<(), CheckpointError> {
+    pub fn clear_sink_failure(&self, sink: &SinkName) -> Result<(), CheckpointError> {
         // Idle sinks call this often, and only a write has to wait for the disk.
         let has_failed = self.reading(|store| {
             store.query_optional(HAS_FAILED, values![sink, HOST], |row| {
@@ -122,7 +122,11 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if the database cannot be written; an unknown sink is not an error.
-    pub fn set_entry_filter(&self, sink: &str, filter: EntryFilter) -> Result<(), CheckpointError> {
+    pub fn set_entry_filter(
+        &self,
+        sink: &SinkName,
+        filter: EntryFilter,
+    ) -> Result<(), CheckpointError> {
         let quality = filter == EntryFilter::All;
         let sql = "UPDATE sink SET quality = ?2 WHERE name = ?1";
         self.administrative(|store| store.execute(sql, values![sink, quality]))?;
@@ -134,7 +138,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if the database cannot be written; an unknown sink is not an error.
-    pub fn set_sink_type(&self, sink: &str, kind: &str) -> Result<(), CheckpointError> {
+    pub fn set_sink_type(&self, sink: &SinkName, kind: &str) -> Result<(), CheckpointError> {
         let sql = "UPDATE sink SET type = ?2 WHERE name = ?1 AND type IS DISTINCT FROM ?2";
         self.administrative(|store| store.execute(sql, values![sink, kind]))?;
         Ok(())
@@ -154,8 +158,8 @@ impl Checkpoint {
     /// then changes nothing.
     pub fn rename_sink(
         &self,
-        old: &str,
-        new: &str,
+        old: &SinkName,
+        new: &SinkName,
         now: UnixMillis,
     ) -> Result<bool, CheckpointError> {
         let renamed = self.change_sinks(
@@ -176,7 +180,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails, and changes nothing, if the database cannot be written.
-    pub fn drop_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
+    pub fn drop_sink(&self, sink: &SinkName, now: UnixMillis) -> Result<(), CheckpointError> {
         self.change_sinks(
             |store| {
                 if let Some(found) = find(store, sink)? {
@@ -208,7 +212,7 @@ struct FoundSink {
     is_removed: bool,
 }
 
-fn find(store: &dyn Statements, sink: &str) -> Result<Option<FoundSink>, CheckpointError> {
+fn find(store: &dyn Statements, sink: &SinkName) -> Result<Option<FoundSink>, CheckpointError> {
     let sql = "SELECT id, removed IS NOT NULL AS was_removed FROM sink WHERE name = ?1";
     store.query_optional(sql, values![sink], |row| {
         Ok(FoundSink { row: row.get("id")?, is_removed: row.get("was_removed")? })
@@ -218,8 +222,8 @@ fn find(store: &dyn Statements, sink: &str) -> Result<Option<FoundSink>, Checkpo
 /// See [`Checkpoint::rename_sink`].
 fn rename(
     store: &dyn Statements,
-    old: &str,
-    new: &str,
+    old: &SinkName,
+    new: &SinkName,
     now: UnixMillis,
 ) -> Result<Rename, CheckpointError> {
     let replaced = match (find(store, old)?, find(store, new)?) {
@@ -230,7 +234,7 @@ fn rename(
             return Ok(Rename::Renamed);
         }
         (Some(_), Some(into)) if !into.is_removed => {
-            return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
+            return Err(CheckpointError::SinkExists(old.clone(), new.clone()));
         }
         (Some(_), replaced) => replaced,
     };
@@ -266,7 +270,7 @@ pub(super) fn delete_sink(store: &dyn Statements, sink: SinkRow) -> Result<(), C
 /// a new name, they begin again with that name. Fails if the database cannot be written.
 pub(super) fn end_observations(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     now: UnixMillis,
     details: &str,
 ) -> Result<(), CheckpointError> {
@@ -281,7 +285,7 @@ pub(super) fn end_observations(
         let Some(first_day) = first_day else { continue };
         let end = Observation {
             what,
-            subject: ObservationSubject::Sink(sink.to_owned()),
+            subject: ObservationSubject::Sink(sink.clone()),
             first_day,
             phase: Phase::End,
             details: details.to_owned(),

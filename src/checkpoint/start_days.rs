@@ -12,7 +12,7 @@ use super::{
     meta,
     row_ids::SinkRow,
 };
-use crate::model::Day;
+use crate::model::{Day, SinkName};
 
 /// The prefix of a key in `meta`, followed by the name of a sink. The value is the provisional
 /// first day, as `YYYY-MM-DD`.
@@ -39,7 +39,7 @@ impl Checkpoint {
     /// Fails, and changes nothing, if the database cannot be read or written.
     pub fn confirm_start_day(
         &self,
-        sink: &str,
+        sink: &SinkName,
         start_from: Day,
         today: Day,
     ) -> Result<bool, CheckpointError> {
@@ -64,9 +64,10 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if the database cannot be read.
-    pub fn provisional_sinks(&self) -> Result<Vec<String>, CheckpointError> {
+    pub fn provisional_sinks(&self) -> Result<Vec<SinkName>, CheckpointError> {
         let keys = self.reading(|store| meta::keys(store, KEY_PREFIX))?;
-        Ok(keys.iter().map(|key| key.trim_start_matches(KEY_PREFIX).to_owned()).collect())
+        let names = keys.iter().map(|key| SinkName::new(key.trim_start_matches(KEY_PREFIX)));
+        Ok(names.collect())
     }
 }
 
@@ -74,7 +75,7 @@ impl Checkpoint {
 /// provisional cursors back to it if it is earlier than theirs.
 pub(super) fn first_day(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     start_from: Day,
 ) -> Result<Day, CheckpointError> {
     match provisional(store, sink)? {
@@ -91,21 +92,28 @@ pub(super) fn first_day(
 /// Stores that the first day of a sink is provisional.
 pub(super) fn set_provisional(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     day: Day,
 ) -> Result<(), CheckpointError> {
     meta::set(store, &key(sink), &day.to_string())
 }
 
 /// The number of cursors of a sink, with which its registration recognizes new ones.
-pub(super) fn count_cursors(store: &dyn Statements, sink: &str) -> Result<i64, CheckpointError> {
+pub(super) fn count_cursors(
+    store: &dyn Statements,
+    sink: &SinkName,
+) -> Result<i64, CheckpointError> {
     let sql = "SELECT count(*) AS cursors FROM cursor
         WHERE sink = (SELECT id FROM sink WHERE name = ?1)";
     store.query_one(sql, values![sink], |row| row.get("cursors"))
 }
 
 /// Keeps the provisional day of a sink under its new name.
-pub(super) fn rename(store: &dyn Statements, old: &str, new: &str) -> Result<(), CheckpointError> {
+pub(super) fn rename(
+    store: &dyn Statements,
+    old: &SinkName,
+    new: &SinkName,
+) -> Result<(), CheckpointError> {
     let (old, new) = (key(old), key(new));
     meta::remove(store, &new)?;
     store.execute("UPDATE meta SET key = ?2 WHERE key = ?1", values![old, new])?;
@@ -121,7 +129,7 @@ pub(super) fn forget(store: &dyn Statements, sink: SinkRow) -> Result<(), Checkp
 }
 
 /// The provisional first day of a sink; `None` if a poll has confirmed it.
-fn provisional(store: &dyn Statements, sink: &str) -> Result<Option<Day>, CheckpointError> {
+fn provisional(store: &dyn Statements, sink: &SinkName) -> Result<Option<Day>, CheckpointError> {
     let day = meta::value(store, &key(sink))?;
     Ok(day.and_then(|day| Day::parse(&day)))
 }
@@ -130,14 +138,14 @@ fn provisional(store: &dyn Statements, sink: &str) -> Result<Option<Day>, Checkp
 /// days before were sent from a lost database, does not move. Returns the number of cursors.
 fn move_back(
     store: &dyn Statements,
-    sink: &str,
+    sink: &SinkName,
     from: Day,
     to: Day,
 ) -> Result<u64, CheckpointError> {
     store.execute(MOVE_BACK, values![sink, from.number(), to.number()])
 }
 
-fn key(sink: &str) -> String {
+fn key(sink: &SinkName) -> String {
     format!("{KEY_PREFIX}{sink}")
 }
 
@@ -156,7 +164,9 @@ mod tests {
 
     fn register(checkpoint: &Checkpoint, number: u8, start_from: &str) {
         let others = OtherTenants::Keep;
-        checkpoint.register_sink("siem", &[tenant(number)], others, day(start_from)).unwrap();
+        checkpoint
+            .register_sink(&"siem".into(), &[tenant(number)], others, day(start_from))
+            .unwrap();
     }
 
     fn floors(checkpoint: &Checkpoint) -> Vec<String> {
@@ -187,13 +197,13 @@ mod tests {
         assert_eq!(floors(&checkpoint), ["2026-12-01"; 2]);
 
         let today = day("2026-11-22");
-        assert!(checkpoint.confirm_start_day("siem", day("2026-08-24"), today).unwrap());
+        assert!(checkpoint.confirm_start_day(&"siem".into(), day("2026-08-24"), today).unwrap());
         assert_eq!(floors(&checkpoint), ["2026-08-24"; 2]);
-        assert_eq!(checkpoint.provisional_sinks().unwrap(), Vec::<String>::new());
+        assert_eq!(checkpoint.provisional_sinks().unwrap(), Vec::<SinkName>::new());
 
         register(&checkpoint, 1, "2026-01-01");
         assert_eq!(floors(&checkpoint), ["2026-08-24"; 2], "a confirmed day does not move");
-        assert!(!checkpoint.confirm_start_day("siem", day("2026-01-01"), today).unwrap());
+        assert!(!checkpoint.confirm_start_day(&"siem".into(), day("2026-01-01"), today).unwrap());
         assert_eq!(floors(&checkpoint), ["2026-08-24"; 2]);
     }
 
@@ -202,7 +212,7 @@ mod tests {
         let (_directory, checkpoint) = checkpoint();
         register(&checkpoint, 1, "2026-08-20");
         let today = day("2026-11-22");
-        assert!(!checkpoint.confirm_start_day("siem", day("2026-08-24"), today).unwrap());
+        assert!(!checkpoint.confirm_start_day(&"siem".into(), day("2026-08-24"), today).unwrap());
         assert_eq!(floors(&checkpoint), ["2026-08-20"]);
     }
 
@@ -211,10 +221,10 @@ mod tests {
         let (_directory, checkpoint) = checkpoint();
         for (number, start) in [(1, "2026-11-24"), (2, "2026-11-25")] {
             register(&checkpoint, number, start);
-            checkpoint.administrative(|store| meta::remove(store, &key("siem"))).unwrap();
+            checkpoint.administrative(|store| meta::remove(store, &key(&"siem".into()))).unwrap();
         }
         let today = day("2026-11-22");
-        assert!(checkpoint.confirm_start_day("siem", day("2026-08-24"), today).unwrap());
+        assert!(checkpoint.confirm_start_day(&"siem".into(), day("2026-08-24"), today).unwrap());
         assert_eq!(floors(&checkpoint), ["2026-11-24", "2026-08-24"]);
     }
 
@@ -223,9 +233,9 @@ mod tests {
         let (_directory, checkpoint) = checkpoint();
         register(&checkpoint, 1, "2027-01-01");
         let now = crate::model::UnixMillis::new(1);
-        assert!(checkpoint.rename_sink("siem", "new", now).unwrap());
+        assert!(checkpoint.rename_sink(&"siem".into(), &"new".into(), now).unwrap());
         assert_eq!(checkpoint.provisional_sinks().unwrap(), ["new"]);
-        checkpoint.drop_sink("new", now).unwrap();
-        assert_eq!(checkpoint.provisional_sinks().unwrap(), Vec::<String>::new());
+        checkpoint.drop_sink(&"new".into(), now).unwrap();
+        assert_eq!(checkpoint.provisional_sinks().unwrap(), Vec::<SinkName>::new());
     }
 }

@@ -2,12 +2,12 @@
 //! the result of the last reload. Reading the state must never write to the database, because the
 //! command `status` reads it while a daemon writes. Start reading at [`Checkpoint::status`].
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
 use super::{
     Checkpoint, CheckpointError, DeadLetterFilter, DeadLetterGroup, QueuedDeadLetter, ReplayStatus,
     SinkStatus, TenantStatus, UnresolvedDomain,
-    backend::{SqlValue, Statements, values},
+    backend::{FromValue, SqlValue, Statements, values},
     daemon_report::{DaemonReport, alive_at, daemon_report},
     dead_letter_groups::dead_letter_groups,
     dead_letters::newest_dead_letters,
@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{ClockDifference, PollErrorClass, RejectedConfiguration, Seq, TenantId, UnixMillis},
+    model::{
+        ClockDifference, PollErrorClass, RejectedConfiguration, Seq, SinkName, TenantId, UnixMillis,
+    },
 };
 
 /// The state of the whole checkpoint.
@@ -81,7 +83,7 @@ pub struct StoredFailures {
     /// Domains that could not be resolved.
     pub domains: HashMap<String, UnixMillis>,
     /// Sinks that have acknowledged nothing since, by name.
-    pub sinks: HashMap<String, UnixMillis>,
+    pub sinks: HashMap<SinkName, UnixMillis>,
 }
 
 /// SQL: the names of what is failing, and since when. A poll with an incomplete response, whose
@@ -157,7 +159,7 @@ impl Checkpoint {
     pub fn failures(&self) -> Result<StoredFailures, CheckpointError> {
         let incomplete = PollErrorClass::Incomplete.as_str();
         self.reading(|store| {
-            let tenants = failing_since(store, FAILING_TENANTS, values![incomplete])?;
+            let tenants = failing_since::<String>(store, FAILING_TENANTS, values![incomplete])?;
             let by_id = tenants.into_iter().map(|(guid, since)| Ok((tenant_id(&guid)?, since)));
             Ok(StoredFailures {
                 tenants: by_id.collect::<Result<_, CheckpointError>>()?,
@@ -185,13 +187,13 @@ impl Checkpoint {
 }
 
 /// The columns `name` and `failing_since` of a query.
-fn failing_since(
+fn failing_since<N: FromValue + Eq + Hash>(
     store: &dyn Statements,
     sql: &'static str,
     values: &[SqlValue<'_>],
-) -> Result<HashMap<String, UnixMillis>, CheckpointError> {
+) -> Result<HashMap<N, UnixMillis>, CheckpointError> {
     let rows = store.query_all(sql, values, |row| {
-        Ok((row.get::<String>("name")?, row.get::<UnixMillis>("failing_since")?))
+        Ok((row.get::<N>("name")?, row.get::<UnixMillis>("failing_since")?))
     })?;
     Ok(rows.into_iter().collect())
 }

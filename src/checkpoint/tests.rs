@@ -36,7 +36,7 @@ use crate::{
     error::Explanation,
     model::{
         Day, DayFacts, EventId, Observation, ObservationKind, ObservationSubject, Phase,
-        PollErrorClass, Seq, TenantId, UnixMillis,
+        PollErrorClass, Seq, SinkName, TenantId, UnixMillis,
     },
     wire,
 };
@@ -97,7 +97,7 @@ fn change(checkpoint: &Checkpoint, sql: &'static str) {
 /// Registers a sink that receives only [`tenant`].
 fn register(checkpoint: &Checkpoint, sink: &str) {
     let others = OtherTenants::Deactivate;
-    checkpoint.register_sink(sink, &[tenant()], others, day("2026-11-01")).unwrap();
+    checkpoint.register_sink(&sink.into(), &[tenant()], others, day("2026-11-01")).unwrap();
 }
 
 fn at(seq: u64, record_index: u32) -> Position {
@@ -109,7 +109,7 @@ fn cursor_move(from: Position, to: Position) -> CursorMove {
 }
 
 /// An advance of live cursors without records.
-fn live_advance<'a>(sink: &'a str, moves: &'a [CursorMove]) -> Advance<'a> {
+fn live_advance<'a>(sink: &'a SinkName, moves: &'a [CursorMove]) -> Advance<'a> {
     Advance {
         sink,
         lane: Lane::Live,
@@ -127,18 +127,9 @@ fn live_advance<'a>(sink: &'a str, moves: &'a [CursorMove]) -> Advance<'a> {
 fn empty_commit() -> PollCommit<'static> {
     PollCommit {
         observed_at: UnixMillis::new(1_795_341_600_000),
-        entries: vec![],
-        enriched: vec![],
-        catalog: vec![],
-        observations: vec![],
-        credential_expiry: None,
-        held: vec![],
         requested_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
-        missing: vec![],
-        no_longer_missing: vec![],
-        polled_back_to: None,
-        finished: None,
         end: PollEnd::Complete,
+        ..PollCommit::default()
     }
 }
 
@@ -362,23 +353,23 @@ fn a_cursor_advances_only_from_its_position() {
             mark: Some(b"m"),
             sent: 10,
             dead_letters,
-            ..live_advance("s", &[cursor_move(from, to)])
+            ..live_advance(&"s".into(), &[cursor_move(from, to)])
         })
     };
 
     assert_eq!(advance(start, middle, &[dead_letter]).unwrap(), LogGrowth::Grown);
     assert!(matches!(advance(start, end, &[]), Err(CheckpointError::CursorMoved(_))));
-    assert_eq!(checkpoint.pending("s").unwrap()[0].at, middle);
-    assert_eq!(checkpoint.pending("s").unwrap()[0].entries, 1);
+    assert_eq!(checkpoint.pending(&"s".into()).unwrap()[0].at, middle);
+    assert_eq!(checkpoint.pending(&"s".into()).unwrap()[0].entries, 1);
     assert_eq!(advance(middle, end, &[]).unwrap(), LogGrowth::Unchanged);
-    assert!(checkpoint.pending("s").unwrap().is_empty());
+    assert!(checkpoint.pending(&"s".into()).unwrap().is_empty());
 
     let status = checkpoint.status(StatusDetail::Summary).unwrap();
     assert_eq!(
         (status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog),
         (20, 1, 0)
     );
-    assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
+    assert_eq!(checkpoint.mark(&"s".into()).unwrap().as_deref(), Some(&b"m"[..]));
 }
 
 #[test]

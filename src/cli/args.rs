@@ -14,7 +14,10 @@ mod touched;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{
+    Parser, Subcommand, ValueEnum,
+    builder::{StringValueParser, TypedValueParser},
+};
 
 pub(super) use self::baseline::{BaselineCommand, BaselineDiff, BaselineOf, BaselineSet};
 pub(super) use self::delivery::{
@@ -31,7 +34,7 @@ pub(super) use self::state::{
 };
 pub(super) use self::touched::Touched;
 use crate::{
-    model::{DAYS_AT_SOURCE, Day},
+    model::{DAYS_AT_SOURCE, Day, SinkName},
     settings::parse_duration,
 };
 
@@ -374,4 +377,9 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
 
 fn day(text: &str) -> Result<Day, String> {
     Day::parse(text).ok_or_else(|| "expected a date such as `2026-11-22`".to_owned())
+}
+
+/// The parser of the name of a sink. It accepts any text: the command states which sinks exist.
+fn sink_name() -> impl TypedValueParser<Value = SinkName> {
+    StringValueParser::new().map(|name| SinkName::new(&name))
 }

@@ -20,7 +20,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     config::{ConfigError, Configuration},
     daemon::{self, Estimate, ReplayExtent},
-    model::Tenant,
+    model::{SinkName, Tenant},
     settings::EffectiveTable,
     source::Clients,
     state_directory::{Holder, StateDirectory},
@@ -33,7 +33,7 @@ struct CheckReport {
     /// `None` without `--show-effective`.
     effective: Option<Vec<EffectiveTable>>,
     /// The sinks that are new or have a backlog, with what they will receive.
-    estimates: Vec<(String, Estimate)>,
+    estimates: Vec<(SinkName, Estimate)>,
     /// `None` without `--online`.
     online: Option<OnlineReport>,
 }
@@ -176,7 +176,7 @@ fn examine_checkpoint(
     checkpoint: &Checkpoint,
     clients: &Arc<Clients>,
     findings: &mut Findings,
-) -> Result<Vec<(String, Estimate)>, CommandFailure> {
+) -> Result<Vec<(SinkName, Estimate)>, CommandFailure> {
     daemon::check_sinks(configuration, checkpoint)?;
     let renames = daemon::possible_renames(configuration, checkpoint, clients)?;
     findings.add_notes(renames.iter().map(daemon::PossibleRename::explanation));
@@ -222,7 +222,7 @@ fn as_json(
     report: Option<&CheckReport>,
 ) -> Value {
     let (errors, warnings) = findings.as_json();
-    let estimate = |(name, estimate): &(String, Estimate)| {
+    let estimate = |(name, estimate): &(SinkName, Estimate)| {
         let Estimate { extent, is_new } = estimate;
         let ReplayExtent { days, tenants, tenant_days, records, bytes } = extent;
         json!({

@@ -58,7 +58,7 @@ pub(super) fn complete(config: &Path, args: args::Complete) -> ExitCode {
 fn names(configuration: &Configuration, kind: args::Names) -> String {
     let names: Vec<&str> = match kind {
         args::Names::Tenants => configuration.tenants.iter().map(|plan| &*plan.name).collect(),
-        args::Names::Sinks => configuration.sinks.iter().map(|plan| &*plan.name).collect(),
+        args::Names::Sinks => configuration.sinks.iter().map(|plan| plan.name.as_str()).collect(),
     };
     names.into_iter().flat_map(|name| [name, "\n"]).collect()
 }

@@ -73,7 +73,7 @@ use crate::{
     error::{Explanation, Hint, chain},
     files::{FileError, HostFault, receive_files},
     foreign_text::ForeignText,
-    model::UnixMillis,
+    model::{SinkName, UnixMillis},
     source::SourceError,
     telemetry,
     text::{count, listed},
@@ -276,9 +276,9 @@ impl Selected {
     }
 }
 
-fn unknown_sink(configuration: &Configuration, name: &str) -> CommandFailure {
+fn unknown_sink(configuration: &Configuration, name: &SinkName) -> CommandFailure {
     let known = configuration.sinks.iter().map(|sink| sink.name.as_str());
-    unknown_name(Selected::Sink, name, known)
+    unknown_name(Selected::Sink, name.as_str(), known)
 }
 
 fn unknown_tenant(configuration: &Configuration, name: &str) -> CommandFailure {

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     fn report(delivered: u64, rejected: u64, dead_letters: u64) -> SinkReport {
-        SinkReport { name: "x".to_owned(), delivered, rejected, dead_letters, stopped: None }
+        SinkReport { name: "x".into(), delivered, rejected, dead_letters, stopped: None }
     }
 
     /// Regression: the summary did not mention dead letters, and the exit code was 0.
@@ -181,7 +181,7 @@ mod tests {
     fn incomplete_deliveries_are_first_and_counted() {
         let sinks = ["a", "b", "c"].map(|name| {
             let dead_letters = u64::from(name == "b");
-            SinkReport { name: name.to_owned(), ..report(1, 0, dead_letters) }
+            SinkReport { name: name.into(), ..report(1, 0, dead_letters) }
         });
         let order: Vec<&str> = sorted(&sinks).iter().map(|sink| sink.name.as_str()).collect();
         assert_eq!(order, ["b", "a", "c"]);

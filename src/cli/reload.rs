@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn json_has_every_name_and_message() {
         let rename = PossibleRename {
-            added: "b".to_owned(),
-            removed: vec!["a".to_owned()],
+            added: "b".into(),
+            removed: vec!["a".into()],
             start_from: None,
             records: 1_000,
             bytes: 900_000,

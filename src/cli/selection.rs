@@ -8,6 +8,7 @@ use super::{CommandFailure, ExitCode, MAX_LISTED_NAMES, unknown_sink, unknown_te
 use crate::{
     config::{Configuration, SinkPlan, TenantFilter, TenantPlan},
     error::Explanation,
+    model::SinkName,
     text::{count, listed},
 };
 
@@ -62,7 +63,7 @@ pub(super) fn selected_names(
 /// The sink with this name. Fails if it is not configured.
 pub(super) fn selected_sink<'a>(
     configuration: &'a Configuration,
-    name: &str,
+    name: &SinkName,
 ) -> Result<&'a SinkPlan, CommandFailure> {
     configuration.sink_named(name).ok_or_else(|| unknown_sink(configuration, name))
 }

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 
 use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
+use crate::model::SinkName;
 
 /// The health that follows from the most urgent severity of some conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub enum TenantHealth {
 /// The conditions of each sink and of each tenant, without those of the daemon and of credentials.
 #[derive(Clone, Debug, Default)]
 pub struct BySubject<'a> {
-    sinks: HashMap<&'a str, Vec<&'a Condition>>,
+    sinks: HashMap<&'a SinkName, Vec<&'a Condition>>,
     tenants: HashMap<&'a str, Vec<&'a Condition>>,
 }
 
@@ -78,18 +79,18 @@ impl<'a> BySubject<'a> {
     pub fn new(conditions: &'a [Condition]) -> Self {
         let mut by_subject = Self::default();
         for condition in conditions {
-            let (subjects, name) = match &condition.subject {
+            let of_subject = match &condition.subject {
                 ConditionSubject::Daemon | ConditionSubject::Credential(_) => continue,
-                ConditionSubject::Sink(name) => (&mut by_subject.sinks, name),
-                ConditionSubject::Tenant(name) => (&mut by_subject.tenants, name),
+                ConditionSubject::Sink(name) => by_subject.sinks.entry(name).or_default(),
+                ConditionSubject::Tenant(name) => by_subject.tenants.entry(name).or_default(),
             };
-            subjects.entry(name.as_str()).or_default().push(condition);
+            of_subject.push(condition);
         }
         by_subject
     }
 
     /// The conditions of the sink with this name.
-    pub fn sink(&self, name: &str) -> &[&'a Condition] {
+    pub fn sink(&self, name: &SinkName) -> &[&'a Condition] {
         self.sinks.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -260,7 +261,7 @@ mod tests {
     }
 
     fn of_sink(kind: ConditionKind) -> Condition {
-        condition(ConditionSubject::Sink("siem".to_owned()), kind, ConditionSeverity::Error)
+        condition(ConditionSubject::Sink("siem".into()), kind, ConditionSeverity::Error)
     }
 
     fn of_tenant(kind: ConditionKind, severity: ConditionSeverity) -> Condition {
@@ -361,10 +362,12 @@ mod tests {
         ];
         let by_subject = BySubject::new(&conditions);
 
-        assert_eq!(by_subject.sink("siem"), [&conditions[1], &conditions[3]]);
+        assert_eq!(by_subject.sink(&"siem".into()), [&conditions[1], &conditions[3]]);
         assert_eq!(by_subject.tenant("contoso"), [&conditions[2]]);
         assert_eq!(severity_of(by_subject.tenant("contoso")), Some(ConditionSeverity::Warning));
-        assert!(by_subject.sink("contoso").is_empty() && by_subject.tenant("siem").is_empty());
-        assert_eq!(severity_of(by_subject.sink("contoso")), None);
+        assert!(
+            by_subject.sink(&"contoso".into()).is_empty() && by_subject.tenant("siem").is_empty()
+        );
+        assert_eq!(severity_of(by_subject.sink(&"contoso".into())), None);
     }
 }

@@ -25,7 +25,7 @@ pub use self::{
 };
 use crate::{
     error::Explanation,
-    model::{ClockDifference, RejectedConfiguration, Severity, UnixMillis},
+    model::{ClockDifference, RejectedConfiguration, Severity, SinkName, UnixMillis},
 };
 
 /// Everything that the conditions depend on.
@@ -118,7 +118,7 @@ pub enum ConditionSubject {
     /// The daemon, its configuration, or its disk.
     Daemon,
     /// The sink with this name.
-    Sink(String),
+    Sink(SinkName),
     /// The credential with this name, which tenants share.
     Credential(String),
     /// The tenant with this name.
@@ -313,7 +313,8 @@ impl ConditionSubject {
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Daemon => None,
-            Self::Sink(name) | Self::Credential(name) | Self::Tenant(name) => Some(name),
+            Self::Sink(name) => Some(name.as_str()),
+            Self::Credential(name) | Self::Tenant(name) => Some(name),
         }
     }
 }
@@ -326,13 +327,9 @@ impl Condition {
 
     /// The subject and the sentence, with the hint as the hint.
     pub fn explanation(&self) -> Explanation {
-        let message = match &self.subject {
-            ConditionSubject::Daemon => self.sentence.clone(),
-            ConditionSubject::Sink(name)
-            | ConditionSubject::Credential(name)
-            | ConditionSubject::Tenant(name) => {
-                format!("{} `{name}`: {}", self.subject.kind(), self.sentence)
-            }
+        let message = match self.subject.name() {
+            None => self.sentence.clone(),
+            Some(name) => format!("{} `{name}`: {}", self.subject.kind(), self.sentence),
         };
         Explanation { message, hint: self.hint.clone() }
     }

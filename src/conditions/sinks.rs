@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject, DaemonFacts};
 use crate::{
     error::Explanation,
-    model::{Day, Observation, UnixMillis},
+    model::{Day, Observation, SinkName, UnixMillis},
     text::{count, plural},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkFacts {
     /// The name in the configuration.
-    pub name: String,
+    pub name: SinkName,
     /// Why the sink makes no progress; `None` if it makes progress.
     pub failure: Option<Explanation>,
     /// What is parked: the failure needs an operator.

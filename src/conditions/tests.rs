@@ -52,7 +52,7 @@ fn tenant(name: &str) -> TenantFacts {
 /// A sink without conditions.
 fn sink(name: &str) -> SinkFacts {
     SinkFacts {
-        name: name.to_owned(),
+        name: name.into(),
         failure: None,
         parked: Parked::Nothing,
         failing_since: None,

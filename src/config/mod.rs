@@ -38,7 +38,7 @@ use crate::{
     derive::{Glob, Rules, Selection},
     error::Explanation,
     format::Texts,
-    model::{Day, TenantId},
+    model::{Day, SinkName, TenantId},
     schedule::{DigestSchedule, Schedule},
     settings::{
         EffectiveTable, Fault, FaultGroup, Origin, SecretRef, SecretUse, Source, effective,
@@ -149,7 +149,7 @@ pub enum TenantPattern {
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
     /// The name in commands, metrics and the checkpoint, unique among the sinks.
-    pub name: String,
+    pub name: SinkName,
     /// The value of `type`.
     pub kind: &'static str,
     /// The records that are sent.
@@ -170,7 +170,7 @@ pub struct SinkPlan {
     pub sign_in: Option<SignIn>,
     /// The previous name of the sink, whose cursors are carried over. `None` if the sink was not
     /// renamed.
-    pub renamed_from: Option<String>,
+    pub renamed_from: Option<SinkName>,
     /// `discard_backlog`: delivery is stopped, and the backlog is dropped.
     pub discarded: bool,
     /// The validated keys of the type of the sink.
@@ -273,8 +273,8 @@ impl Configuration {
     }
 
     /// The sink with this name.
-    pub fn sink_named(&self, name: &str) -> Option<&SinkPlan> {
-        self.sinks.iter().find(|plan| plan.name == name)
+    pub fn sink_named(&self, name: &SinkName) -> Option<&SinkPlan> {
+        self.sinks.iter().find(|plan| plan.name == *name)
     }
 
     /// Like [`Self::load`], but reads the text of a file. `file` is the name of the file in faults.

@@ -16,7 +16,7 @@ use crate::{
     clock,
     config::{Configuration, SinkPlan, TenantPlan},
     error::Explanation,
-    model::{Day, TenantId, UnixMillis},
+    model::{Day, SinkName, TenantId, UnixMillis},
     sink::Context,
     source::Clients,
 };
@@ -70,7 +70,7 @@ impl SinkConfiguration {
     }
 
     /// The sink with this name; `None` also if its delivery is stopped.
-    pub fn named(&self, name: &str) -> Option<&SinkPlan> {
+    pub fn named(&self, name: &SinkName) -> Option<&SinkPlan> {
         self.configuration.sink_named(name).filter(|sink| !sink.discarded)
     }
 
@@ -113,13 +113,13 @@ impl SinkConfiguration {
                 SinkStep::Rename { from, to } => {
                     checkpoint.rename_sink(&from, &to, now)?;
                     self.cursor_file.mark_moved();
-                    tracing::info!(sink = to, old = from, "sink renamed");
+                    tracing::info!(sink = to.as_str(), old = from.as_str(), "sink renamed");
                 }
                 SinkStep::Restore(name) => {
                     checkpoint.restore_sink(&name, now)?;
                     let entries = checkpoint.unsent_entries(&name)?;
                     tracing::info!(
-                        sink = name,
+                        sink = name.as_str(),
                         entries,
                         "the sink is configured again and continues from its cursors"
                     );
@@ -131,20 +131,24 @@ impl SinkConfiguration {
         Ok(())
     }
 
-    fn discard_sink(&self, name: &str, now: UnixMillis) -> Result<(), CheckpointError> {
+    fn discard_sink(&self, name: &SinkName, now: UnixMillis) -> Result<(), CheckpointError> {
         let checkpoint = self.store.checkpoint();
         let entries = checkpoint.unsent_entries(name)?;
         checkpoint.drop_sink(name, now)?;
         self.cursor_file.mark_moved();
         if entries > 0 {
-            tracing::warn!(sink = name, entries, "sink removed, and its backlog discarded");
+            tracing::warn!(
+                sink = name.as_str(),
+                entries,
+                "sink removed, and its backlog discarded"
+            );
         } else {
-            tracing::info!(sink = name, "sink removed");
+            tracing::info!(sink = name.as_str(), "sink removed");
         }
         Ok(())
     }
 
-    fn remove_sink(&self, name: &str, now: UnixMillis) -> Result<(), CheckpointError> {
+    fn remove_sink(&self, name: &SinkName, now: UnixMillis) -> Result<(), CheckpointError> {
         let checkpoint = self.store.checkpoint();
         checkpoint.remove_sink(name, now)?;
         let kept_until = now.saturating_add(self.configuration.removed_sinks);
@@ -155,14 +159,14 @@ impl SinkConfiguration {
         let entries = checkpoint.unsent_entries(name)?;
         if entries > 0 {
             tracing::warn!(
-                sink = name,
+                sink = name.as_str(),
                 entries,
                 kept_until,
                 hint = "restore its section to send them",
                 "sink removed; log entries that were appended during the reload are unsent"
             );
         } else {
-            tracing::info!(sink = name, kept_until, "sink removed; its cursors are kept");
+            tracing::info!(sink = name.as_str(), kept_until, "sink removed; its cursors are kept");
         }
         Ok(())
     }
@@ -179,7 +183,10 @@ impl SinkConfiguration {
             self.cursor_file.mark_moved();
         }
         for sink in expired {
-            tracing::info!(sink, "the cursors and dead letters of a removed sink were deleted");
+            tracing::info!(
+                sink = sink.as_str(),
+                "the cursors and dead letters of a removed sink were deleted"
+            );
         }
         Ok(())
     }
@@ -225,7 +232,8 @@ impl SinkConfiguration {
     ) -> Result<StartDays, CheckpointError> {
         let checkpoint = self.store.checkpoint();
         let provisional = checkpoint.provisional_sinks()?;
-        let is_checked = |name: &String| check == StartDayCheck::All || provisional.contains(name);
+        let is_checked =
+            |name: &SinkName| check == StartDayCheck::All || provisional.contains(name);
 
         let mut days = StartDays::Unchanged;
         for sink in self.active().filter(|sink| is_checked(&sink.name)) {
@@ -233,7 +241,7 @@ impl SinkConfiguration {
             if checkpoint.confirm_start_day(&sink.name, start_from, today)? {
                 days = StartDays::Corrected;
                 tracing::warn!(
-                    sink = sink.name,
+                    sink = sink.name.as_str(),
                     start_from = tracing::field::display(start_from),
                     "the sink was added with a wrong clock; its first day was corrected"
                 );
@@ -250,7 +258,12 @@ impl SinkConfiguration {
     pub(super) fn log_possible_renames(&self) {
         for rename in &self.possible_renames {
             let Explanation { message, hint } = rename.explanation();
-            tracing::warn!(sink = rename.added, records = rename.records, hint, "{message}");
+            tracing::warn!(
+                sink = rename.added.as_str(),
+                records = rename.records,
+                hint,
+                "{message}"
+            );
         }
     }
 }
@@ -299,7 +312,7 @@ fn planned_steps(
     checkpoint: &Checkpoint,
 ) -> Result<Vec<SinkStep>, CheckpointError> {
     let stored = kept_sinks(configuration, checkpoint)?;
-    let configured: Vec<ConfiguredSink<'_>> =
+    let configured: Vec<ConfiguredSink> =
         configuration.sinks.iter().map(ConfiguredSink::from).collect();
     steps(&stored, &configured)
         .map_err(|NameConflict { old, new }| CheckpointError::SinkExists(old, new))

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::PossibleRename;
 use crate::{
     config::{Configuration, ValueHash},
+    model::SinkName,
     text::{count, listed},
 };
 
@@ -103,13 +104,14 @@ impl Changes {
         let old_sinks: Vec<NamedSection<'_>> = old
             .sinks
             .iter()
-            .map(|sink| NamedSection::new(&sink.name, None, &old_outline.sinks))
+            .map(|sink| NamedSection::new(sink.name.as_str(), None, &old_outline.sinks))
             .collect();
         let new_sinks: Vec<NamedSection<'_>> = new
             .sinks
             .iter()
             .map(|sink| {
-                NamedSection::new(&sink.name, sink.renamed_from.as_deref(), &new_outline.sinks)
+                let earlier = sink.renamed_from.as_ref().map(SinkName::as_str);
+                NamedSection::new(sink.name.as_str(), earlier, &new_outline.sinks)
             })
             .collect();
         let old_tenants: Vec<NamedSection<'_>> = old

@@ -344,7 +344,7 @@ async fn reload(reloads: &mpsc::Sender<ReloadRequest>, removals: TenantRemovals)
 fn replay(engine: &Engine, request: &ReplayRequest, caller: &SocketUser) -> Event {
     match engine.operations().replay(request) {
         Ok(extent) => {
-            let (sink, days) = (&request.sink, extent.tenant_days);
+            let (sink, days) = (request.sink.as_str(), extent.tenant_days);
             let SocketUser { uid, name: user } = caller;
             tracing::info!(sink, days, tenants = extent.tenants, uid, user, "replay queued");
             Event::Queued(extent)

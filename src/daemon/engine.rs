@@ -16,6 +16,7 @@ use crate::{
     clock,
     config::Configuration,
     error::Hint,
+    model::SinkName,
     source::{Clients, SourceError},
     text::{plural, with_separators},
 };
@@ -54,7 +55,7 @@ pub enum BuildError {
         "sink `{}` is no longer configured, but has {}",
         .0, plural(*.1, "unsent log entry", "unsent log entries")
     )]
-    DroppedSink(String, u64),
+    DroppedSink(SinkName, u64),
     /// The names of the tenants that a reload would remove, and the number of tenants before it.
     #[error(
         "the new configuration removes {} of {} tenants, more than {}%: {}",

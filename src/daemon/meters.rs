@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{ContainedTask, host_clock::HostClock, outage::Outages, storage_watch::StorageHealth};
-use crate::model::PollErrorClass;
+use crate::model::{PollErrorClass, SinkName};
 
 /// The counters and heartbeats of all loops. Reading them never waits for the checkpoint, so the
 /// watchdog can do so at any time.
@@ -30,7 +30,7 @@ pub struct Meters {
     /// such a call.
     maintenance: AtomicU64,
     tenants: Mutex<BTreeMap<String, PollCounts>>,
-    sinks: Mutex<BTreeMap<String, Arc<SinkMeter>>>,
+    sinks: Mutex<BTreeMap<SinkName, Arc<SinkMeter>>>,
     panics: Mutex<BTreeMap<ContainedTask, u64>>,
     /// The outages that have not ended.
     pub(super) outages: Outages,
@@ -114,7 +114,7 @@ impl Meters {
     }
 
     /// A meter for the deliverer of a sink. Continues the counts of the sink's previous meter.
-    pub(super) fn sink(&self, name: &str, batch_limit: Duration) -> Arc<SinkMeter> {
+    pub(super) fn sink(&self, name: &SinkName, batch_limit: Duration) -> Arc<SinkMeter> {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         let previous = sinks.get(name);
         let continued = |counter: fn(&SinkMeter) -> &AtomicU64| {
@@ -129,12 +129,12 @@ impl Meters {
             heartbeat: Heartbeat::default(),
             batch_limit,
         });
-        sinks.insert(name.to_owned(), Arc::clone(&meter));
+        sinks.insert(name.clone(), Arc::clone(&meter));
         meter
     }
 
     /// The meters of all sinks by name.
-    pub fn sinks(&self) -> BTreeMap<String, Arc<SinkMeter>> {
+    pub fn sinks(&self) -> BTreeMap<SinkName, Arc<SinkMeter>> {
         self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -151,7 +151,7 @@ impl Meters {
     }
 
     /// Removes the counts of tenants and sinks for which the predicates return `false`.
-    pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&str) -> bool) {
+    pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&SinkName) -> bool) {
         self.outages.retain(&tenant, &sink);
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|name, _| tenant(name));
@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_working_loop_can_stall() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
-        let sink = meters.sink("splunk", Duration::from_mins(10));
+        let sink = meters.sink(&"splunk".into(), Duration::from_mins(10));
         meters.scheduler_progress();
         tokio::time::advance(Duration::from_mins(4)).await;
         assert_eq!(meters.stalled(), Vec::<String>::new());
@@ -304,9 +304,9 @@ mod tests {
     #[test]
     fn counts_survive_a_reload_until_removed() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
-        let sink = meters.sink("splunk", Duration::from_mins(10));
+        let sink = meters.sink(&"splunk".into(), Duration::from_mins(10));
         sink.bytes.fetch_add(7, Relaxed);
-        let reloaded = meters.sink("splunk", Duration::from_mins(20));
+        let reloaded = meters.sink(&"splunk".into(), Duration::from_mins(20));
         assert_eq!(reloaded.bytes.load(Relaxed), 7);
 
         meters.poll("contoso", None);

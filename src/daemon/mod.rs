@@ -138,7 +138,7 @@ pub fn sink_context(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
 
     Context {
         tokens,
-        name: plan.name.clone(),
+        name: plan.name.to_string(),
         host: host_name(),
         texts: plan.texts,
         fields: plan.fields.clone(),

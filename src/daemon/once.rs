@@ -11,7 +11,7 @@ use super::{Deliverer, DeliveryError, Engine, PollError, PollReport, TenantState
 use crate::{
     checkpoint::DeadLetterFilter,
     error::{Explanation, chain},
-    model::Day,
+    model::{Day, SinkName},
 };
 
 /// The result of a round, by the name of the tenant or sink, in the order of the configuration.
@@ -30,7 +30,7 @@ pub struct OnceReport {
 #[derive(Debug, Default)]
 pub struct SinkReport {
     /// The name of the sink.
-    pub name: String,
+    pub name: SinkName,
     /// The number of acknowledged records.
     pub delivered: u64,
     /// The number of records that the receiver rejected, and that became dead letters.
@@ -162,12 +162,16 @@ pub(super) async fn finish(
 ) -> SinkReport {
     deliverer.close().await;
     let rejected = deliverer.rejected;
-    let name = deliverer.name().to_owned();
+    let name = deliverer.name().clone();
 
     let filter = DeadLetterFilter::of_sink(&name);
     let counted = engine.store().run(|checkpoint| checkpoint.count_dead_letters(&filter));
     let dead_letters = counted.unwrap_or_else(|error| {
-        tracing::warn!(sink = name, error = chain(&error), "cannot count the dead letters");
+        tracing::warn!(
+            sink = name.as_str(),
+            error = chain(&error),
+            "cannot count the dead letters"
+        );
         rejected
     });
     SinkReport { name, delivered: deliverer.delivered, rejected, dead_letters, stopped }

@@ -18,14 +18,14 @@ use crate::{
     checkpoint::StoredFailures,
     clock,
     config::{SinkPlan, TenantName},
-    model::UnixMillis,
+    model::{SinkName, UnixMillis},
 };
 
 /// The sink or the tenant that fails, by its name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OutageSubject {
     /// The deliveries to a sink.
-    Sink(String),
+    Sink(SinkName),
     /// The polls of a tenant.
     Tenant(String),
 }
@@ -118,7 +118,7 @@ impl Outages {
     }
 
     /// Removes the outages of tenants and sinks for which the predicates return `false`.
-    pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&str) -> bool) {
+    pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&SinkName) -> bool) {
         self.lock().retain(|subject, _| match subject {
             OutageSubject::Sink(name) => sink(name),
             OutageSubject::Tenant(name) => tenant(name),
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn sink() -> OutageSubject {
-        OutageSubject::Sink("splunk".to_owned())
+        OutageSubject::Sink("splunk".into())
     }
 
     fn after(start: Instant, seconds: u64) -> Instant {

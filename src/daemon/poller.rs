@@ -1,22 +1,19 @@
 //! Starts the polls that the schedule, a failure or the start of the daemon makes due.
 //!
 //! Every round reads the stored states of all tenants in one query. A tenant whose state cannot be
-//! read is not polled, because only that state shows when its last poll was. Start reading at
+//! read sends no request, because only that state shows when its last poll was: if its own row is
+//! damaged, its poll fails and is reported like that of any other tenant. Start reading at
 //! [`Poller::start_due`].
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{Engine, TenantState};
 use crate::{
-    checkpoint::{Checkpoint, PollState},
+    checkpoint::{Checkpoint, CheckpointError, FoundPollState, PollStates},
     clock,
     error::Explanation,
-    model::TenantId,
 };
 
 /// Starts the polls that are due, at most one per tenant at a time.
@@ -35,6 +32,19 @@ enum Round {
     First,
     /// Any other one.
     Later,
+}
+
+/// When a tenant is polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PollTime {
+    /// A poll is due.
+    Now,
+    /// No poll is due.
+    Later,
+    /// Its stored state is damaged: a poll fails before it sends a request, and reports that.
+    Damaged,
+    /// That depends on the stored states, which could not be read.
+    Unknown,
 }
 
 impl Poller {
@@ -58,24 +68,21 @@ impl Poller {
         let mut unreadable = 0_usize;
         let round = std::mem::replace(&mut self.round, Round::Later);
         for state in idle {
-            match is_due(&engine, state, stored.as_ref().ok(), round) {
-                Some(true) => self.start(Arc::clone(state)),
-                Some(false) => {}
-                None => unreadable += 1,
+            match poll_time(&engine, state, stored.as_ref().ok(), round) {
+                PollTime::Now => self.start(Arc::clone(state)),
+                PollTime::Later => {}
+                PollTime::Damaged => {
+                    // Otherwise, the poll would be repeated in every round.
+                    state.back_off(clock::now());
+                    self.start(Arc::clone(state));
+                }
+                PollTime::Unknown => unreadable += 1,
             }
         }
 
-        if let Err(error) = &stored
-            && unreadable > 0
-        {
-            engine.meters().storage.note_error(error);
-            let error = Explanation::of(error);
-            tracing::error!(
-                tenants = unreadable,
-                error = error.message,
-                hint = error.hint,
-                "cannot read the state of polls from the checkpoint"
-            );
+        let error = stored.map_or_else(Some, |states| states.unidentified());
+        if let Some(error) = error.filter(|_| unreadable > 0) {
+            log_unreadable(&engine, unreadable, &error);
         }
     }
 
@@ -110,32 +117,47 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// Whether a poll of this tenant is due; `None` if that depends on the stored states, which could
-/// not be read. In the first round, every failed poll is due immediately, because an operator may
-/// have fixed the cause, and so is every queued backfill, because the restart may have interrupted
-/// it; only `Retry-After` and backoff delay them.
-fn is_due(
+/// When this tenant is polled. `stored` is `None` if the states could not be read. In the first
+/// round, every failed poll is due immediately, because an operator may have fixed the cause, and
+/// so is every queued backfill, because the restart may have interrupted it; only `Retry-After` and
+/// backoff delay them.
+fn poll_time(
     engine: &Engine,
     state: &TenantState,
-    stored: Option<&HashMap<TenantId, PollState>>,
+    stored: Option<&PollStates>,
     round: Round,
-) -> Option<bool> {
+) -> PollTime {
+    let now_if = |is_due: bool| if is_due { PollTime::Now } else { PollTime::Later };
     if state.is_backing_off() {
-        return Some(false);
+        return PollTime::Later;
     }
     // The schedule does not know when the cause on this host is gone.
     if let Some(time) = state.retry() {
-        return Some(Instant::now() >= time);
+        return now_if(Instant::now() >= time);
     }
     // A tenant whose domain is not resolved has never been polled.
-    let Some(tenant) = state.resolved() else { return Some(true) };
+    let Some(tenant) = state.resolved() else { return PollTime::Now };
 
-    let stored = stored?.get(&tenant.id).cloned().unwrap_or_default();
+    let stored = match stored.map(|states| states.of(tenant.id)) {
+        Some(FoundPollState::Readable(stored)) => stored,
+        Some(FoundPollState::Damaged) => return PollTime::Damaged,
+        Some(FoundPollState::Unidentified) | None => return PollTime::Unknown,
+    };
     let (polled, schedule) = (stored.polled, &engine.configuration().schedule);
     let has_failed = polled.failures > 0 || stored.failed_locally;
     let is_unfinished = has_failed || stored.queued_backfill.is_some();
-    Some(
-        round == Round::First && is_unfinished
-            || schedule.due(tenant.id, &polled, clock::now()).is_some(),
-    )
+    let is_scheduled = || schedule.due(tenant.id, &polled, clock::now()).is_some();
+    now_if(round == Round::First && is_unfinished || is_scheduled())
+}
+
+/// Logs that this number of tenants cannot be polled, because their states cannot be read.
+fn log_unreadable(engine: &Engine, tenants: usize, error: &CheckpointError) {
+    engine.meters().storage.note_error(error);
+    let error = Explanation::of(error);
+    tracing::error!(
+        tenants,
+        error = error.message,
+        hint = error.hint,
+        "cannot read the state of polls from the checkpoint"
+    );
 }

@@ -17,7 +17,7 @@ use crate::{
     clock,
     config::{Configuration, SinkPlan},
     error::Explanation,
-    model::Day,
+    model::{Day, SinkName},
     source::Clients,
     text::{count, size},
 };
@@ -26,9 +26,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PossibleRename {
     /// The name of the new sink.
-    pub added: String,
+    pub added: SinkName,
     /// The names of the removed sinks of the same type; at least one.
-    pub removed: Vec<String>,
+    pub removed: Vec<SinkName>,
     /// The first day that the new sink receives; `None` means the last 90 days.
     pub start_from: Option<Day>,
     /// The estimated number of records that the new sink will receive.
@@ -76,7 +76,7 @@ pub fn possible_renames(
     checkpoint: &Checkpoint,
     clients: &Arc<Clients>,
 ) -> Result<Vec<PossibleRename>, CheckpointError> {
-    let configured: Vec<ConfiguredSink<'_>> =
+    let configured: Vec<ConfiguredSink> =
         configuration.sinks.iter().map(ConfiguredSink::from).collect();
     let successors = possible_successors(&kept_sinks(configuration, checkpoint)?, &configured);
 
@@ -99,7 +99,7 @@ pub fn possible_renames(
 }
 
 /// The names in backticks, with `conjunction` before the last one.
-fn joined(names: &[String], conjunction: &str) -> String {
+fn joined(names: &[SinkName], conjunction: &str) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),
@@ -114,8 +114,8 @@ mod tests {
 
     fn rename(removed: &[&str]) -> PossibleRename {
         PossibleRename {
-            added: "b".to_owned(),
-            removed: removed.iter().map(|name| (*name).to_owned()).collect(),
+            added: "b".into(),
+            removed: removed.iter().map(|name| SinkName::new(name)).collect(),
             start_from: None,
             records: 20_813,
             bytes: 17_600_000,

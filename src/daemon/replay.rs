@@ -17,7 +17,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, ReplayTenant},
     config::{Configuration, SinkPlan, TenantPlan},
     error::Hint,
-    model::{Day, Tenant, TenantId},
+    model::{Day, SinkName, Tenant, TenantId},
     source::Clients,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayRequest {
     /// The name of the sink.
-    pub sink: String,
+    pub sink: SinkName,
     /// The first day, inclusive.
     pub first_day: Day,
     /// The last day, inclusive.
@@ -54,10 +54,10 @@ pub struct ReplayExtent {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("there is no sink `{0}`")]
-    NoSink(String),
+    NoSink(SinkName),
     /// The name of the sink.
     #[error("sink `{0}` does not receive the selected tenants")]
-    NoTenant(String),
+    NoTenant(SinkName),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
@@ -153,9 +153,9 @@ pub(super) fn replay_extent(
 /// Delivers everything that is queued for one sink, without a daemon. Delivers nothing if no such
 /// sink is configured. The caller writes the second cursor file with
 /// [`CursorFileWriter::update`](super::CursorFileWriter::update).
-pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> SinkReport {
+pub async fn deliver_queued(engine: &Arc<Engine>, sink: &SinkName) -> SinkReport {
     let Some(plan) = engine.sinks().named(sink) else {
-        return SinkReport { name: sink.to_owned(), ..SinkReport::default() };
+        return SinkReport { name: sink.clone(), ..SinkReport::default() };
     };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
     let stopped = deliverer.run_once(&CancellationToken::new()).await.err();

@@ -92,9 +92,9 @@ mod tests {
         let damaged = || CheckpointError::Damaged("x".to_owned());
         for (failure, kind) in [
             (RequestFailure::from(damaged()), Unusable),
-            (CheckpointError::SinkExists("a".to_owned(), "b".to_owned()).into(), Invalid),
+            (CheckpointError::SinkExists("a".into(), "b".into()).into(), Invalid),
             (CheckpointError::Busy.into(), Incomplete),
-            (ReplayError::NoSink("a".to_owned()).into(), Invalid),
+            (ReplayError::NoSink("a".into()).into(), Invalid),
             (ReplayError::Checkpoint(damaged()).into(), Unusable),
             (PollError::DiskFull.into(), Incomplete),
             (PollError::Checkpoint(damaged()).into(), Unusable),

@@ -6,15 +6,15 @@
 
 use std::collections::HashSet;
 
-use crate::{checkpoint::StoredSink, config::SinkPlan};
+use crate::{checkpoint::StoredSink, config::SinkPlan, model::SinkName};
 
 /// The part of a configured sink on which its cursors depend.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ConfiguredSink<'a> {
-    pub name: &'a str,
+#[derive(Clone, Debug)]
+pub(super) struct ConfiguredSink {
+    pub name: SinkName,
     /// The value of `type`.
-    pub kind: &'a str,
-    pub renamed_from: Option<&'a str>,
+    pub kind: &'static str,
+    pub renamed_from: Option<SinkName>,
     /// Whether `discard_backlog` is set.
     pub is_discarded: bool,
 }
@@ -23,37 +23,37 @@ pub(super) struct ConfiguredSink<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SinkStep {
     /// The cursors of `from` belong to `to` from now on.
-    Rename { from: String, to: String },
+    Rename { from: SinkName, to: SinkName },
     /// A removed sink returns, and continues from its cursors.
-    Restore(String),
+    Restore(SinkName),
     /// The sink is deleted with its cursors and its backlog.
-    Discard(String),
+    Discard(SinkName),
     /// The sink is no longer configured; its cursors are kept.
-    Remove(String),
+    Remove(SinkName),
 }
 
 /// Why a sink cannot be renamed: both names belong to sinks that have been configured until now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NameConflict {
-    pub old: String,
-    pub new: String,
+    pub old: SinkName,
+    pub new: SinkName,
 }
 
 /// A new sink that may be a renamed one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Successor {
     /// The name of the new sink.
-    pub added: String,
+    pub added: SinkName,
     /// The sinks of its type that are not configured anymore; at least one.
-    pub removed: Vec<String>,
+    pub removed: Vec<SinkName>,
 }
 
-impl<'a> From<&'a SinkPlan> for ConfiguredSink<'a> {
-    fn from(plan: &'a SinkPlan) -> Self {
+impl From<&SinkPlan> for ConfiguredSink {
+    fn from(plan: &SinkPlan) -> Self {
         Self {
-            name: &plan.name,
+            name: plan.name.clone(),
             kind: plan.kind,
-            renamed_from: plan.renamed_from.as_deref(),
+            renamed_from: plan.renamed_from.clone(),
             is_discarded: plan.discarded,
         }
     }
@@ -64,22 +64,22 @@ impl<'a> From<&'a SinkPlan> for ConfiguredSink<'a> {
 /// kept has passed.
 pub(super) fn steps(
     stored: &[StoredSink],
-    configured: &[ConfiguredSink<'_>],
+    configured: &[ConfiguredSink],
 ) -> Result<Vec<SinkStep>, NameConflict> {
-    let find = |name: &str| stored.iter().find(|sink| sink.name == name);
+    let find = |name: &SinkName| stored.iter().find(|sink| sink.name == *name);
     let is_removed = |sink: &StoredSink| sink.removed_at.is_some();
     let (mut renames, mut others) = (Vec::new(), Vec::new());
     let mut carried_over = HashSet::new();
 
     for sink in configured {
-        let old = sink.renamed_from.and_then(find);
-        let new = find(sink.name);
+        let old = sink.renamed_from.as_ref().and_then(find);
+        let new = find(&sink.name);
         if let Some(old) = old {
             if !is_removed(old) && new.is_some_and(|new| !is_removed(new)) {
-                return Err(NameConflict { old: old.name.clone(), new: sink.name.to_owned() });
+                return Err(NameConflict { old: old.name.clone(), new: sink.name.clone() });
             }
-            carried_over.insert(old.name.as_str());
-            renames.push(SinkStep::Rename { from: old.name.clone(), to: sink.name.to_owned() });
+            carried_over.insert(&old.name);
+            renames.push(SinkStep::Rename { from: old.name.clone(), to: sink.name.clone() });
         }
 
         // A sink that has just been renamed is as configured or removed as it was before, except
@@ -91,16 +91,15 @@ pub(super) fn steps(
         };
         let is_stored = old.is_some() || new.is_some();
         if sink.is_discarded && is_stored {
-            others.push(SinkStep::Discard(sink.name.to_owned()));
+            others.push(SinkStep::Discard(sink.name.clone()));
         } else if returns && !sink.is_discarded {
-            others.push(SinkStep::Restore(sink.name.to_owned()));
+            others.push(SinkStep::Restore(sink.name.clone()));
         }
     }
 
-    let names: HashSet<&str> = configured.iter().map(|sink| sink.name).collect();
+    let names: HashSet<&SinkName> = configured.iter().map(|sink| &sink.name).collect();
     let is_dropped = |sink: &&StoredSink| {
-        let name = sink.name.as_str();
-        !is_removed(sink) && !names.contains(name) && !carried_over.contains(name)
+        !is_removed(sink) && !names.contains(&sink.name) && !carried_over.contains(&sink.name)
     };
     let removed = stored.iter().filter(is_dropped).map(|sink| SinkStep::Remove(sink.name.clone()));
     Ok(renames.into_iter().chain(others).chain(removed).collect())
@@ -110,25 +109,29 @@ pub(super) fn steps(
 /// not configured anymore.
 pub(super) fn possible_successors(
     stored: &[StoredSink],
-    configured: &[ConfiguredSink<'_>],
+    configured: &[ConfiguredSink],
 ) -> Vec<Successor> {
-    let is_stored = |name: &str| stored.iter().any(|sink| sink.name == name);
-    let named: HashSet<&str> =
-        configured.iter().flat_map(|sink| [Some(sink.name), sink.renamed_from]).flatten().collect();
+    let is_stored = |name: &SinkName| stored.iter().any(|sink| sink.name == *name);
+    let named: HashSet<&SinkName> = configured
+        .iter()
+        .flat_map(|sink| [Some(&sink.name), sink.renamed_from.as_ref()])
+        .flatten()
+        .collect();
 
-    let is_new = |sink: &&ConfiguredSink<'_>| {
-        !sink.is_discarded && !is_stored(sink.name) && !sink.renamed_from.is_some_and(is_stored)
+    let is_new = |sink: &&ConfiguredSink| {
+        let is_renamed = sink.renamed_from.as_ref().is_some_and(is_stored);
+        !sink.is_discarded && !is_stored(&sink.name) && !is_renamed
     };
-    let predecessors = |kind: &str| -> Vec<String> {
+    let predecessors = |kind: &str| -> Vec<SinkName> {
         // The type of a sink that only an older release has registered is unknown.
         let is_same_kind = |sink: &StoredSink| sink.kind.as_deref().is_none_or(|k| k == kind);
-        let unnamed = stored.iter().filter(|sink| !named.contains(sink.name.as_str()));
+        let unnamed = stored.iter().filter(|sink| !named.contains(&sink.name));
         unnamed.filter(|sink| is_same_kind(sink)).map(|sink| sink.name.clone()).collect()
     };
 
     let new = configured.iter().filter(is_new);
     let successors =
-        new.map(|sink| Successor { added: sink.name.to_owned(), removed: predecessors(sink.kind) });
+        new.map(|sink| Successor { added: sink.name.clone(), removed: predecessors(sink.kind) });
     successors.filter(|successor| !successor.removed.is_empty()).collect()
 }
 
@@ -145,23 +148,23 @@ mod tests {
         let sink = |text: &&str| {
             let name = text.trim_matches(['(', ')']);
             let removed_at = (name != *text).then(|| UnixMillis::new(1));
-            StoredSink { name: name.to_owned(), kind: Some("file".to_owned()), removed_at }
+            StoredSink { name: name.into(), kind: Some("file".to_owned()), removed_at }
         };
         names.iter().map(sink).collect()
     }
 
     /// A configured sink of the type `file`: `name`, `name<old` for a renamed sink, or `name!` for
     /// a sink with `discard_backlog`.
-    fn configured<'a>(texts: &[&'a str]) -> Vec<ConfiguredSink<'a>> {
-        let sink = |text: &&'a str| {
+    fn configured(texts: &[&str]) -> Vec<ConfiguredSink> {
+        let sink = |text: &&str| {
             let (name, old) = match text.split_once('<') {
                 Some((name, old)) => (name, Some(old)),
                 None => (*text, None),
             };
             ConfiguredSink {
-                name: name.trim_end_matches('!'),
+                name: name.trim_end_matches('!').into(),
                 kind: "file",
-                renamed_from: old,
+                renamed_from: old.map(SinkName::new),
                 is_discarded: name.ends_with('!'),
             }
         };
@@ -224,7 +227,7 @@ mod tests {
 
     #[test]
     fn two_configured_names_conflict() {
-        let conflict = NameConflict { old: "a".to_owned(), new: "b".to_owned() };
+        let conflict = NameConflict { old: "a".into(), new: "b".into() };
         assert_eq!(steps(&stored(&["a", "b"]), &configured(&["b<a"])), Err(conflict));
     }
 
@@ -234,7 +237,7 @@ mod tests {
             let found = possible_successors(&stored(before), &configured(after));
             let found: Vec<(&str, Vec<&str>)> = found
                 .iter()
-                .map(|s| (s.added.as_str(), s.removed.iter().map(String::as_str).collect()))
+                .map(|s| (s.added.as_str(), s.removed.iter().map(SinkName::as_str).collect()))
                 .collect();
             let expected: Vec<(&str, Vec<&str>)> =
                 expected.iter().map(|(added, removed)| (*added, removed.to_vec())).collect();

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{BuildError, PollError, collector::PollPace, tenant_of};
 use crate::{
-    checkpoint::{Checkpoint, PollState},
+    checkpoint::{Checkpoint, FoundPollState, PollStates},
     clock,
     config::{TenantName, TenantPlan},
     model::{Tenant, TenantId, UnixMillis},
@@ -156,14 +156,14 @@ impl Tenants {
         Ok(IdReservation { state, id, _lock: lock })
     }
 
-    /// Restores the pauses that servers requested with `Retry-After` before a restart.
-    pub(super) fn restore_pauses(&self, stored: &HashMap<TenantId, PollState>) {
+    /// Restores the pauses that servers requested with `Retry-After` before a restart. Those of a
+    /// tenant whose state cannot be read are lost: its poll fails before it sends a request.
+    pub(super) fn restore_pauses(&self, stored: &PollStates) {
         let now = UnixMillis::from(clock::now());
         for state in &self.states {
             let Some(tenant) = state.resolved() else { continue };
-            let Some(end) = stored.get(&tenant.id).and_then(|polls| polls.not_before) else {
-                continue;
-            };
+            let FoundPollState::Readable(polls) = stored.of(tenant.id) else { continue };
+            let Some(end) = polls.not_before else { continue };
             let rest = end.known_rest(now, MAX_RESTORED_RETRY_AFTER);
             if !rest.is_zero() {
                 state.graph.restore_pause(rest);

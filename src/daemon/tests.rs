@@ -1,10 +1,10 @@
 //! Tests of the engine with two tenants of a simulated API: a panic in the work for one tenant or
 //! one sink neither affects the others nor prevents the next attempt, a sink is opened again after
 //! its cursors could not be updated, withheld records are read again, dead letters are retried, a
-//! receiver that fails for the records of one tenant delays no other, queued commands are
-//! continued, and waiting commands leave connections for others. Start reading at
-//! [`configuration`]. The tests in `collector`, `ends` and `faults` need no API and use a paused
-//! clock; see `harness`.
+//! receiver that fails for the records of one tenant delays no other, a damaged state of polls
+//! stops only its tenant, queued commands are continued, and waiting commands leave connections for
+//! others. Start reading at [`configuration`]. The tests in `collector`, `ends` and `faults` need
+//! no API and use a paused clock; see `harness`.
 
 mod collector;
 mod dead_letters;
@@ -13,6 +13,7 @@ mod failing;
 mod faults;
 mod harness;
 mod other_ends;
+mod poll_states;
 mod queued_commands;
 mod scripted_sink;
 mod waiting_commands;
@@ -125,9 +126,9 @@ struct FaultySink {
 
 /// Moves the cursors of the sink `local` after the first entry that it has not received.
 fn move_cursors(checkpoint: &Checkpoint) {
-    for pending in checkpoint.pending("local").unwrap() {
+    for pending in checkpoint.pending(&"local".into()).unwrap() {
         let next = Position { seq: pending.at.seq.next(), record_index: 0 };
-        assert!(checkpoint.skip_to("local", pending.tenant, next).unwrap());
+        assert!(checkpoint.skip_to(&"local".into(), pending.tenant, next).unwrap());
     }
 }
 
@@ -276,7 +277,7 @@ async fn a_failed_cursor_update_closes_the_sink() {
     backfill(&engine, None, &[], |_, _| {}).await;
     *sink.moves_cursors.lock().unwrap() = Some(engine.store().clone());
 
-    let report = deliver_queued(&engine, "local").await;
+    let report = deliver_queued(&engine, &"local".into()).await;
     let stopped = report.stopped.unwrap();
     assert!(
         matches!(stopped, DeliveryError::Checkpoint(CheckpointError::CursorMoved(_))),
@@ -289,7 +290,7 @@ async fn a_failed_cursor_update_closes_the_sink() {
     let (shutdown, plan) = (Shutdown::default(), engine.configuration().sinks[0].clone());
     let supervised = tokio::spawn(supervise(engine.clone(), plan, shutdown.clone()));
     let is_delivered = async {
-        while !engine.store().checkpoint().pending("local").unwrap().is_empty() {
+        while !engine.store().checkpoint().pending(&"local".into()).unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -21,6 +21,7 @@ mod poll;
 mod record;
 mod rejected_configuration;
 mod seq;
+mod sink_name;
 mod snapshot;
 mod tenant;
 mod time;
@@ -51,6 +52,7 @@ pub use record::{
 };
 pub use rejected_configuration::RejectedConfiguration;
 pub use seq::Seq;
+pub use sink_name::SinkName;
 pub use snapshot::{Additional, Average, ControlList, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};
 pub use time::{CLOCK_TOLERANCE, UnixMillis, short_duration};

@@ -2,7 +2,7 @@
 //! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
 //! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
-use super::{DataFaults, Day, ObservationSubject, PollErrorClass, Severity, UnixMillis};
+use super::{DataFaults, Day, ObservationSubject, PollErrorClass, Severity, SinkName, UnixMillis};
 use crate::error::Explanation;
 
 /// The kinds of observation: the values of `quality.what` in a record.
@@ -93,10 +93,10 @@ pub struct OpenObservation {
 
 impl Observation {
     /// The observation that the receiver of a sink rejects records of a tenant.
-    pub fn of_dead_letters(sink: &str, first_day: Day, phase: Phase, details: String) -> Self {
+    pub fn of_dead_letters(sink: &SinkName, first_day: Day, phase: Phase, details: String) -> Self {
         Self {
             what: ObservationKind::DeadLetter,
-            subject: ObservationSubject::Sink(sink.to_owned()),
+            subject: ObservationSubject::Sink(sink.clone()),
             first_day,
             phase,
             details,
@@ -131,7 +131,7 @@ impl Observation {
 
     /// What an operator can do about the dead letters of a sink. A message to a chat and the status
     /// page show the same hint.
-    pub fn dead_letters_hint(sink: &str) -> String {
+    pub fn dead_letters_hint(sink: &SinkName) -> String {
         format!("run `dead-letters list --sink {sink}`")
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::{AcceptedData, Day, ObservationKind, PollErrorClass, RejectedSnapshots};
+use super::{AcceptedData, Day, ObservationKind, PollErrorClass, RejectedSnapshots, SinkName};
 
 /// What an observation is about, among those of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ pub enum ObservationSubject {
     /// The credential of the tenant.
     Credential,
     /// A sink, by its name.
-    Sink(String),
+    Sink(SinkName),
     /// Any other text: the subject of an observation that another release has stored.
     Other(String),
 }
@@ -69,7 +69,7 @@ impl ObservationSubject {
             ObservationKind::PollFailed => PollErrorClass::parse(&text).map(Self::FailedPolls),
             ObservationKind::CatalogStale => (text == CATALOG).then_some(Self::Catalog),
             ObservationKind::CredentialExpiring => (text == CREDENTIAL).then_some(Self::Credential),
-            ObservationKind::DeadLetter => return Self::Sink(text),
+            ObservationKind::DeadLetter => return Self::Sink(SinkName::new(&text)),
         };
         known.unwrap_or(Self::Other(text))
     }
@@ -89,12 +89,13 @@ impl ObservationSubject {
             Self::FailedPolls(class) => Cow::Borrowed(class.as_str()),
             Self::Catalog => Cow::Borrowed(CATALOG),
             Self::Credential => Cow::Borrowed(CREDENTIAL),
-            Self::Sink(text) | Self::Other(text) => Cow::Borrowed(text),
+            Self::Sink(name) => Cow::Borrowed(name.as_str()),
+            Self::Other(text) => Cow::Borrowed(text),
         }
     }
 
     /// Whether this is the sink with this name. Such an observation is not sent to that sink.
-    pub fn is_sink(&self, name: &str) -> bool {
+    pub fn is_sink(&self, name: &SinkName) -> bool {
         matches!(self, Self::Sink(sink) if sink == name)
     }
 
@@ -176,8 +177,8 @@ mod tests {
         let failed = ObservationSubject::FailedPolls(PollErrorClass::Credential);
         assert_eq!(subject(PollFailed, "credential"), failed);
         // Any text is the name of a sink.
-        assert!(subject(DeadLetter, "2026-11-22").is_sink("2026-11-22"));
-        assert!(!subject(Gap, "siem").is_sink("siem"));
+        assert!(subject(DeadLetter, "2026-11-22").is_sink(&"2026-11-22".into()));
+        assert!(!subject(Gap, "siem").is_sink(&"siem".into()));
     }
 
     /// Regression: a rejected secret was an error on the status page, and a problem of medium

@@ -27,7 +27,7 @@ use crate::{
         meta, running_polls,
     },
     files::{FileAccess, NewFileMode, OwnedDirectory},
-    model::Seq,
+    model::{Seq, SinkName},
     state_directory::{CURSOR_FILE, LOCK_FILE, StateDirectory},
 };
 
@@ -218,10 +218,10 @@ fn is_outdated(connection: &Connection, saved: &CursorFile) -> Result<bool, Chec
     let sql = "SELECT s.name, t.guid, min(c.seq, t.next_seq) AS seq
                FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant";
     let stored = store.query_all(sql, values![], |row| {
-        let key = (row.get::<String>("name")?, row.get::<String>("guid")?);
+        let key = (row.get::<SinkName>("name")?, row.get::<String>("guid")?);
         Ok((key, row.get::<Seq>("seq")?))
     })?;
-    let stored: HashMap<(String, String), Seq> = stored.into_iter().collect();
+    let stored: HashMap<(SinkName, String), Seq> = stored.into_iter().collect();
 
     // A cursor without a row belongs to a sink or a tenant that was deleted, and the file was not
     // written since.
@@ -281,7 +281,7 @@ pub(super) fn take_over(
         cursors += connection.execute(
             "DELETE FROM cursor WHERE sink = (SELECT id FROM sink WHERE name = ?1)
                AND tenant = (SELECT id FROM tenant WHERE guid = ?2)",
-            params![cursor.sink, cursor.tenant],
+            params![cursor.sink.as_str(), cursor.tenant],
         )?;
     }
     Ok(TakenOver { checkpoint_id, cursors })

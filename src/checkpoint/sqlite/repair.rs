@@ -19,7 +19,7 @@ use crate::{
         row_ids::{BodyId, CatalogVersion, TenantRow},
         sql::snapshot,
     },
-    model::{Day, DayFacts, Seq, UnixMillis, day_hash},
+    model::{Day, DayFacts, Seq, SinkName, UnixMillis, day_hash},
 };
 
 /// What [`Checkpoint::repair`] repaired, and what was lost.
@@ -40,7 +40,7 @@ pub struct Repaired {
     pub facts: u64,
     /// Cursors that were outside the log and have been set to their last known position: the GUID
     /// of the tenant and the name of the sink.
-    pub cursors: Vec<(String, String)>,
+    pub cursors: Vec<(String, SinkName)>,
 }
 
 /// A day whose body was damaged and has been removed. Its facts are kept.
@@ -50,7 +50,7 @@ pub struct LostBody {
     pub tenant: String,
     pub day: Day,
     /// The names of the sinks that had not received the day.
-    pub unsent_sinks: Vec<String>,
+    pub unsent_sinks: Vec<SinkName>,
 }
 
 impl Checkpoint {

@@ -14,7 +14,7 @@ fn delivered() -> tempfile::TempDir {
     }
     register(&checkpoint, "s");
     let moves = [cursor_move(at(1, 0), at(3, 0))];
-    let _ = checkpoint.advance(&live_advance("s", &moves)).unwrap();
+    let _ = checkpoint.advance(&live_advance(&"s".into(), &moves)).unwrap();
     checkpoint.write_cursor_file().unwrap();
     drop(checkpoint);
     directory
@@ -37,7 +37,7 @@ fn repeated_days(directory: &Path) -> u64 {
             commit_day(&checkpoint, text, 1, 1);
         }
     }
-    checkpoint.pending("s").unwrap().iter().map(|pending| pending.entries).sum()
+    checkpoint.pending(&"s".into()).unwrap().iter().map(|pending| pending.entries).sum()
 }
 
 fn remove(directory: &Path) {

@@ -20,7 +20,7 @@ fn half_delivered(file: CursorFileState) -> tempfile::TempDir {
         commit_day(&checkpoint, text, 1, 1);
     }
     let moves = [cursor_move(at(1, 0), at(3, 0))];
-    let _ = checkpoint.advance(&live_advance("s", &moves)).unwrap();
+    let _ = checkpoint.advance(&live_advance(&"s".into(), &moves)).unwrap();
     for text in &DAYS[2..] {
         commit_day(&checkpoint, text, 1, 1);
     }
@@ -47,7 +47,7 @@ fn repair(directory: &Path) {
 fn position(directory: &Path) -> Option<(Position, u64)> {
     let checkpoint = Checkpoint::open(directory).unwrap();
     register(&checkpoint, "s");
-    checkpoint.pending("s").unwrap().first().map(|pending| (pending.at, pending.entries))
+    checkpoint.pending(&"s".into()).unwrap().first().map(|pending| (pending.at, pending.entries))
 }
 
 /// Regression: one changed bit in a cursor skipped all following days without a message, and the
@@ -118,9 +118,9 @@ fn deleted_cursors_continue_from_the_second_cursor_file() {
 fn dropped_sinks_do_not_continue() {
     let directory = half_delivered(CursorFileState::Written);
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    checkpoint.drop_sink("s", UnixMillis::default()).unwrap();
+    checkpoint.drop_sink(&"s".into(), UnixMillis::default()).unwrap();
     register(&checkpoint, "s");
-    assert_eq!(checkpoint.pending("s").unwrap()[0].at, at(1, 0));
+    assert_eq!(checkpoint.pending(&"s".into()).unwrap()[0].at, at(1, 0));
 }
 
 /// Regression: a failure of the row of this host, which only damage can cause, prevented the start

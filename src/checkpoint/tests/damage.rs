@@ -24,7 +24,7 @@ fn days(range: std::ops::Range<usize>) -> BTreeSet<Day> {
 fn intact_files() -> Vec<(String, Vec<u8>)> {
     let (directory, checkpoint) = new_checkpoint();
     let others = OtherTenants::Deactivate;
-    checkpoint.register_sink("s", &[tenant()], others, first_day()).unwrap();
+    checkpoint.register_sink(&"s".into(), &[tenant()], others, first_day()).unwrap();
     for (number, day) in days(0..DAYS).into_iter().enumerate() {
         commit_day(&checkpoint, &day.to_string(), 1, 1);
         if number + 1 == SENT {
@@ -32,7 +32,7 @@ fn intact_files() -> Vec<(String, Vec<u8>)> {
         }
     }
     let moves = [cursor_move(at(1, 0), at(SENT as u64 + 1, 0))];
-    let _ = checkpoint.advance(&live_advance("s", &moves)).unwrap();
+    let _ = checkpoint.advance(&live_advance(&"s".into(), &moves)).unwrap();
     checkpoint.write_cursor_file().unwrap();
 
     let names = [DATABASE, "checkpoint.db-wal", "cursors.json", "lock"];
@@ -80,7 +80,7 @@ fn damage(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
 /// Nothing is verified first. Returns the days that were delivered.
 fn work(directory: &Path) -> Result<BTreeSet<Day>, CheckpointError> {
     let checkpoint = Checkpoint::open(directory)?;
-    checkpoint.register_sink("s", &[tenant()], OtherTenants::Deactivate, first_day())?;
+    checkpoint.register_sink(&"s".into(), &[tenant()], OtherTenants::Deactivate, first_day())?;
 
     let stored = checkpoint.stored_days(tenant(), first_day())?;
     let missing: Vec<Day> =
@@ -91,7 +91,7 @@ fn work(directory: &Path) -> Result<BTreeSet<Day>, CheckpointError> {
     }
 
     let mut delivered = BTreeSet::new();
-    for pending in checkpoint.pending("s")? {
+    for pending in checkpoint.pending(&"s".into())? {
         let request = ReadRequest {
             first_day: pending.first_day,
             last_seq: pending.last_seq,
@@ -101,7 +101,7 @@ fn work(directory: &Path) -> Result<BTreeSet<Day>, CheckpointError> {
         let entries = checkpoint.read(&request)?;
         delivered.extend(entries.iter().map(|entry| snapshot(entry).snapshot.day));
         let moves = [cursor_move(pending.at, at(pending.last_seq.get() + 1, 0))];
-        let _ = checkpoint.advance(&live_advance("s", &moves))?;
+        let _ = checkpoint.advance(&live_advance(&"s".into(), &moves))?;
     }
     checkpoint.write_cursor_file()?;
     Ok(delivered)
@@ -296,5 +296,5 @@ fn an_index_is_built_again() {
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     assert_eq!(checkpoint.verify().unwrap().findings, []);
     assert_eq!(checkpoint.read(&read_request(1, "2026-11-01")).unwrap().len(), 2);
-    assert_eq!(checkpoint.pending("s").unwrap().len(), 1);
+    assert_eq!(checkpoint.pending(&"s".into()).unwrap().len(), 1);
 }

@@ -148,13 +148,13 @@ fn migrates_a_version_1_database_completely() {
         commit(&checkpoint, &PollCommit { observations: vec![expiring], ..empty_commit() });
 
         let (from, to) = (at(1, 0), at(2, 7));
-        let moves = [cursor_move(from, to)];
+        let (sink, moves) = (SinkName::new("s"), [cursor_move(from, to)]);
         let dead_letter = DeadLetter { tenant: tenant(), at: from, event_id, reason: "no".into() };
         let advance = Advance {
             mark: Some(b"m"),
             sent: 10,
             dead_letters: &[dead_letter],
-            ..live_advance("s", &moves)
+            ..live_advance(&sink, &moves)
         };
         let _ = checkpoint.advance(&advance).unwrap();
 
@@ -166,16 +166,17 @@ fn migrates_a_version_1_database_completely() {
     }
 
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let pending = checkpoint.pending("s").unwrap();
+    let pending = checkpoint.pending(&"s".into()).unwrap();
     assert_eq!((pending[0].at, pending[0].entries), (at(2, 7), 1));
-    assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
+    assert_eq!(checkpoint.mark(&"s".into()).unwrap().as_deref(), Some(&b"m"[..]));
     let status = checkpoint.status(StatusDetail::Summary).unwrap();
     assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));
     let expires = UnixMillis::from("2026-12-20T00:00:00Z".parse::<jiff::Timestamp>().unwrap());
     let mut observations = status.tenants[0].observations.iter();
     let expiring = observations.find(|open| open.what == ObservationKind::CredentialExpiring);
     assert_eq!(expiring.unwrap().expires, Some(expires));
-    let dead_letters = checkpoint.find_dead_letters(&DeadLetterFilter::of_sink("s"), 9).unwrap();
+    let dead_letters =
+        checkpoint.find_dead_letters(&DeadLetterFilter::of_sink(&"s".into()), 9).unwrap();
     assert_eq!(dead_letters[0].event_id, event_id);
     assert_eq!(checkpoint.retry_dead_letters(&[dead_letters[0].key()]).unwrap(), 1);
     assert_eq!(checkpoint.read(&read_request(1, "2026-11-20")).unwrap().len(), 3);

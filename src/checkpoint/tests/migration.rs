@@ -53,9 +53,10 @@ fn sinks_of_version_8_keep_their_state() {
     assert_eq!(failure, (Some(SinkFailure::Parked), &Some(reason), Some(WRITTEN)));
     assert_eq!((status.sinks[0].failure, status.sinks[0].failing_since), (None, None));
     let failures = checkpoint.failures().unwrap().sinks;
-    assert_eq!(failures.into_iter().collect::<Vec<_>>(), [("parked".to_owned(), WRITTEN)]);
+    assert_eq!(failures.into_iter().collect::<Vec<_>>(), [(SinkName::new("parked"), WRITTEN)]);
 
-    let marks = ["file", "kafka", "removed", "parked"].map(|sink| checkpoint.mark(sink).unwrap());
+    let marks =
+        ["file", "kafka", "removed", "parked"].map(|sink| checkpoint.mark(&sink.into()).unwrap());
     assert_eq!(marks, [Some(b"mark".to_vec()), None, Some(b"length".to_vec()), None]);
     let stored = checkpoint.stored_sinks().unwrap();
     let removed: Vec<Option<UnixMillis>> = stored.iter().map(|sink| sink.removed_at).collect();
@@ -66,7 +67,7 @@ fn sinks_of_version_8_keep_their_state() {
 fn cursors_of_version_8_keep_their_positions() {
     let directory = version_8();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let pending = checkpoint.pending("file").unwrap();
+    let pending = checkpoint.pending(&"file".into()).unwrap();
     let rows = pending.iter().map(|p| (p.tenant, p.at, p.first_day, p.last_seq.get(), p.entries));
     let first = day("2026-11-01");
     let expected = [(tenant(), at(3, 7), first, 4, 2), (other_tenant(), at(1, 0), first, 1, 1)];
@@ -75,7 +76,7 @@ fn cursors_of_version_8_keep_their_positions() {
     let cursors = checkpoint.cursors().unwrap().cursors;
     let rows: Vec<(&str, &str, u64, u32, &str)> = cursors
         .iter()
-        .map(|c| (&*c.sink, &c.tenant[..8], c.seq.get(), c.record_index, &*c.sent_before))
+        .map(|c| (c.sink.as_str(), &c.tenant[..8], c.seq.get(), c.record_index, &*c.sent_before))
         .collect();
     let expected = [
         ("file", "3f5c1d2e", 3, 7, "2026-11-19"),
@@ -91,11 +92,11 @@ fn cursors_of_version_8_keep_their_positions() {
 
     // A cursor that the configuration deactivated is not active.
     let of_kafka: Vec<TenantId> =
-        checkpoint.pending("kafka").unwrap().iter().map(|pending| pending.tenant).collect();
+        checkpoint.pending(&"kafka".into()).unwrap().iter().map(|pending| pending.tenant).collect();
     assert_eq!(of_kafka, [tenant()]);
     // The cursor moves, and everything else of the sink with it.
-    let moves = [cursor_move(at(3, 7), at(5, 0))];
-    let advance = Advance { sent: 9, now: REMOVED, ..live_advance("file", &moves) };
+    let (sink, moves) = (SinkName::new("file"), [cursor_move(at(3, 7), at(5, 0))]);
+    let advance = Advance { sent: 9, now: REMOVED, ..live_advance(&sink, &moves) };
     let _ = checkpoint.advance(&advance).unwrap();
     let status = checkpoint.status(StatusDetail::Summary).unwrap();
     assert_eq!(sinks(&status)[0], ("file", [67, 1, 2, 1], Some(REMOVED)));
@@ -155,7 +156,7 @@ fn every_older_version_is_migrated() {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         register(&checkpoint, "s");
         commit_day(&checkpoint, "2026-11-20", 1, 1);
-        assert_eq!(checkpoint.pending("s").unwrap()[0].entries, 1, "version {version}");
+        assert_eq!(checkpoint.pending(&"s".into()).unwrap()[0].entries, 1, "version {version}");
         assert_eq!(checkpoint.verify().unwrap().findings, [], "version {version}");
         checkpoint.raw().require_current_schema();
     }
@@ -178,7 +179,7 @@ fn other_epochs_of_version_8_are_found() {
         Checkpoint::repair_all(directory.path(), WRITTEN, "now", |_| None, drop).unwrap();
     assert!(matches!(repaired, RepairResult::Intact), "{repaired:?}");
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let pending = checkpoint.pending("file").unwrap();
+    let pending = checkpoint.pending(&"file".into()).unwrap();
     let positions: Vec<Position> = pending.iter().map(|pending| pending.at).collect();
     assert_eq!(positions, [at(3, 7), at(1, 0)]);
 }
@@ -204,6 +205,6 @@ fn damaged_indexes_of_version_8_are_built_again() {
     assert_eq!(user_version(directory.path()), RawDatabase::CURRENT_VERSION);
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     assert_eq!(checkpoint.verify().unwrap().findings, []);
-    assert_eq!(checkpoint.mark("removed").unwrap().as_deref(), Some(&b"length"[..]));
-    assert_eq!(checkpoint.pending("file").unwrap()[0].at, at(3, 7));
+    assert_eq!(checkpoint.mark(&"removed".into()).unwrap().as_deref(), Some(&b"length"[..]));
+    assert_eq!(checkpoint.pending(&"file".into()).unwrap()[0].at, at(3, 7));
 }

@@ -138,7 +138,7 @@ struct ModelCondition {
 
 #[derive(Debug)]
 struct ModelSink {
-    name: String,
+    name: SinkName,
     cursors: BTreeMap<TenantId, ModelCursor>,
     /// The provisional first day.
     provisional: Option<Day>,
@@ -162,7 +162,7 @@ struct ModelFailure {
 
 #[derive(Debug)]
 struct ModelReplay {
-    sink: String,
+    sink: SinkName,
     first_day: Day,
     last_day: Day,
     cursors: BTreeMap<TenantId, ModelReplayCursor>,
@@ -179,9 +179,9 @@ struct ModelReplayCursor {
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
     /// The sink whose cursor is at another position.
-    CursorMoved(String),
+    CursorMoved(SinkName),
     /// The old and the new name of a sink.
-    SinkExists(String, String),
+    SinkExists(SinkName, SinkName),
     /// A day already has a revision with this number.
     DuplicateRevision,
 }
@@ -209,16 +209,16 @@ impl Model {
         self.last_seq(id).next()
     }
 
-    fn sink(&self, name: &str) -> Option<&ModelSink> {
-        self.sinks.iter().find(|sink| sink.name == name)
+    fn sink(&self, name: &SinkName) -> Option<&ModelSink> {
+        self.sinks.iter().find(|sink| sink.name == *name)
     }
 
-    fn sink_mut(&mut self, name: &str) -> Option<&mut ModelSink> {
-        self.sinks.iter_mut().find(|sink| sink.name == name)
+    fn sink_mut(&mut self, name: &SinkName) -> Option<&mut ModelSink> {
+        self.sinks.iter_mut().find(|sink| sink.name == *name)
     }
 
     /// Whether a sink exists and was removed from the configuration.
-    fn is_removed(&self, name: &str) -> bool {
+    fn is_removed(&self, name: &SinkName) -> bool {
         self.sink(name).is_some_and(|sink| sink.removed_at.is_some())
     }
 }
@@ -295,6 +295,11 @@ fn tenants() -> [TenantId; TENANTS] {
 
 fn first_day() -> Day {
     day("2026-01-05")
+}
+
+/// The name of the sink with this number.
+fn sink_name(number: usize) -> SinkName {
+    NAMES[number].into()
 }
 
 /// The day with this number.

@@ -53,7 +53,7 @@ fn read_all(checkpoint: &Checkpoint) -> Vec<(&'static str, Result<(), Checkpoint
     let now = UnixMillis::new(1_795_341_600_000);
     let first = day("2026-11-01");
     vec![
-        ("pending", checkpoint.pending("local").map(drop)),
+        ("pending", checkpoint.pending(&"local".into()).map(drop)),
         ("read", checkpoint.read(&read_request(0, "2026-11-01")).map(drop)),
         ("status", checkpoint.status(StatusDetail::Items).map(drop)),
         ("cursors", checkpoint.cursors().map(drop)),
@@ -79,7 +79,9 @@ fn damaged_numbers_are_errors_or_values() {
     commit_day(&checkpoint, "2026-11-21", 1, 1);
     commit(&checkpoint, &PollCommit { missing: vec![day("2026-11-20")], ..empty_commit() });
     let (first, last) = (day("2026-11-20"), day("2026-11-22"));
-    checkpoint.add_replay("local", &[tenant()], first, last, UnixMillis::default()).unwrap();
+    checkpoint
+        .add_replay(&"local".into(), &[tenant()], first, last, UnixMillis::default())
+        .unwrap();
     checkpoint.queue_backfills(&[tenant()], first, UnixMillis::default()).unwrap();
 
     for (table, column) in COLUMNS {
@@ -113,7 +115,7 @@ fn a_negative_cursor_is_damaged() {
     commit_day(&checkpoint, "2026-11-21", 1, 1);
     change(&checkpoint, "UPDATE cursor SET seq = -1");
 
-    let error = checkpoint.pending("local").unwrap_err();
+    let error = checkpoint.pending(&"local".into()).unwrap_err();
     assert!(error.to_string().contains("the number `-1` is out of range"), "{error}");
     assert!(error.is_unusable());
 }

@@ -9,6 +9,16 @@ use crate::{
     model::{AcceptedData, DataFaults, PollErrorClass, RejectedSnapshots},
 };
 
+impl Checkpoint {
+    /// Damages the row of a tenant, so that the state of its polls cannot be read.
+    pub(crate) fn damage_poll_state(&self, tenant: TenantId) {
+        let sql = "UPDATE tenant SET failures = 4294967296 WHERE guid = ?1";
+        let guid = tenant.to_string();
+        let damaged = self.administrative(|store| store.execute(sql, values![guid]));
+        assert_eq!(damaged.unwrap(), 1);
+    }
+}
+
 fn observation(what: ObservationKind, number: u32) -> Observation {
     Observation {
         what,
@@ -274,4 +284,38 @@ fn holds_from_the_future_begin_again() {
     assert_eq!(hold(ahead), ahead);
     assert_eq!(hold(now), now);
     assert_eq!(hold(now.saturating_add(Duration::from_hours(1))), now, "the first hold counts");
+}
+
+/// Changes that damage the state of [`tenant`], and what is then known about it.
+const DAMAGES: &[(&str, FoundPollState)] = &[
+    (
+        "UPDATE tenant SET polled_back_to = -2147483649 WHERE guid LIKE '3f5c1d2e-%'",
+        FoundPollState::Damaged,
+    ),
+    ("UPDATE tenant SET failures = -1 WHERE guid LIKE '3f5c1d2e-%'", FoundPollState::Damaged),
+    ("UPDATE queued_command SET first_day = 2147483648", FoundPollState::Damaged),
+    ("UPDATE tenant SET guid = 'x' WHERE guid LIKE '3f5c1d2e-%'", FoundPollState::Unidentified),
+];
+
+/// Regression: a damaged row of one tenant prevented the polls of all tenants.
+#[test]
+fn a_damaged_state_is_that_of_one_tenant() {
+    for (sql, expected) in DAMAGES {
+        let (_directory, checkpoint) = new_checkpoint();
+        for id in [tenant(), other_tenant()] {
+            let _ = checkpoint.commit_poll(id, &empty_commit()).unwrap();
+        }
+        let first_day = day("2026-11-01");
+        checkpoint.queue_backfills(&[tenant()], first_day, UnixMillis::default()).unwrap();
+        change(&checkpoint, sql);
+
+        let states = checkpoint.poll_states().unwrap();
+        assert_eq!(states.of(tenant()), *expected, "{sql}");
+        let other = checkpoint.poll_state(other_tenant()).unwrap();
+        assert_eq!(states.of(other_tenant()), FoundPollState::Readable(other), "{sql}");
+
+        let is_unidentified = *expected == FoundPollState::Unidentified;
+        assert_eq!(states.unidentified().is_some(), is_unidentified, "{sql}");
+        assert_eq!(checkpoint.poll_state(tenant()).is_ok(), is_unidentified, "{sql}");
+    }
 }

@@ -22,7 +22,7 @@ fn with_old_days() -> (tempfile::TempDir, Checkpoint) {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
     let others = OtherTenants::Deactivate;
-    checkpoint.register_sink("s", &[tenant()], others, day("2026-01-03")).unwrap();
+    checkpoint.register_sink(&"s".into(), &[tenant()], others, day("2026-01-03")).unwrap();
 
     for text in ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04", "2026-01-05"] {
         commit_day(&checkpoint, text, 1, 1);
@@ -37,8 +37,8 @@ fn with_old_days() -> (tempfile::TempDir, Checkpoint) {
         event_id: EventId::from_bytes([7; 20]),
         reason: "no".into(),
     };
-    let moves = [cursor_move(at(1, 0), at(4, 0))];
-    let advance = Advance { dead_letters: &[dead_letter], ..live_advance("s", &moves) };
+    let (sink, moves) = (SinkName::new("s"), [cursor_move(at(1, 0), at(4, 0))]);
+    let advance = Advance { dead_letters: &[dead_letter], ..live_advance(&sink, &moves) };
     assert_eq!(checkpoint.advance(&advance).unwrap(), LogGrowth::Grown);
     (directory, checkpoint)
 }
@@ -80,7 +80,7 @@ fn a_replay_protects_its_bodies() {
     let (_directory, checkpoint) = with_old_days();
     let (first, last) = (day("2026-01-03"), day("2026-01-03"));
     let now = UnixMillis::default();
-    assert_eq!(checkpoint.add_replay("s", &[tenant()], first, last, now).unwrap(), 1);
+    assert_eq!(checkpoint.add_replay(&"s".into(), &[tenant()], first, last, now).unwrap(), 1);
 
     let mut kept = days_with_body(&checkpoint);
     assert_eq!(kept.remove(5), "2026-01-02", "the first day of the other tenant");

@@ -23,9 +23,10 @@ fn queue(checkpoint: &Checkpoint, days_ago: i32) {
 
 /// How many days ago the queued backfill of [`tenant`] begins.
 fn queued(checkpoint: &Checkpoint) -> Option<i32> {
-    let first_day = checkpoint.poll_state(tenant()).unwrap().queued_backfill;
-    let states = checkpoint.poll_states().unwrap();
-    assert_eq!(states.get(&tenant()).and_then(|state| state.queued_backfill), first_day);
+    let state = checkpoint.poll_state(tenant()).unwrap();
+    let first_day = state.queued_backfill;
+    let found = checkpoint.poll_states().unwrap().of(tenant());
+    assert_eq!(found, FoundPollState::Readable(state));
     first_day.map(|day| today().number() - day.number())
 }
 

@@ -19,14 +19,14 @@ fn with_dead_letters() -> (tempfile::TempDir, Checkpoint) {
         event_id: event_id(record_index),
         reason: "no".into(),
     });
-    let moves = [cursor_move(at(1, 0), at(2, 0))];
-    let advance = Advance { dead_letters: &dead_letters, ..live_advance("s", &moves) };
+    let (sink, moves) = (SinkName::new("s"), [cursor_move(at(1, 0), at(2, 0))]);
+    let advance = Advance { dead_letters: &dead_letters, ..live_advance(&sink, &moves) };
     assert_eq!(checkpoint.advance(&advance).unwrap(), LogGrowth::Grown);
     (directory, checkpoint)
 }
 
 fn key(record_index: u32) -> DeadLetterKey {
-    DeadLetterKey { sink: "s".to_owned(), event_id: event_id(record_index).to_string() }
+    DeadLetterKey { sink: "s".into(), event_id: event_id(record_index).to_string() }
 }
 
 /// The phase and the details of all observations, in the order of the log.
@@ -63,7 +63,7 @@ fn groups_count_letters_retries_and_days() {
     let groups = |filter: &DeadLetterFilter| checkpoint.dead_letter_groups(filter).unwrap();
     let stored = day("2026-11-20");
     let expected = DeadLetterGroup {
-        sink: "s".to_owned(),
+        sink: "s".into(),
         tenant: tenant(),
         reason: "no".to_owned(),
         letters: 3,
@@ -73,7 +73,7 @@ fn groups_count_letters_retries_and_days() {
         newest_at: UnixMillis::default(),
     };
     assert_eq!(groups(&DeadLetterFilter::default()), [expected]);
-    assert!(groups(&DeadLetterFilter::of_sink("other")).is_empty());
+    assert!(groups(&DeadLetterFilter::of_sink(&"other".into())).is_empty());
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn a_discard_keeps_the_first_rejection_time() {
 #[test]
 fn a_discard_after_a_rename_is_reported() {
     let (_directory, checkpoint) = with_dead_letters();
-    let _ = checkpoint.rename_sink("s", "renamed", UnixMillis::default()).unwrap();
+    let _ = checkpoint.rename_sink(&"s".into(), &"renamed".into(), UnixMillis::default()).unwrap();
 
-    let renamed = DeadLetterKey { sink: "renamed".to_owned(), ..key(1) };
+    let renamed = DeadLetterKey { sink: "renamed".into(), ..key(1) };
     let discarded = checkpoint.discard_dead_letters(&[renamed], UnixMillis::default()).unwrap();
     assert_eq!(discarded, (1, LogGrowth::Grown));
     let phases: Vec<String> =
@@ -128,8 +128,8 @@ fn finds_dead_letters_by_all_criteria() {
 
     for (filter, expected) in [
         (all.clone(), 3),
-        (DeadLetterFilter::of_sink("s"), 3),
-        (DeadLetterFilter::of_sink("other"), 0),
+        (DeadLetterFilter::of_sink(&"s".into()), 3),
+        (DeadLetterFilter::of_sink(&"other".into()), 0),
         (of_tenant(tenant()), 3),
         (of_tenant(other_tenant()), 0),
         (with_id("02"), 1),
@@ -149,7 +149,7 @@ fn finds_dead_letters_by_all_criteria() {
 fn only_the_named_dead_letters_are_retried() {
     let (_directory, checkpoint) = with_dead_letters();
     assert_eq!(checkpoint.retry_dead_letters(&[key(1), key(3), key(9)]).unwrap(), 2);
-    let pending = checkpoint.pending_dead_letters("s", &[tenant()], 9).unwrap();
+    let pending = checkpoint.pending_dead_letters(&"s".into(), &[tenant()], 9).unwrap();
     assert_eq!(pending.iter().map(QueuedDeadLetter::key).collect::<Vec<_>>(), [key(1), key(3)]);
 }
 
@@ -159,20 +159,20 @@ fn only_the_given_tenants_are_retried() {
     let (_directory, checkpoint) = with_dead_letters();
     let tenants = [tenant(), other_tenant()];
     let others = OtherTenants::Deactivate;
-    checkpoint.register_sink("s", &tenants, others, day("2026-11-01")).unwrap();
+    checkpoint.register_sink(&"s".into(), &tenants, others, day("2026-11-01")).unwrap();
     let letters = [DeadLetter {
         tenant: other_tenant(),
         at: at(1, 0),
         event_id: event_id(4),
         reason: "no".into(),
     }];
-    let lane = Lane::DeadLetters;
-    let advance = Advance { lane, dead_letters: &letters, ..live_advance("s", &[]) };
+    let (sink, lane) = (SinkName::new("s"), Lane::DeadLetters);
+    let advance = Advance { lane, dead_letters: &letters, ..live_advance(&sink, &[]) };
     let _ = checkpoint.advance(&advance).unwrap();
     assert_eq!(checkpoint.retry_dead_letters(&[1, 2, 3, 4].map(key)).unwrap(), 4);
 
     let pending = |tenants: &[TenantId], limit| {
-        let letters = checkpoint.pending_dead_letters("s", tenants, limit).unwrap();
+        let letters = checkpoint.pending_dead_letters(&"s".into(), tenants, limit).unwrap();
         letters.iter().map(QueuedDeadLetter::key).collect::<Vec<_>>()
     };
     assert_eq!(pending(&tenants, 9), [1, 2, 3, 4].map(key));
@@ -186,7 +186,7 @@ fn a_replay_is_limited_to_its_tenants() {
     let (_directory, checkpoint) = new_checkpoint();
     let tenants = [tenant(), other_tenant()];
     let (first, last) = (day("2026-11-20"), day("2026-11-21"));
-    checkpoint.register_sink("s", &tenants, OtherTenants::Deactivate, first).unwrap();
+    checkpoint.register_sink(&"s".into(), &tenants, OtherTenants::Deactivate, first).unwrap();
     for text in ["2026-11-20", "2026-11-21"] {
         commit_day(&checkpoint, text, 1, 1);
     }
@@ -194,17 +194,17 @@ fn a_replay_is_limited_to_its_tenants() {
 
     commit_day_of(other_tenant(), &checkpoint, "2026-11-21", 1, 1);
 
-    let scope = checkpoint.replay_scope("s", &tenants, first, last).unwrap();
+    let scope = checkpoint.replay_scope(&"s".into(), &tenants, first, last).unwrap();
     let counts = scope.tenants.iter().map(|t| (t.days, t.snapshots, t.last_seq.get()));
     let counts: Vec<_> = counts.collect();
     assert_eq!((scope.days, counts), (2, vec![(2, 3, 3), (1, 1, 1)]));
 
     let now = UnixMillis::default();
-    assert_eq!(checkpoint.add_replay("s", &[other_tenant()], first, last, now).unwrap(), 1);
-    let (_, pending) = checkpoint.pending_replay("s", &|_| true).unwrap().unwrap();
+    assert_eq!(checkpoint.add_replay(&"s".into(), &[other_tenant()], first, last, now).unwrap(), 1);
+    let (_, pending) = checkpoint.pending_replay(&"s".into(), &|_| true).unwrap().unwrap();
     assert_eq!(pending.iter().map(|p| p.tenant).collect::<Vec<_>>(), [other_tenant()]);
     assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM replay_cursor"), 1);
-    assert_eq!(checkpoint.add_replay("s", &[], first, last, now).unwrap(), 0);
+    assert_eq!(checkpoint.add_replay(&"s".into(), &[], first, last, now).unwrap(), 0);
 }
 
 #[test]
@@ -213,17 +213,17 @@ fn a_replay_uses_each_tenant_once() {
     // The order of the tenants is not that of their GUIDs.
     let tenants = [other_tenant(), tenant()];
     let day = day("2026-11-20");
-    checkpoint.register_sink("s", &tenants, OtherTenants::Deactivate, day).unwrap();
+    checkpoint.register_sink(&"s".into(), &tenants, OtherTenants::Deactivate, day).unwrap();
     for tenant in tenants {
         commit_day_of(tenant, &checkpoint, "2026-11-20", 1, 1);
     }
 
     let repeated = [tenant(), other_tenant(), tenant()];
-    let scope = checkpoint.replay_scope("s", &repeated, day, day).unwrap();
+    let scope = checkpoint.replay_scope(&"s".into(), &repeated, day, day).unwrap();
     let counts: Vec<_> = scope.tenants.iter().map(|t| (t.tenant, t.snapshots)).collect();
     assert_eq!((scope.days, counts), (1, tenants.map(|tenant| (tenant, 1)).to_vec()));
     let now = UnixMillis::default();
-    assert_eq!(checkpoint.add_replay("s", &repeated, day, day, now).unwrap(), 2);
+    assert_eq!(checkpoint.add_replay(&"s".into(), &repeated, day, day, now).unwrap(), 2);
 }
 
 /// Regression: while a tenant was withheld, a replay with its entries delayed all later ones.
@@ -232,15 +232,15 @@ fn a_waiting_tenant_delays_no_later_replay() {
     let (_directory, checkpoint) = new_checkpoint();
     let tenants = [tenant(), other_tenant()];
     let day = day("2026-11-20");
-    checkpoint.register_sink("s", &tenants, OtherTenants::Deactivate, day).unwrap();
+    checkpoint.register_sink(&"s".into(), &tenants, OtherTenants::Deactivate, day).unwrap();
     for tenant in tenants {
         commit_day_of(tenant, &checkpoint, "2026-11-20", 1, 1);
         let now = UnixMillis::default();
-        assert_eq!(checkpoint.add_replay("s", &[tenant], day, day, now).unwrap(), 1);
+        assert_eq!(checkpoint.add_replay(&"s".into(), &[tenant], day, day, now).unwrap(), 1);
     }
 
     let first = |is_served: &dyn Fn(TenantId) -> bool| {
-        let (_, pending) = checkpoint.pending_replay("s", is_served).unwrap()?;
+        let (_, pending) = checkpoint.pending_replay(&"s".into(), is_served).unwrap()?;
         Some(pending.iter().map(|pending| pending.tenant).collect::<Vec<_>>())
     };
     assert_eq!(first(&|_| true), Some(vec![tenant()]), "the oldest one is the first");
@@ -256,7 +256,7 @@ fn an_empty_replay_is_not_stored() {
     register(&checkpoint, "s");
     let (stored, other) = (day("2026-11-20"), day("2026-11-21"));
     let add = |sink: &str, day| {
-        checkpoint.add_replay(sink, &[tenant()], day, day, UnixMillis::default()).unwrap()
+        checkpoint.add_replay(&sink.into(), &[tenant()], day, day, UnixMillis::default()).unwrap()
     };
 
     assert_eq!((add("s", other), add("unknown", stored)), (0, 0));
@@ -270,7 +270,7 @@ fn a_limit_counts_only_selected_tenants() {
     let (_directory, checkpoint) = with_dead_letters();
     // The newest dead letter belongs to another tenant.
     let others = OtherTenants::Keep;
-    checkpoint.register_sink("s", &[other_tenant()], others, day("2026-11-01")).unwrap();
+    checkpoint.register_sink(&"s".into(), &[other_tenant()], others, day("2026-11-01")).unwrap();
     commit_day_of(other_tenant(), &checkpoint, "2026-11-20", 1, 1);
     let newest = DeadLetter {
         tenant: other_tenant(),
@@ -278,8 +278,9 @@ fn a_limit_counts_only_selected_tenants() {
         event_id: event_id(4),
         reason: "no".into(),
     };
+    let sink = SinkName::new("s");
     let moves = [CursorMove { tenant: other_tenant(), from: at(1, 0), to: at(2, 0) }];
-    let advance = Advance { dead_letters: &[newest], ..live_advance("s", &moves) };
+    let advance = Advance { dead_letters: &[newest], ..live_advance(&sink, &moves) };
     assert_eq!(checkpoint.advance(&advance).unwrap(), LogGrowth::Grown);
 
     let filter = DeadLetterFilter { tenants: Some(vec![tenant()]), ..DeadLetterFilter::default() };

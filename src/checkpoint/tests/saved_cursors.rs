@@ -12,7 +12,7 @@ fn sends_no_day_again_after_losing_the_database() {
         for (sink, to) in [("complete", at(3, 0)), ("behind", at(2, 5))] {
             register(&checkpoint, sink);
             let moves = [cursor_move(at(1, 0), to)];
-            let _ = checkpoint.advance(&live_advance(sink, &moves)).unwrap();
+            let _ = checkpoint.advance(&live_advance(&sink.into(), &moves)).unwrap();
         }
         checkpoint.write_cursor_file().unwrap();
     }
@@ -25,7 +25,8 @@ fn sends_no_day_again_after_losing_the_database() {
         commit_day(&rebuilt, text, 1, 1);
     }
 
-    let backlog = |sink: &str| rebuilt.pending(sink).unwrap().first().map_or(0, |p| p.entries);
+    let backlog =
+        |sink: &str| rebuilt.pending(&sink.into()).unwrap().first().map_or(0, |p| p.entries);
     assert_eq!((backlog("complete"), backlog("behind"), backlog("new")), (1, 2, 3));
 }
 
@@ -41,9 +42,9 @@ fn sends_unsent_days_after_losing_the_database() {
         // A late day that is not sent yet.
         commit_day(&checkpoint, "2026-11-15", 1, 1);
         let (tenants, others) = ([tenant(), other_tenant()], OtherTenants::Deactivate);
-        checkpoint.register_sink("s", &tenants, others, day("2026-11-01")).unwrap();
+        checkpoint.register_sink(&"s".into(), &tenants, others, day("2026-11-01")).unwrap();
         let moves = [cursor_move(at(1, 0), at(3, 0))];
-        let _ = checkpoint.advance(&live_advance("s", &moves)).unwrap();
+        let _ = checkpoint.advance(&live_advance(&"s".into(), &moves)).unwrap();
         checkpoint.write_cursor_file().unwrap();
 
         let sent_before = |checkpoint: &Checkpoint| {
@@ -65,6 +66,6 @@ fn sends_unsent_days_after_losing_the_database() {
         commit_day(&rebuilt, text, 1, 1);
     }
 
-    let pending = &rebuilt.pending("s").unwrap()[0];
+    let pending = &rebuilt.pending(&"s".into()).unwrap()[0];
     assert_eq!((pending.entries, pending.first_day), (2, day("2026-11-15")));
 }

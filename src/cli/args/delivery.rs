@@ -7,8 +7,8 @@
 
 use clap::Subcommand;
 
-use super::day;
-use crate::model::Day;
+use super::{day, sink_name};
+use crate::model::{Day, SinkName};
 
 const ONCE_EXAMPLES: &str = "Examples:
   secure-score-forwarder once
@@ -70,8 +70,8 @@ pub(in crate::cli) struct Poll {
 #[command(after_help = REPLAY_EXAMPLES)]
 pub(in crate::cli) struct Replay {
     /// The name of the sink
-    #[arg(long, value_name = "NAME")]
-    pub sink: String,
+    #[arg(long, value_name = "NAME", value_parser = sink_name())]
+    pub sink: SinkName,
     /// The first day to send, such as 2026-11-22
     #[arg(long, value_name = "DAY", value_parser = day, required_unless_present = "rejected")]
     pub from: Option<Day>,
@@ -112,8 +112,8 @@ pub(in crate::cli) enum DeadLetters {
 #[command(after_help = LIST_EXAMPLES)]
 pub(in crate::cli) struct DeadLettersList {
     /// The name of the sink [default: all sinks]
-    #[arg(long, value_name = "NAME")]
-    pub sink: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = sink_name())]
+    pub sink: Option<SinkName>,
     /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated
     /// [default: all tenants]
     #[arg(long, value_name = "PATTERN")]
@@ -137,8 +137,8 @@ pub(in crate::cli) struct DeadLettersShow {
     #[arg(value_name = "ID")]
     pub id: String,
     /// The name of the sink [default: all sinks]
-    #[arg(long, value_name = "NAME")]
-    pub sink: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = sink_name())]
+    pub sink: Option<SinkName>,
     /// Print a JSON document
     #[arg(long)]
     pub json: bool,
@@ -152,8 +152,8 @@ pub(in crate::cli) struct DeadLettersRetry {
     #[arg(value_name = "ID", required_unless_present = "sink")]
     pub ids: Vec<String>,
     /// The name of the sink [default: all sinks]
-    #[arg(long, value_name = "NAME")]
-    pub sink: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = sink_name())]
+    pub sink: Option<SinkName>,
     /// Print a JSON document
     #[arg(long)]
     pub json: bool,
@@ -166,8 +166,8 @@ pub(in crate::cli) struct DeadLettersDiscard {
     #[arg(value_name = "ID", required_unless_present = "all")]
     pub ids: Vec<String>,
     /// The name of the sink [default: all sinks]
-    #[arg(long, value_name = "NAME")]
-    pub sink: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = sink_name())]
+    pub sink: Option<SinkName>,
     /// Discard all dead letters of the sink
     #[arg(long, requires = "sink", conflicts_with = "ids")]
     pub all: bool,
@@ -183,8 +183,8 @@ pub(in crate::cli) struct DeadLettersDiscard {
 #[command(after_help = TEST_SINK_EXAMPLES)]
 pub(in crate::cli) struct TestSink {
     /// The name of the sink
-    #[arg(id = "sink", value_name = "NAME")]
-    pub name: String,
+    #[arg(id = "sink", value_name = "NAME", value_parser = sink_name())]
+    pub name: SinkName,
     /// Print a JSON document
     #[arg(long)]
     pub json: bool,

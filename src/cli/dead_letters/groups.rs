@@ -40,7 +40,7 @@ pub(super) fn table(
         };
         let cells = [
             reason.newest_id.to_string().chars().take(id_digits).collect(),
-            reason.sink.to_owned(),
+            reason.sink.to_string(),
             with_separators(reason.letters),
             tenants,
             days,
@@ -57,15 +57,16 @@ mod tests {
     use super::*;
     use crate::{
         cli::table::Terminal,
-        model::{Day, EventId, UnixMillis},
+        model::{Day, EventId, SinkName, UnixMillis},
     };
 
     /// Regression: the same message was printed below each of hundreds of rows.
     #[test]
     fn equal_messages_are_one_row() {
         let day = |number| Day::from_number(number).unwrap();
+        let sink = SinkName::new("splunk");
         let reason = |tenants, days| DeadLetterReason {
-            sink: "splunk",
+            sink: &sink,
             reason: "no index",
             letters: 3,
             queued: 1,

@@ -84,7 +84,7 @@ pub(super) fn show(
         let configuration = Configuration::load(config)?;
         let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
         let ids = std::slice::from_ref(&args.id);
-        let letters = select(&checkpoint, &configuration, ids, args.sink.as_deref())?;
+        let letters = select(&checkpoint, &configuration, ids, args.sink.as_ref())?;
         let known = known_tenants(&configuration, &checkpoint);
 
         let (mut texts, mut documents) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ fn as_text(letters: &[QueuedDeadLetter], known: &[KnownTenant<'_>]) -> String {
     for letter in letters {
         table.row(vec![
             cell(letter.event_id.to_string().chars().take(LISTED_DIGITS).collect()),
-            cell(letter.sink.clone()),
+            cell(letter.sink.to_string()),
             cell(tenant_name(letter.tenant, known)),
             cell(letter.day.map_or_else(|| "none".to_owned(), |day| day.to_string())),
             cell(format_time(letter.rejected_at)),

@@ -25,6 +25,7 @@ use crate::{
     config::Configuration,
     daemon::{self, Engine, Event, Request, SinkReport},
     error::Explanation,
+    model::SinkName,
     state_directory::Holder,
 };
 
@@ -97,7 +98,7 @@ fn retry_without_daemon(
         let queued = engine.operations().retry_dead_letters(&keys(&letters))?;
         print_message(&queued_line(queued));
 
-        let sinks: BTreeSet<&str> = letters.iter().map(|letter| letter.sink.as_str()).collect();
+        let sinks: BTreeSet<&SinkName> = letters.iter().map(|letter| &letter.sink).collect();
         let mut reports = Vec::new();
         for sink in sinks {
             let report = daemon::deliver_queued(&engine, sink).await;
@@ -144,7 +145,7 @@ fn discard(config: &Path, args: &args::DeadLettersDiscard) -> Result<ExitCode, C
         let holder = lock_holder(directory);
         let stored = Checkpoint::open_read_only(directory)?;
         let ids: &[String] = if args.all { &[] } else { &args.ids };
-        let letters = select(&stored, &configuration, ids, args.sink.as_deref())?;
+        let letters = select(&stored, &configuration, ids, args.sink.as_ref())?;
         drop(stored);
         confirm(&letters, args)?;
 
@@ -205,7 +206,7 @@ fn select_to_send(
     configuration: &Configuration,
     args: &args::DeadLettersRetry,
 ) -> Result<Vec<QueuedDeadLetter>, CommandFailure> {
-    let letters = select(checkpoint, configuration, &args.ids, args.sink.as_deref())?;
+    let letters = select(checkpoint, configuration, &args.ids, args.sink.as_ref())?;
     let is_configured = |letter: &&QueuedDeadLetter| {
         configuration.sink_named(&letter.sink).is_some_and(|plan| !plan.discarded)
     };
@@ -221,9 +222,9 @@ fn select(
     checkpoint: &Checkpoint,
     configuration: &Configuration,
     ids: &[String],
-    sink: Option<&str>,
+    sink: Option<&SinkName>,
 ) -> Result<Vec<QueuedDeadLetter>, CommandFailure> {
-    let of_sink = DeadLetterFilter { sink: sink.map(str::to_owned), ..DeadLetterFilter::default() };
+    let of_sink = DeadLetterFilter { sink: sink.cloned(), ..DeadLetterFilter::default() };
     if ids.is_empty() {
         let letters = checkpoint.find_dead_letters(&of_sink, u32::MAX)?;
         return match sink {

@@ -33,6 +33,7 @@ use crate::{
     config::DEFAULT_PATH,
     error::Explanation,
     files,
+    model::SinkName,
     source::{Certificate, CertificateChain, Credential, CredentialError, KeyPairError},
 };
 
@@ -361,7 +362,7 @@ fn passes_tests(config: &Path) -> Result<bool, CommandFailure> {
     if check::check(config, &online)? != ExitCode::Done {
         return Ok(false);
     }
-    let sink = args::TestSink { name: SINK.to_owned(), json: false };
+    let sink = args::TestSink { name: SinkName::new(SINK), json: false };
     let tested = test_sink::test_sink(config, &sink);
     if let Err(failure) = &tested {
         print_message(&format!("error: {failure}"));

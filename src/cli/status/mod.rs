@@ -30,7 +30,7 @@ use crate::{
     daemon::{ConfiguredTenant, CurrentStatus, DaemonState, LiveFacts, NoLiveFacts},
     derive::Glob,
     error::Explanation,
-    model::TenantId,
+    model::{SinkName, TenantId},
     state_directory::{Holder, StateDirectory},
     text::plural,
 };
@@ -276,14 +276,14 @@ impl Selection<'_> {
         }
     }
 
-    fn has_sink(self, name: &str) -> bool {
-        selects(self.sinks, name) && (!self.sinks.is_empty() || self.tenants.is_empty())
+    fn has_sink(self, name: &SinkName) -> bool {
+        selects(self.sinks, name.as_str()) && (!self.sinks.is_empty() || self.tenants.is_empty())
     }
 
     /// Dead letters belong to a sink and to a tenant, and both must match.
-    fn has_letters(self, sink: &str, tenant: TenantId, current: &CurrentStatus) -> bool {
+    fn has_letters(self, sink: &SinkName, tenant: TenantId, current: &CurrentStatus) -> bool {
         let named = || current.tenants.iter().find(|known| known.id == Some(tenant));
-        selects(self.sinks, sink)
+        selects(self.sinks, sink.as_str())
             && (self.tenants.is_empty()
                 || named().is_some_and(|tenant| self.has_tenant(&tenant.name)))
     }

@@ -66,7 +66,7 @@ fn arguments() -> args::StatusArgs {
 
 fn group(sink: &str, tenant: usize, reason: &str, letters: u64) -> DeadLetterGroup {
     DeadLetterGroup {
-        sink: sink.to_owned(),
+        sink: sink.into(),
         tenant: id(tenant),
         reason: reason.to_owned(),
         letters,

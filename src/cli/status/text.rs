@@ -154,7 +154,7 @@ fn sinks(view: &StatusView<'_>, terminal: Terminal) -> String {
     for sink in &view.sinks {
         let of_sink = view.by_subject.sink(&sink.name);
         table.row(vec![
-            (sink.name.clone(), Tone::Plain),
+            (sink.name.to_string(), Tone::Plain),
             (SinkHealth::of(of_sink).title().to_owned(), tone(severity_of(of_sink))),
             (with_separators(sink.sent), Tone::Plain),
             (with_separators(sink.rejected), Tone::Plain),
@@ -194,7 +194,7 @@ fn dead_letters(view: &StatusView<'_>, terminal: Terminal) -> String {
     ]);
     for reason in reasons.iter().take(MAX_REASONS) {
         table.row(vec![
-            (reason.sink.to_owned(), Tone::Plain),
+            (reason.sink.to_string(), Tone::Plain),
             (with_separators(reason.letters), Tone::Plain),
             (with_separators(reason.tenants), Tone::Plain),
             (format_time(reason.newest_at), Tone::Plain),

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::Day,
+    model::{Day, SinkName},
     net::{has_path_or_query, parse_base_url, parse_url},
     schedule::{DigestSchedule, Schedule},
     settings::{
@@ -283,7 +283,7 @@ fn sinks(
         }
     }
 
-    let mut claimed: HashMap<String, &str> = HashMap::new();
+    let mut claimed: HashMap<String, &SinkName> = HashMap::new();
     for (section, plan) in &plans {
         if let Some(claim) = plan.plan.exclusive_resource()
             && let Some(other) = claimed.insert(claim.clone(), &plan.name)
@@ -382,9 +382,10 @@ fn sink_plan(
     schedule: Option<&Schedule>,
 ) -> Option<SinkPlan> {
     let name = section.get(&NAME)?;
-    if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+    let name = SinkName::parse(name).unwrap_or_else(|| {
         section.fault(&NAME, "`name` must consist of at most 64 letters, digits, `.`, `_` and `-`");
-    }
+        SinkName::new(name)
+    });
 
     let kind = sink::KINDS.iter().find(|kind| Some(kind.name) == section.get(&TYPE))?;
     let today = Day::of(crate::clock::now());
@@ -395,7 +396,7 @@ fn sink_plan(
     let default_start = (plan.history() == sink::History::Skipped).then_some(today);
 
     Some(SinkPlan {
-        name: name.to_owned(),
+        name,
         kind: kind.name,
         selection: Arc::new(selection::read(section, plan.default_records())),
         tenants: selection::tenants(section, &sink::common_keys::TENANTS),
@@ -406,7 +407,7 @@ fn sink_plan(
         start_from: section.get(&START_FROM).or(default_start),
         digest: digest(section, schedule),
         sign_in: sign_in(section, plan.as_ref(), shared),
-        renamed_from: section.get(&RENAMED_FROM).map(str::to_owned),
+        renamed_from: section.get(&RENAMED_FROM).map(SinkName::new),
         discarded: section.get(&DISCARD_BACKLOG),
         plan,
     })

@@ -67,14 +67,17 @@ impl Collector {
     pub(in crate::daemon) fn record_interrupted_polls(&self) {
         let now = clock::now();
         let recorded = self.store.run(|checkpoint| {
+            let mut all = Ok(());
             for id in checkpoint.running_polls()? {
-                match self.tenants.with_id(id) {
-                    Some(state) => self.record_interrupted_poll(checkpoint, state, id, now)?,
+                let recorded = match self.tenants.with_id(id) {
+                    Some(state) => self.record_interrupted_poll(checkpoint, state, id, now),
                     // The tenant is not configured anymore.
-                    None => checkpoint.abandon_poll(id)?,
-                }
+                    None => checkpoint.abandon_poll(id),
+                };
+                // A damaged row of one tenant must not affect the others.
+                all = all.and(recorded);
             }
-            Ok::<_, CheckpointError>(())
+            all
         });
 
         if let Err(error) = recorded {

@@ -83,7 +83,7 @@ impl Deliverer {
         let stored = store.run(|checkpoint| checkpoint.set_mark(&self.plan.name, &mark));
         if let Err(error) = stored {
             tracing::warn!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 error = chain(&error),
                 "cannot store the time of the digest; the next records are sent early"
             );

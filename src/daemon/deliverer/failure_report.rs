@@ -22,13 +22,13 @@ impl Deliverer {
         let failure = self.sink_failure(error);
         match failure {
             SinkFailure::Parked => tracing::error!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 error = reason.message,
                 hint = reason.hint,
                 "sink parked; its backlog is kept"
             ),
             SinkFailure::Retrying => tracing::warn!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 error = reason.message,
                 hint = reason.hint,
                 "delivery failed; retrying"
@@ -68,7 +68,7 @@ impl Deliverer {
         if let Err(error) = recorded {
             let error = Explanation::of(&error);
             tracing::warn!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 error = error.message,
                 hint = error.hint,
                 "cannot record the failure in the checkpoint"

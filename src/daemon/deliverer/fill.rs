@@ -85,7 +85,7 @@ impl Deliverer {
                     Err(error) if error.affects_one_tenant() && self.sink.is_some() => {
                         let explanation = Explanation::of(&error);
                         tracing::error!(
-                            sink = self.plan.name,
+                            sink = self.plan.name.as_str(),
                             tenant = resolved.tenant.name,
                             error = explanation.message,
                             hint = explanation.hint,

@@ -63,7 +63,7 @@ use crate::{
     clock,
     config::SinkPlan,
     error::{Hint, chain},
-    model::{Seq, TenantId, short_duration},
+    model::{Seq, SinkName, TenantId, short_duration},
     sink::{Batch, Context, Failure, Limits, Sink},
 };
 
@@ -217,7 +217,7 @@ impl Deliverer {
     }
 
     /// The name of the sink in the configuration.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &SinkName {
         &self.plan.name
     }
 
@@ -303,7 +303,7 @@ impl Deliverer {
 
     fn log_delivered(&self, records: u64) {
         if records > 0 {
-            tracing::info!(sink = self.plan.name, records, "delivered");
+            tracing::info!(sink = self.plan.name.as_str(), records, "delivered");
         }
     }
 
@@ -347,7 +347,7 @@ impl Deliverer {
     }
 
     /// Closes the sink if it is open.
-    #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
+    #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name.as_str()))]
     pub async fn close(&mut self) {
         if let Some(sink) = self.sink.take() {
             sink.close().await;
@@ -357,7 +357,7 @@ impl Deliverer {
     /// Delivers until nothing is left. After an error, unsettled batches are discarded, and the
     /// next call reads their entries from the cursors again. After a cancellation they are kept,
     /// so that the caller can wait for their acknowledgements.
-    #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
+    #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name.as_str()))]
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let drained = self.fill(cancel).await;
         if !matches!(drained, Err(DeliveryError::Canceled)) {
@@ -375,7 +375,7 @@ impl Deliverer {
         let ended = self.engine.meters().outages.end(&self.outage_subject(), Instant::now());
         if let Some(recovery) = ended {
             tracing::info!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 outage = short_duration(recovery.outage),
                 records = recovery.progress,
                 "sink recovered"
@@ -390,7 +390,7 @@ impl Deliverer {
     /// Discards unsettled batches at the end of the deliverer, and logs a warning.
     fn abandon_unacknowledged(&mut self) {
         tracing::warn!(
-            sink = self.plan.name,
+            sink = self.plan.name.as_str(),
             "stopped before all acknowledgements had arrived; unacknowledged records will be sent again"
         );
         self.discard_unsettled();

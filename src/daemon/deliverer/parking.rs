@@ -44,7 +44,7 @@ impl Deliverer {
             let is_parked = rejecting.iter().any(|rejecting| rejecting.name == *target);
             if !is_parked && self.targets.release(target) {
                 tracing::info!(
-                    sink = self.plan.name,
+                    sink = self.plan.name.as_str(),
                     target_name = target.as_str(),
                     "target recovered"
                 );
@@ -56,7 +56,7 @@ impl Deliverer {
         parked.extend(self.targets.park(rejecting, TargetTrial::WholeBatch, now));
         for RefusedTarget { name, reason, hint } in parked {
             tracing::error!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 target_name = name.as_str(),
                 error = reason,
                 hint = hint.as_deref(),
@@ -97,7 +97,7 @@ impl Deliverer {
             let is_rejected = rejected.iter().any(|(rejected, _)| *rejected == tenant);
             if !is_rejected && self.targets.release_tenant(tenant) {
                 tracing::info!(
-                    sink = self.plan.name,
+                    sink = self.plan.name.as_str(),
                     tenant = self.name_of(tenant),
                     "tenant recovered; its records are delivered again"
                 );
@@ -116,7 +116,7 @@ impl Deliverer {
             };
             if self.targets.withhold(lane, tenant, refused, now) {
                 tracing::error!(
-                    sink = self.plan.name,
+                    sink = self.plan.name.as_str(),
                     tenant = name,
                     error = message,
                     hint,

@@ -32,7 +32,7 @@ impl Deliverer {
                     store.run(|checkpoint| checkpoint.skip_to(&self.plan.name, tenant, to))?;
                 if moved {
                     tracing::info!(
-                        sink = self.plan.name,
+                        sink = self.plan.name.as_str(),
                         tenant = %tenant,
                         seq = to.seq.get(),
                         "the receiver's progress is ahead of the checkpoint; continuing after it"
@@ -40,7 +40,7 @@ impl Deliverer {
                 }
             } else {
                 tracing::info!(
-                    sink = self.plan.name,
+                    sink = self.plan.name.as_str(),
                     tenant = %tenant,
                     days = progress.sent.ranges(),
                     "another checkpoint has already sent days of this tenant; skipping them"

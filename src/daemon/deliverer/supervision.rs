@@ -93,7 +93,8 @@ impl Deliverer {
 
     /// Records the panic of the previous deliverer as a failed attempt.
     fn record_panic(&self, panic: CaughtPanic) -> DeliveryError {
-        report_panic(self.engine.meters(), ContainedTask::Sink, &self.plan.name, &panic);
+        let name = self.plan.name.as_str();
+        report_panic(self.engine.meters(), ContainedTask::Sink, name, &panic);
         // The panic may have interrupted the writing of the second cursor file.
         self.engine.cursor_file().mark_moved();
 

@@ -361,7 +361,7 @@ impl Deliverer {
     fn log_dead_letters(&self, dead_letters: &[DeadLetter]) {
         if let Some(first) = dead_letters.first() {
             tracing::warn!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 records = dead_letters.len(),
                 error = first.reason,
                 hint = "run `dead-letters list`, and retry or discard them",
@@ -370,7 +370,7 @@ impl Deliverer {
         }
         for letter in dead_letters {
             tracing::debug!(
-                sink = self.plan.name,
+                sink = self.plan.name.as_str(),
                 event_id = %letter.event_id,
                 error = letter.reason,
                 "record stored as a dead letter"

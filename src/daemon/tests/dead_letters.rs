@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     checkpoint::{
         Advance, DeadLetter, DeadLetterFilter, DeadLetterKey, EntryFlags, Lane, NewEntry,
-        PollCommit, PollEnd,
+        PollCommit,
     },
     compressed::CompressedText,
     model::{DayFacts, EventId, Seq, TenantId, UnixMillis},
@@ -41,7 +41,7 @@ pub(super) fn queue(engine: &Engine, name: &str, number: u32) {
     let letters: Vec<DeadLetter> = (0..number).map(letter).collect();
 
     let advance = Advance {
-        sink: "local",
+        sink: &"local".into(),
         lane: Lane::DeadLetters,
         moves: &[],
         mark: None,
@@ -53,7 +53,7 @@ pub(super) fn queue(engine: &Engine, name: &str, number: u32) {
     };
     let _ = engine.store().checkpoint().advance(&advance).unwrap();
     let key = |letter: &DeadLetter| DeadLetterKey {
-        sink: "local".to_owned(),
+        sink: "local".into(),
         event_id: letter.event_id.to_string(),
     };
     let keys: Vec<DeadLetterKey> = letters.iter().map(key).collect();
@@ -83,25 +83,10 @@ fn append_undecodable(engine: &Engine, name: &str) {
         base: None,
         flags: EntryFlags::default(),
     };
-    let commit = PollCommit {
-        observed_at: UnixMillis::default(),
-        entries: vec![entry],
-        enriched: vec![],
-        held: vec![],
-        catalog: vec![],
-        observations: vec![],
-        credential_expiry: None,
-        requested_from: None,
-        missing: vec![],
-        no_longer_missing: vec![],
-        polled_back_to: None,
-        finished: None,
-        end: PollEnd::NoPoll,
-    };
-
+    let commit = PollCommit { entries: vec![entry], ..PollCommit::default() };
     let _ = engine.store().checkpoint().commit_poll(tenant, &commit).unwrap();
     let next = Position { seq: Seq::new(2), record_index: 0 };
-    assert!(engine.store().checkpoint().skip_to("local", tenant, next).unwrap());
+    assert!(engine.store().checkpoint().skip_to(&"local".into(), tenant, next).unwrap());
 }
 
 /// Regression: while a tenant was withheld, its dead letters were all that was selected for a
@@ -115,7 +100,7 @@ async fn a_withheld_tenant_delays_no_retry() {
     queue(&engine, HOSTILE, MANY);
     queue(&engine, HARMLESS, 1);
 
-    let report = deliver_queued(&engine, "local").await;
+    let report = deliver_queued(&engine, &"local".into()).await;
     assert!(matches!(report.stopped, Some(DeliveryError::Sink(Failure::Refused(_)))), "{report:?}");
     assert_eq!(*sink.arrived.lock().unwrap(), BTreeSet::from([HARMLESS.to_owned()]));
     assert_eq!((queued(&engine, HOSTILE), queued(&engine, HARMLESS)), (u64::from(MANY), 0));
@@ -133,7 +118,7 @@ async fn an_undecodable_entry_delays_no_retry() {
     queue(&engine, HOSTILE, 1);
     queue(&engine, HARMLESS, 1);
 
-    let report = deliver_queued(&engine, "local").await;
+    let report = deliver_queued(&engine, &"local".into()).await;
     assert!(report.stopped.is_none(), "{report:?}");
     assert_eq!((report.delivered, report.rejected), (1, 1));
     assert_eq!(*sink.arrived.lock().unwrap(), BTreeSet::from([HARMLESS.to_owned()]));
@@ -155,7 +140,7 @@ async fn a_panic_delays_no_other_retry() {
     queue(&engine, HOSTILE, 1);
     queue(&engine, HARMLESS, 1);
 
-    let report = deliver_queued(&engine, "local").await;
+    let report = deliver_queued(&engine, &"local".into()).await;
     assert!(matches!(report.stopped, Some(DeliveryError::Panicked(_))), "{report:?}");
     assert_eq!(*sink.arrived.lock().unwrap(), BTreeSet::from([HARMLESS.to_owned()]));
     assert_eq!((queued(&engine, HOSTILE), queued(&engine, HARMLESS)), (1, 0));

@@ -129,7 +129,7 @@ impl Waiting {
         match self {
             Self::BackfilledDays => {
                 backfill(engine, Some(today.plus(-9)), &names, |_, _| {}).await;
-                let pending = checkpoint.pending("local").unwrap();
+                let pending = checkpoint.pending(&"local".into()).unwrap();
                 let pending = pending.iter().find(|pending| pending.tenant == tenant).unwrap();
                 assert!(pending.backfilled);
             }
@@ -137,9 +137,10 @@ impl Waiting {
                 backfill(engine, None, &names, |_, _| {}).await;
                 let seq = checkpoint.next_seq(tenant).unwrap();
                 let next = Position { seq, record_index: 0 };
-                assert!(checkpoint.skip_to("local", tenant, next).unwrap());
+                assert!(checkpoint.skip_to(&"local".into(), tenant, next).unwrap());
                 let (first, last, now) = (today.plus(-9), today.plus(1), clock::now().into());
-                let entries = checkpoint.add_replay("local", &[tenant], first, last, now).unwrap();
+                let entries =
+                    checkpoint.add_replay(&"local".into(), &[tenant], first, last, now).unwrap();
                 assert!(entries > 0);
             }
             Self::DeadLetter => queue(engine, HARMLESS, 1),
@@ -149,9 +150,9 @@ impl Waiting {
     /// Whether nothing is left of it.
     fn is_delivered(engine: &Engine) -> bool {
         let (tenant, checkpoint) = (id(engine, HARMLESS), engine.store().checkpoint());
-        let pending = checkpoint.pending("local").unwrap();
+        let pending = checkpoint.pending(&"local".into()).unwrap();
         pending.iter().all(|pending| pending.tenant != tenant)
-            && checkpoint.pending_replay("local", &|_| true).unwrap().is_none()
+            && checkpoint.pending_replay(&"local".into(), &|_| true).unwrap().is_none()
             && queued(engine, HARMLESS) == 0
     }
 }
@@ -172,7 +173,7 @@ async fn failed_requests_delay_no_other_tenant() {
         let engine = Engine::build(configuration).unwrap();
         backfill(&engine, None, &[], |_, _| {}).await;
 
-        let report = deliver_queued(&engine, "local").await;
+        let report = deliver_queued(&engine, &"local".into()).await;
         let stopped = report.stopped.unwrap().to_string();
         let expected = format!("tenant `{HOSTILE}`: each request with its records fails: HTTP 502");
         assert_eq!((stopped, report.rejected), (expected, 0));
@@ -180,13 +181,13 @@ async fn failed_requests_delay_no_other_tenant() {
         assert_eq!(sink.opened.load(Relaxed), opened);
 
         let hostile = engine.tenants().named(HOSTILE).unwrap().resolved().unwrap();
-        let pending = engine.store().checkpoint().pending("local").unwrap();
+        let pending = engine.store().checkpoint().pending(&"local".into()).unwrap();
         assert!(pending.iter().map(|pending| pending.tenant).eq([hostile.id]));
         let status = engine.store().checkpoint().status(StatusDetail::Summary).unwrap();
         assert_eq!(status.sinks[0].failure, Some(SinkFailure::TenantsWithheld));
 
         *sink.failure.lock().unwrap() = None;
-        let report = deliver_queued(&engine, "local").await;
+        let report = deliver_queued(&engine, &"local".into()).await;
         assert!(report.stopped.is_none(), "{report:?}");
         assert_eq!(sink.tenants(), BTreeSet::from([HARMLESS, HOSTILE].map(str::to_owned)));
     }
@@ -219,7 +220,7 @@ async fn failing_new_days_delay_nothing_of_others() {
 
         assert!(delivered.is_ok(), "{waiting:?}");
         assert_eq!(sink.tenants(), BTreeSet::from([HARMLESS.to_owned()]), "{waiting:?}");
-        let pending = engine.store().checkpoint().pending("local").unwrap();
+        let pending = engine.store().checkpoint().pending(&"local".into()).unwrap();
         assert!(pending.iter().any(|pending| pending.tenant == id(&engine, HOSTILE)));
     }
 }
@@ -238,10 +239,10 @@ async fn an_outage_withholds_no_tenant() {
     let engine = Engine::build(configuration).unwrap();
     backfill(&engine, None, &[], |_, _| {}).await;
 
-    let report = deliver_queued(&engine, "local").await;
+    let report = deliver_queued(&engine, &"local".into()).await;
     assert_eq!(report.stopped.unwrap().to_string(), "HTTP 502");
     assert_eq!(sink.requests.load(Relaxed), 4, "one for each attempt");
     let status = engine.store().checkpoint().status(StatusDetail::Summary).unwrap();
     assert_eq!(status.sinks[0].failure, Some(SinkFailure::Retrying));
-    assert_eq!(engine.store().checkpoint().pending("local").unwrap().len(), 2);
+    assert_eq!(engine.store().checkpoint().pending(&"local".into()).unwrap().len(), 2);
 }

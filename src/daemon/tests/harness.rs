@@ -27,7 +27,7 @@ use crate::{
         deliverer::{Shutdown, supervise},
     },
     ledger::{self, AcceptedSnapshot, Rejections, SnapshotOrigin},
-    model::{DataFaults, Day, EventId, ObservationSubject, Phase, Seq, Tenant, TenantId},
+    model::{DataFaults, Day, EventId, ObservationSubject, Phase, Seq, SinkName, Tenant, TenantId},
     sink::Limits,
     wire,
 };
@@ -133,7 +133,7 @@ impl Harness {
     }
 
     /// The current name of the sink that follows a script.
-    fn sink_name(&self) -> &str {
+    fn sink_name(&self) -> &SinkName {
         &self.engine.configuration().sinks[1].name
     }
 
@@ -259,7 +259,7 @@ impl Harness {
     /// Queues all days of both tenants for the sink.
     pub(super) fn replay(&self) {
         let request = ReplayRequest {
-            sink: self.sink_name().to_owned(),
+            sink: self.sink_name().clone(),
             first_day: self.day(-90),
             last_day: self.day(1),
             tenants: Vec::new(),
@@ -360,7 +360,7 @@ impl Harness {
     /// fail anymore.
     pub(super) async fn records(&self) -> BTreeSet<EventId> {
         self.setup.faults.end();
-        let report = Box::pin(deliver_queued(&self.engine, REFERENCE)).await;
+        let report = Box::pin(deliver_queued(&self.engine, &REFERENCE.into())).await;
         assert!(report.is_complete(), "{report:?}");
         self.reference.arrived()
     }

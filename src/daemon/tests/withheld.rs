@@ -142,7 +142,7 @@ async fn an_accepted_target_causes_no_endless_loop() {
     let directory = tempfile::tempdir().unwrap();
     deliver_until(directory.path(), OtherTargets::Accepted, |engine, sink| {
         let is_started = sink.refused_tenant().is_some();
-        is_started && engine.store().checkpoint().pending("local").unwrap().is_empty()
+        is_started && engine.store().checkpoint().pending(&"local".into()).unwrap().is_empty()
     })
     .await;
 }
@@ -155,7 +155,7 @@ async fn a_busy_target_delays_no_accepted_one() {
     deliver_until(directory.path(), OtherTargets::Busy, |engine, sink| {
         let Some(name) = sink.refused_tenant() else { return false };
         let tenant = engine.tenants().named(&name).unwrap().resolved().unwrap();
-        let pending = engine.store().checkpoint().pending("local").unwrap();
+        let pending = engine.store().checkpoint().pending(&"local".into()).unwrap();
         pending.len() == 1 && pending[0].tenant != tenant.id
     })
     .await;

@@ -14,7 +14,7 @@ impl Model {
         let Advance { sink, lane, now, .. } = *advance;
         for step in advance.moves {
             if self.position_mut(sink, lane, step.tenant).copied() != Some(step.from) {
-                return Err(Refusal::CursorMoved(sink.to_owned()));
+                return Err(Refusal::CursorMoved(sink.clone()));
             }
         }
 
@@ -22,7 +22,7 @@ impl Model {
             *self.position_mut(sink, lane, step.tenant).unwrap() = step.to;
         }
         let Some(known) = self.sink_mut(sink) else {
-            return Err(Refusal::CursorMoved(sink.to_owned()));
+            return Err(Refusal::CursorMoved(sink.clone()));
         };
         known.count(advance);
 
@@ -41,15 +41,20 @@ impl Model {
     }
 
     /// The position of the live cursor of a sink.
-    pub(super) fn position(&self, sink: &str, tenant: TenantId) -> Option<Position> {
+    pub(super) fn position(&self, sink: &SinkName, tenant: TenantId) -> Option<Position> {
         Some(self.sink(sink)?.cursors.get(&tenant)?.at)
     }
 
-    fn position_mut(&mut self, sink: &str, lane: Lane, tenant: TenantId) -> Option<&mut Position> {
+    fn position_mut(
+        &mut self,
+        sink: &SinkName,
+        lane: Lane,
+        tenant: TenantId,
+    ) -> Option<&mut Position> {
         match lane {
             Lane::Live => Some(&mut self.sink_mut(sink)?.cursors.get_mut(&tenant)?.at),
             Lane::Replay(_) => {
-                let replay = self.replays.iter_mut().find(|replay| replay.sink == sink)?;
+                let replay = self.replays.iter_mut().find(|replay| replay.sink == *sink)?;
                 Some(&mut replay.cursors.get_mut(&tenant)?.at)
             }
             Lane::DeadLetters => None,
@@ -57,7 +62,7 @@ impl Model {
     }
 
     /// Returns whether the cursor was behind the entry.
-    pub(super) fn skip_to(&mut self, sink: &str, tenant: TenantId, to: Position) -> bool {
+    pub(super) fn skip_to(&mut self, sink: &SinkName, tenant: TenantId, to: Position) -> bool {
         match self.position_mut(sink, Lane::Live, tenant) {
             Some(position) if position.seq < to.seq => {
                 *position = to;
@@ -68,7 +73,7 @@ impl Model {
     }
 
     /// Records a dead letter. One at the same position is replaced.
-    fn reject(&mut self, sink: &str, letter: &DeadLetter, now: UnixMillis) -> LogGrowth {
+    fn reject(&mut self, sink: &SinkName, letter: &DeadLetter, now: UnixMillis) -> LogGrowth {
         let DeadLetter { tenant, at, event_id, reason } = letter.clone();
         self.letters.retain(|stored| !is_at(stored, sink, tenant, at));
         let day = self.entry(tenant, at.seq).map(|entry| match entry {
@@ -78,7 +83,7 @@ impl Model {
 
         self.letters.push(QueuedDeadLetter {
             id: no_id(),
-            sink: sink.to_owned(),
+            sink: sink.clone(),
             tenant,
             at,
             day,
@@ -93,7 +98,7 @@ impl Model {
     /// Observes the dead letters of a sink and a tenant.
     fn observe_letters(
         &mut self,
-        sink: &str,
+        sink: &SinkName,
         tenant: TenantId,
         now: UnixMillis,
         phase: Phase,
@@ -103,9 +108,9 @@ impl Model {
         self.tenant_mut(tenant).observe(&[observation], now)
     }
 
-    fn count_letters(&self, sink: &str, tenant: TenantId) -> u64 {
+    fn count_letters(&self, sink: &SinkName, tenant: TenantId) -> u64 {
         let letters = self.letters.iter();
-        letters.filter(|letter| letter.sink == sink && letter.tenant == tenant).count() as u64
+        letters.filter(|letter| letter.sink == *sink && letter.tenant == tenant).count() as u64
     }
 
     /// Returns how many of the dead letters exist.
@@ -121,7 +126,7 @@ impl Model {
     /// Returns how many dead letters were deleted.
     pub(super) fn discard(&mut self, keys: &[DeadLetterKey], now: UnixMillis) -> (u64, LogGrowth) {
         let is_discarded = |letter: &QueuedDeadLetter| keys.contains(&letter.key());
-        let mut discarded: BTreeMap<(TenantId, String), u64> = BTreeMap::new();
+        let mut discarded: BTreeMap<(TenantId, SinkName), u64> = BTreeMap::new();
         for letter in self.letters.iter().filter(|letter| is_discarded(letter)) {
             *discarded.entry((letter.tenant, letter.sink.clone())).or_default() += 1;
         }
@@ -137,7 +142,7 @@ impl Model {
     /// The observation about the dead letters ends, and begins again if others remain.
     fn observe_discard(
         &mut self,
-        sink: &str,
+        sink: &SinkName,
         tenant: TenantId,
         records: u64,
         now: UnixMillis,
@@ -155,7 +160,7 @@ impl Model {
         let details = format!("{} remain", rejected(remaining));
         let begun = self.observe_letters(sink, tenant, now, Phase::Begin, details);
         let letters = self.letters.iter();
-        let of_sink = letters.filter(|letter| letter.sink == sink && letter.tenant == tenant);
+        let of_sink = letters.filter(|letter| letter.sink == *sink && letter.tenant == tenant);
         let oldest = of_sink.map(|letter| letter.rejected_at).min().unwrap();
         self.tenant_mut(tenant).dead_letter_condition(sink).unwrap().since = oldest;
         growth.and(begun)
@@ -164,7 +169,7 @@ impl Model {
     /// Returns the number of entries to send.
     pub(super) fn add_replay(
         &mut self,
-        sink: &str,
+        sink: &SinkName,
         tenants: &[TenantId],
         (first_day, last_day): (Day, Day),
     ) -> u64 {
@@ -178,7 +183,7 @@ impl Model {
         });
 
         let cursors = cursors.collect();
-        let replay = ModelReplay { sink: sink.to_owned(), first_day, last_day, cursors };
+        let replay = ModelReplay { sink: sink.clone(), first_day, last_day, cursors };
         let entries: u64 = self.pending_of(&replay).iter().map(|pending| pending.entries).sum();
         if entries > 0 {
             self.replays.push(replay);
@@ -188,8 +193,8 @@ impl Model {
 
     /// What the oldest unfinished replay of a sink sends; empty if there is none. Deletes finished
     /// replays.
-    pub(super) fn pending_replay(&mut self, sink: &str) -> Vec<Pending> {
-        while let Some(index) = self.replays.iter().position(|replay| replay.sink == sink) {
+    pub(super) fn pending_replay(&mut self, sink: &SinkName) -> Vec<Pending> {
+        while let Some(index) = self.replays.iter().position(|replay| replay.sink == *sink) {
             let pending = self.pending_of(&self.replays[index]);
             if !pending.is_empty() {
                 return pending;
@@ -223,6 +228,6 @@ impl ModelSink {
     }
 }
 
-fn is_at(letter: &QueuedDeadLetter, sink: &str, tenant: TenantId, at: Position) -> bool {
-    letter.sink == sink && letter.tenant == tenant && letter.at == at
+fn is_at(letter: &QueuedDeadLetter, sink: &SinkName, tenant: TenantId, at: Position) -> bool {
+    letter.sink == *sink && letter.tenant == tenant && letter.at == at
 }

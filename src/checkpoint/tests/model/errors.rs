@@ -34,7 +34,7 @@ const FAILING_CALLS: &[FailingCall] = &[
         },
         is_moved_cursor,
     ),
-    (|checkpoint| checkpoint.rename_sink("a", "b", NOW).map(drop), is_taken_name),
+    (|checkpoint| checkpoint.rename_sink(&"a".into(), &"b".into(), NOW).map(drop), is_taken_name),
     (commit_stored_revision, |error| {
         error.storage_fault() == Some(StorageFault::Unexpected) && !error.is_transient()
     }),
@@ -57,37 +57,39 @@ const FAILING_CALLS: &[FailingCall] = &[
 /// Calls about sinks, tenants and dead letters, each with its name. In an empty checkpoint, they
 /// find nothing.
 const FRUITLESS_CALLS: &[(&str, CheckpointCall)] = &[
-    ("set_mark", |checkpoint| checkpoint.set_mark("a", b"mark")),
-    ("set_entry_filter", |checkpoint| checkpoint.set_entry_filter("a", EntryFilter::All)),
-    ("set_sink_type", |checkpoint| checkpoint.set_sink_type("a", "file")),
+    ("set_mark", |checkpoint| checkpoint.set_mark(&"a".into(), b"mark")),
+    ("set_entry_filter", |checkpoint| checkpoint.set_entry_filter(&"a".into(), EntryFilter::All)),
+    ("set_sink_type", |checkpoint| checkpoint.set_sink_type(&"a".into(), "file")),
     ("record_sink_failure", |checkpoint| {
         let reason = Explanation::new("no response");
-        checkpoint.record_sink_failure("a", SinkFailure::Parked, &reason, NOW)
+        checkpoint.record_sink_failure(&"a".into(), SinkFailure::Parked, &reason, NOW)
     }),
-    ("clear_sink_failure", |checkpoint| checkpoint.clear_sink_failure("a")),
-    ("remove_sink", |checkpoint| checkpoint.remove_sink("a", NOW)),
-    ("drop_sink", |checkpoint| checkpoint.drop_sink("a", NOW)),
+    ("clear_sink_failure", |checkpoint| checkpoint.clear_sink_failure(&"a".into())),
+    ("remove_sink", |checkpoint| checkpoint.remove_sink(&"a".into(), NOW)),
+    ("drop_sink", |checkpoint| checkpoint.drop_sink(&"a".into(), NOW)),
     ("correct_removal_times", |checkpoint| checkpoint.correct_removal_times(NOW)),
     ("abandon_poll", |checkpoint| checkpoint.abandon_poll(tenant())),
-    ("restore_sink", |checkpoint| nothing(&checkpoint.restore_sink("a", NOW)?)),
-    ("rename_sink", |checkpoint| nothing(&checkpoint.rename_sink("a", "b", NOW)?)),
+    ("restore_sink", |checkpoint| nothing(&checkpoint.restore_sink(&"a".into(), NOW)?)),
+    ("rename_sink", |checkpoint| {
+        nothing(&checkpoint.rename_sink(&"a".into(), &"b".into(), NOW)?)
+    }),
     ("delete_removed_sinks", |checkpoint| nothing(&checkpoint.delete_removed_sinks(NOW)?)),
     ("confirm_start_day", |checkpoint| {
-        nothing(&checkpoint.confirm_start_day("a", first_day(), first_day())?)
+        nothing(&checkpoint.confirm_start_day(&"a".into(), first_day(), first_day())?)
     }),
-    ("skip_to", |checkpoint| nothing(&checkpoint.skip_to("a", tenant(), at(2, 0))?)),
-    ("pending", |checkpoint| nothing(&checkpoint.pending("a")?)),
-    ("unsent_entries", |checkpoint| nothing(&checkpoint.unsent_entries("a")?)),
-    ("mark", |checkpoint| nothing(&checkpoint.mark("a")?)),
+    ("skip_to", |checkpoint| nothing(&checkpoint.skip_to(&"a".into(), tenant(), at(2, 0))?)),
+    ("pending", |checkpoint| nothing(&checkpoint.pending(&"a".into())?)),
+    ("unsent_entries", |checkpoint| nothing(&checkpoint.unsent_entries(&"a".into())?)),
+    ("mark", |checkpoint| nothing(&checkpoint.mark(&"a".into())?)),
     ("add_replay", |checkpoint| {
-        nothing(&checkpoint.add_replay("a", &tenants(), first_day(), first_day(), NOW)?)
+        nothing(&checkpoint.add_replay(&"a".into(), &tenants(), first_day(), first_day(), NOW)?)
     }),
     ("replay_scope", |checkpoint| {
-        nothing(&checkpoint.replay_scope("a", &tenants(), first_day(), first_day())?)
+        nothing(&checkpoint.replay_scope(&"a".into(), &tenants(), first_day(), first_day())?)
     }),
-    ("pending_replay", |checkpoint| nothing(&checkpoint.pending_replay("a", &|_| true)?)),
+    ("pending_replay", |checkpoint| nothing(&checkpoint.pending_replay(&"a".into(), &|_| true)?)),
     ("pending_dead_letters", |checkpoint| {
-        nothing(&checkpoint.pending_dead_letters("a", &tenants(), 9)?)
+        nothing(&checkpoint.pending_dead_letters(&"a".into(), &tenants(), 9)?)
     }),
     ("retry_dead_letters", |checkpoint| nothing(&checkpoint.retry_dead_letters(&[unknown_key()])?)),
     ("discard_dead_letters", |checkpoint| {
@@ -108,11 +110,11 @@ const WRITING_CALLS: &[(&str, CheckpointCall)] = &[
     ("advance", |checkpoint| advance(checkpoint, "a", Lane::Live, &[(tenant(), at(1, 0))])),
     ("confirm_writable", Checkpoint::confirm_writable),
     ("register_sink", |checkpoint| {
-        checkpoint.register_sink("c", &tenants(), OtherTenants::Keep, first_day())
+        checkpoint.register_sink(&"c".into(), &tenants(), OtherTenants::Keep, first_day())
     }),
-    ("remove_sink", |checkpoint| checkpoint.remove_sink("a", NOW)),
-    ("rename_sink", |checkpoint| checkpoint.rename_sink("a", "c", NOW).map(drop)),
-    ("drop_sink", |checkpoint| checkpoint.drop_sink("a", NOW)),
+    ("remove_sink", |checkpoint| checkpoint.remove_sink(&"a".into(), NOW)),
+    ("rename_sink", |checkpoint| checkpoint.rename_sink(&"a".into(), &"c".into(), NOW).map(drop)),
+    ("drop_sink", |checkpoint| checkpoint.drop_sink(&"a".into(), NOW)),
     ("retry_dead_letters", |checkpoint| checkpoint.retry_dead_letters(&[unknown_key()]).map(drop)),
     ("forget", |checkpoint| checkpoint.forget(tenant(), NOW).map(drop)),
     ("record_alive", |checkpoint| checkpoint.record_alive(NOW)),
@@ -139,7 +141,7 @@ fn nothing<T: Default + PartialEq + std::fmt::Debug>(found: &T) -> Result<(), Ch
 }
 
 fn unknown_key() -> DeadLetterKey {
-    DeadLetterKey { sink: "a".to_owned(), event_id: "f".repeat(40) }
+    DeadLetterKey { sink: "a".into(), event_id: "f".repeat(40) }
 }
 
 /// Advances from the given positions to the end of the log, with a mark and a rejected record.
@@ -154,13 +156,14 @@ fn advance(
         CursorMove { tenant, from, to: at(2, 0) }
     };
     let moves: Vec<CursorMove> = from.iter().map(cursor_move).collect();
+    let sink = SinkName::new(sink);
     let dead_letters = [values::dead_letter(tenant(), at(1, 0), 0)];
     let advance = Advance {
         lane,
         mark: Some(b"mark"),
         sent: 1,
         dead_letters: &dead_letters,
-        ..live_advance(sink, &moves)
+        ..live_advance(&sink, &moves)
     };
     checkpoint.advance(&advance).map(drop)
 }
@@ -197,17 +200,17 @@ fn two_sinks(checkpoint: &Checkpoint) {
     }
     for sink in ["a", "b"] {
         let others = OtherTenants::Keep;
-        checkpoint.register_sink(sink, &tenants(), others, first_day()).unwrap();
+        checkpoint.register_sink(&sink.into(), &tenants(), others, first_day()).unwrap();
     }
 }
 
 /// What a checkpoint in memory contains, as text.
 fn content(checkpoint: &Checkpoint) -> String {
     let status = checkpoint.status(StatusDetail::Items).unwrap();
-    let pending = ["a", "b", "c"].map(|sink| checkpoint.pending(sink).unwrap());
+    let pending = ["a", "b", "c"].map(|sink| checkpoint.pending(&sink.into()).unwrap());
     let logs = tenants().map(|tenant| checkpoint.next_seq(tenant).unwrap());
     let cursors = checkpoint.cursors().unwrap();
-    let marks = ["a", "b"].map(|sink| checkpoint.mark(sink).unwrap());
+    let marks = ["a", "b"].map(|sink| checkpoint.mark(&sink.into()).unwrap());
     format!("{status:?} {pending:?} {logs:?} {cursors:?} {marks:?}")
 }
 

@@ -173,7 +173,7 @@ impl ModelTenant {
     }
 
     /// The open observation about the dead letters of a sink.
-    pub(super) fn dead_letter_condition(&mut self, sink: &str) -> Option<&mut ModelCondition> {
+    pub(super) fn dead_letter_condition(&mut self, sink: &SinkName) -> Option<&mut ModelCondition> {
         self.open.iter_mut().find(|open| open.begin.subject.is_sink(sink))
     }
 

@@ -59,9 +59,9 @@ impl Run {
         match call {
             Call::Poll { tenant, call } => self.poll(tenants()[*tenant], call),
             // The deliverer of a removed sink is not running.
-            Call::Delivery { sink, .. } if self.model.is_removed(NAMES[*sink]) => {}
-            Call::Delivery { sink, call } => self.deliver(NAMES[*sink], call),
-            Call::Sink { sink, call } => self.change_sink(NAMES[*sink], call),
+            Call::Delivery { sink, .. } if self.model.is_removed(&sink_name(*sink)) => {}
+            Call::Delivery { sink, call } => self.deliver(&sink_name(*sink), call),
+            Call::Sink { sink, call } => self.change_sink(&sink_name(*sink), call),
             Call::Operator(call) => self.operate(call),
         }
     }
@@ -113,7 +113,7 @@ impl Run {
             no_longer_missing: poll.no_longer_missing.iter().copied().map(day_at).collect(),
             polled_back_to: poll.polled_back_to.map(day_at),
             end: poll.end.clone(),
-            finished: None,
+            ..PollCommit::default()
         };
 
         let found = self.checkpoint.commit_poll(id, &commit).map_err(refusal);
@@ -141,7 +141,7 @@ impl Run {
         assert_eq!(recorded.unwrap(), self.model.fail_poll(id, &failure), "{failure:?}");
     }
 
-    fn deliver(&mut self, sink: &str, call: &DeliveryCall) {
+    fn deliver(&mut self, sink: &SinkName, call: &DeliveryCall) {
         match call {
             DeliveryCall::Advance(delivery) => self.deliver_live(sink, delivery),
             DeliveryCall::AdvanceReplay { tenant, step, at } => {
@@ -172,7 +172,7 @@ impl Run {
         }
     }
 
-    fn deliver_live(&mut self, sink: &str, delivery: &Delivery) {
+    fn deliver_live(&mut self, sink: &SinkName, delivery: &Delivery) {
         let (mut moves, mut dead_letters) = (Vec::new(), Vec::new());
         for (tenant, step) in tenants().into_iter().zip(&delivery.steps) {
             let Some(step) = step else { continue };
@@ -197,7 +197,7 @@ impl Run {
         self.advance(&advance, &[]);
     }
 
-    fn deliver_replay(&mut self, sink: &str, number: usize, step: &Step, now: UnixMillis) {
+    fn deliver_replay(&mut self, sink: &SinkName, number: usize, step: &Step, now: UnixMillis) {
         let found = self.checkpoint.pending_replay(sink, &|_| true).unwrap();
         let unknown = ReplayId::from_value(SqlValue::Int(99)).unwrap();
         let (lane, pending) = found.unwrap_or((Lane::Replay(unknown), Vec::new()));
@@ -221,7 +221,7 @@ impl Run {
         self.advance(&advance, &[]);
     }
 
-    fn redeliver(&mut self, sink: &str, outcomes: &[Outcome], now: UnixMillis) {
+    fn redeliver(&mut self, sink: &SinkName, outcomes: &[Outcome], now: UnixMillis) {
         let letters = self.checkpoint.pending_dead_letters(sink, &tenants(), usize::MAX).unwrap();
         assert_eq!(without_ids(&letters), self.model.queued_letters(sink), "{sink}");
 
@@ -253,7 +253,7 @@ impl Run {
         assert_eq!(found, self.model.advance(advance, delivered), "{advance:?}");
     }
 
-    fn change_sink(&mut self, sink: &str, call: &SinkCall) {
+    fn change_sink(&mut self, sink: &SinkName, call: &SinkCall) {
         match call {
             SinkCall::Register { tenants: numbers, others, start_from } => {
                 let (ids, day) = (tenants_of(numbers), day_at(*start_from));
@@ -278,11 +278,11 @@ impl Run {
                 assert_eq!(found, self.model.restore_sink(sink, time_at(*at)));
             }
             // The configuration does not accept a sink that is renamed from its own name.
-            SinkCall::Rename { to, .. } if NAMES[*to] == sink => {}
+            SinkCall::Rename { to, .. } if sink_name(*to) == *sink => {}
             SinkCall::Rename { to, at } => {
-                let (new, now) = (NAMES[*to], time_at(*at));
-                let found = self.checkpoint.rename_sink(sink, new, now).map_err(refusal);
-                assert_eq!(found, self.model.rename_sink(sink, new, now), "{sink} {new}");
+                let (new, now) = (sink_name(*to), time_at(*at));
+                let found = self.checkpoint.rename_sink(sink, &new, now).map_err(refusal);
+                assert_eq!(found, self.model.rename_sink(sink, &new, now), "{sink} {new}");
             }
             SinkCall::Drop { at } => {
                 self.checkpoint.drop_sink(sink, time_at(*at)).unwrap();
@@ -340,7 +340,7 @@ impl Run {
         let letters = self.model.configured_letters();
         let is_selected = |number: usize| selected & (1 << (number % 8)) != 0;
         let numbered = letters.iter().enumerate().filter(|(number, _)| is_selected(*number));
-        let unknown = DeadLetterKey { sink: NAMES[0].to_owned(), event_id: "f".repeat(40) };
+        let unknown = DeadLetterKey { sink: sink_name(0), event_id: "f".repeat(40) };
         numbered.map(|(_, letter)| letter.key()).chain([unknown]).collect()
     }
 

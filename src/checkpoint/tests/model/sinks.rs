@@ -12,7 +12,7 @@ const TOLERANCE: Duration = Duration::from_mins(5);
 impl Model {
     pub(super) fn register(
         &mut self,
-        name: &str,
+        name: &SinkName,
         tenants: &[TenantId],
         others: OtherTenants,
         start_from: Day,
@@ -44,17 +44,17 @@ impl Model {
     }
 
     /// The position of a new cursor: the one in the second cursor file, within the log.
-    fn first_position(&self, sink: &str, tenant: TenantId) -> Position {
+    fn first_position(&self, sink: &SinkName, tenant: TenantId) -> Position {
         let (guid, end) = (tenant.to_string(), self.next_seq(tenant));
         let mut saved = self.saved.current_cursors(&self.id);
-        match saved.find(|cursor| cursor.sink == sink && cursor.tenant == guid) {
+        match saved.find(|cursor| cursor.sink == *sink && cursor.tenant == guid) {
             Some(cursor) if cursor.seq > end => at(end.get(), 0),
             Some(cursor) => at(cursor.seq.get(), cursor.record_index),
             None => at(1, 0),
         }
     }
 
-    pub(super) fn confirm_start(&mut self, name: &str, start_from: Day, today: Day) -> bool {
+    pub(super) fn confirm_start(&mut self, name: &SinkName, start_from: Day, today: Day) -> bool {
         let Some(sink) = self.sink_mut(name) else { return false };
         let provisional = sink.provisional.take().filter(|stored| start_from < *stored);
         let mut has_moved = provisional.is_some_and(|stored| sink.move_back(stored, start_from));
@@ -69,13 +69,13 @@ impl Model {
         has_moved
     }
 
-    pub(super) fn set_filter(&mut self, name: &str, filter: EntryFilter) {
+    pub(super) fn set_filter(&mut self, name: &SinkName, filter: EntryFilter) {
         if let Some(sink) = self.sink_mut(name) {
             sink.filter = filter;
         }
     }
 
-    pub(super) fn set_mark(&mut self, name: &str, mark: &[u8]) {
+    pub(super) fn set_mark(&mut self, name: &SinkName, mark: &[u8]) {
         if let Some(sink) = self.sink_mut(name) {
             sink.mark = Some(mark.to_vec());
         }
@@ -83,7 +83,7 @@ impl Model {
 
     pub(super) fn record_failure(
         &mut self,
-        name: &str,
+        name: &SinkName,
         failure: SinkFailure,
         reason: &Explanation,
         now: UnixMillis,
@@ -93,13 +93,13 @@ impl Model {
         sink.failure = Some(ModelFailure { failure, reason: reason.clone(), since });
     }
 
-    pub(super) fn clear_failure(&mut self, name: &str) {
+    pub(super) fn clear_failure(&mut self, name: &SinkName) {
         if let Some(sink) = self.sink_mut(name) {
             sink.failure = None;
         }
     }
 
-    pub(super) fn remove_sink(&mut self, name: &str, now: UnixMillis) {
+    pub(super) fn remove_sink(&mut self, name: &SinkName, now: UnixMillis) {
         self.end_conditions(name, now, "the sink was removed");
         let sink = self.sink_mut(name).filter(|sink| sink.removed_at.is_none());
         if let Some(sink) = sink {
@@ -109,7 +109,7 @@ impl Model {
     }
 
     /// Returns whether the sink was removed.
-    pub(super) fn restore_sink(&mut self, name: &str, now: UnixMillis) -> bool {
+    pub(super) fn restore_sink(&mut self, name: &SinkName, now: UnixMillis) -> bool {
         let removed_at = self.sink_mut(name).and_then(|sink| sink.removed_at.take());
         if removed_at.is_some() {
             self.begin_conditions(name, now);
@@ -119,8 +119,8 @@ impl Model {
 
     pub(super) fn rename_sink(
         &mut self,
-        old: &str,
-        new: &str,
+        old: &SinkName,
+        new: &SinkName,
         now: UnixMillis,
     ) -> Result<bool, Refusal> {
         let (exists, is_taken) = (self.sink(old).is_some(), self.sink(new).is_some());
@@ -128,7 +128,7 @@ impl Model {
             _ if !exists => {}
             (true, _) if is_taken => self.merge_sink(old, new, now),
             (false, false) if is_taken => {
-                return Err(Refusal::SinkExists(old.to_owned(), new.to_owned()));
+                return Err(Refusal::SinkExists(old.clone(), new.clone()));
             }
             _ => {
                 self.delete_sink(new);
@@ -136,7 +136,7 @@ impl Model {
                     self.saved.forget_sink(new);
                 }
                 self.end_conditions(old, now, &format!("the sink was renamed to `{new}`"));
-                new.clone_into(&mut self.sink_mut(old).unwrap().name);
+                self.sink_mut(old).unwrap().name.clone_from(new);
                 self.move_letters_and_replays(old, new);
             }
         }
@@ -145,7 +145,7 @@ impl Model {
         Ok(exists)
     }
 
-    pub(super) fn drop_sink(&mut self, name: &str, now: UnixMillis) {
+    pub(super) fn drop_sink(&mut self, name: &SinkName, now: UnixMillis) {
         self.end_conditions(name, now, "the sink was removed");
         self.delete_sink(name);
         self.saved.forget_sink(name);
@@ -159,9 +159,9 @@ impl Model {
     }
 
     /// Returns the names of the deleted sinks.
-    pub(super) fn delete_removed(&mut self, until: UnixMillis) -> Vec<String> {
+    pub(super) fn delete_removed(&mut self, until: UnixMillis) -> Vec<SinkName> {
         let is_expired = |sink: &&ModelSink| sink.removed_at.is_some_and(|at| at <= until);
-        let expired: Vec<String> =
+        let expired: Vec<SinkName> =
             self.sinks.iter().filter(is_expired).map(|sink| sink.name.clone()).collect();
 
         self.saved.forget_removed(until);
@@ -173,41 +173,41 @@ impl Model {
     }
 
     /// Deletes a sink with everything that belongs to it, if it exists.
-    fn delete_sink(&mut self, name: &str) {
-        self.sinks.retain(|sink| sink.name != name);
-        self.letters.retain(|letter| letter.sink != name);
-        self.replays.retain(|replay| replay.sink != name);
+    fn delete_sink(&mut self, name: &SinkName) {
+        self.sinks.retain(|sink| sink.name != *name);
+        self.letters.retain(|letter| letter.sink != *name);
+        self.replays.retain(|replay| replay.sink != *name);
     }
 
     /// Merges a removed sink into another one, which continues after what either of them has sent.
-    fn merge_sink(&mut self, old: &str, new: &str, now: UnixMillis) {
-        let index = self.sinks.iter().position(|sink| sink.name == old).unwrap();
+    fn merge_sink(&mut self, old: &SinkName, new: &SinkName, now: UnixMillis) {
+        let index = self.sinks.iter().position(|sink| sink.name == *old).unwrap();
         let removed = self.sinks.remove(index);
         self.sink_mut(new).unwrap().merge(removed);
 
         // A record that both receivers rejected is one dead letter.
-        let of_new = self.letters.iter().filter(|letter| letter.sink == new);
+        let of_new = self.letters.iter().filter(|letter| letter.sink == *new);
         let common: BTreeSet<(TenantId, Position)> =
             of_new.map(|letter| (letter.tenant, letter.at)).collect();
         self.letters
-            .retain(|letter| letter.sink != old || !common.contains(&(letter.tenant, letter.at)));
+            .retain(|letter| letter.sink != *old || !common.contains(&(letter.tenant, letter.at)));
         self.move_letters_and_replays(old, new);
         if !self.is_removed(new) {
             self.begin_conditions(new, now);
         }
     }
 
-    fn move_letters_and_replays(&mut self, old: &str, new: &str) {
-        for letter in self.letters.iter_mut().filter(|letter| letter.sink == old) {
-            new.clone_into(&mut letter.sink);
+    fn move_letters_and_replays(&mut self, old: &SinkName, new: &SinkName) {
+        for letter in self.letters.iter_mut().filter(|letter| letter.sink == *old) {
+            letter.sink.clone_from(new);
         }
-        for replay in self.replays.iter_mut().filter(|replay| replay.sink == old) {
-            new.clone_into(&mut replay.sink);
+        for replay in self.replays.iter_mut().filter(|replay| replay.sink == *old) {
+            replay.sink.clone_from(new);
         }
     }
 
     /// Ends the open observations about the dead letters of a sink.
-    fn end_conditions(&mut self, sink: &str, now: UnixMillis, details: &str) {
+    fn end_conditions(&mut self, sink: &SinkName, now: UnixMillis, details: &str) {
         for tenant in &mut self.tenants {
             let Some(open) = tenant.dead_letter_condition(sink) else { continue };
             let (phase, details) = (Phase::End, details.to_owned());
@@ -217,10 +217,10 @@ impl Model {
     }
 
     /// Begins the observations about the dead letters of a sink, unless they are open.
-    fn begin_conditions(&mut self, sink: &str, now: UnixMillis) {
+    fn begin_conditions(&mut self, sink: &SinkName, now: UnixMillis) {
         for tenant in &mut self.tenants {
             let mut letters = self.letters.iter();
-            let newest = letters.rfind(|letter| letter.sink == sink && letter.tenant == tenant.id);
+            let newest = letters.rfind(|letter| letter.sink == *sink && letter.tenant == tenant.id);
             let Some(newest) = newest else { continue };
             let (day, reason) = (now.day(), newest.reason.clone());
             let begin = Observation::of_dead_letters(sink, day, Phase::Begin, reason);
@@ -230,9 +230,9 @@ impl Model {
 }
 
 impl ModelSink {
-    fn new(name: &str) -> Self {
+    fn new(name: &SinkName) -> Self {
         Self {
-            name: name.to_owned(),
+            name: name.clone(),
             cursors: BTreeMap::new(),
             provisional: None,
             filter: EntryFilter::Snapshots,

@@ -1,7 +1,5 @@
 //! What the queries return, derived from the model.
 
-use std::collections::HashMap;
-
 use super::*;
 use crate::{
     ledger::DayPresence,
@@ -10,7 +8,7 @@ use crate::{
 
 impl Model {
     /// The entries that a sink has not received, by tenant.
-    pub(super) fn pending(&self, sink: &str) -> Vec<Pending> {
+    pub(super) fn pending(&self, sink: &SinkName) -> Vec<Pending> {
         let Some(sink) = self.sink(sink) else { return Vec::new() };
         let of_tenant = |tenant: &ModelTenant| {
             let cursor = sink.cursors.get(&tenant.id)?;
@@ -111,7 +109,7 @@ impl Model {
         }
 
         let key = |cursor: &SavedCursor| (cursor.sink.clone(), cursor.tenant.clone());
-        let stored: BTreeSet<(String, String)> = cursors.iter().map(key).collect();
+        let stored: BTreeSet<(SinkName, String)> = cursors.iter().map(key).collect();
         let is_known = |cursor: &&SavedCursor| {
             let mut tenants = self.tenants.iter();
             self.sink(&cursor.sink).is_some()
@@ -158,7 +156,7 @@ impl Model {
         self.tenants.iter().map(status).collect()
     }
 
-    pub(super) fn poll_states(&self) -> HashMap<TenantId, PollState> {
+    pub(super) fn poll_states(&self) -> Vec<(TenantId, PollState)> {
         self.tenants.iter().map(|tenant| (tenant.id, tenant.poll_state())).collect()
     }
 
@@ -226,14 +224,14 @@ impl Model {
     }
 
     /// The dead letters that are sent to a sink again, in the order of the logs.
-    pub(super) fn queued_letters(&self, name: &str) -> Vec<QueuedDeadLetter> {
+    pub(super) fn queued_letters(&self, name: &SinkName) -> Vec<QueuedDeadLetter> {
         let Some(sink) = self.sink(name) else { return Vec::new() };
         let is_active =
             |tenant: &TenantId| sink.cursors.get(tenant).is_some_and(|cursor| cursor.is_active);
         let queued = self
             .letters
             .iter()
-            .filter(|letter| letter.sink == name && letter.retry && is_active(&letter.tenant));
+            .filter(|letter| letter.sink == *name && letter.retry && is_active(&letter.tenant));
         let mut queued: Vec<QueuedDeadLetter> = queued.cloned().collect();
         queued.sort_by_key(|letter| (letter.tenant, letter.at));
         queued

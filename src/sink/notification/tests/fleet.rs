@@ -68,7 +68,7 @@ pub(in crate::sink) fn problems() -> Vec<Notice> {
         }
         if index < REJECTED_TENANTS {
             let reason = "the endpoint returned HTTP 400".to_owned();
-            let rejected = Observation::of_dead_letters("d", today, Phase::Begin, reason);
+            let rejected = Observation::of_dead_letters(&"d".into(), today, Phase::Begin, reason);
             observe(&tenant.name, rejected);
         }
     }
@@ -90,7 +90,7 @@ pub(in crate::sink) fn discard(most: usize, mut take: impl FnMut(&Record<'_>)) {
     for index in 0..TENANTS {
         let details =
             format!("an operator discarded {}", count(index % most + 1, "rejected record"));
-        let end = Observation::of_dead_letters("d", today, Phase::End, details);
+        let end = Observation::of_dead_letters(&"d".into(), today, Phase::End, details);
         with_record(&format!("t{index:04}"), &end, &mut take);
     }
 }
