@@ -36,6 +36,12 @@ pub enum Failure {
     /// are sent again alone, and up to two tenants whose records are rejected again are withheld
     /// while others are served; otherwise, the sink parks. No record becomes a dead letter.
     RejectsAll { reason: String, hint: Option<Cow<'static, str>> },
+    /// The receiver, or a filter in front of it, denies a request with records, with a reply whose
+    /// usual cause is the configuration, such as HTTP 401, 404 or a redirect. A text of one tenant
+    /// can also be the cause, so the records of each tenant are sent again alone. A tenant whose
+    /// request is denied again is withheld only if records of others arrive; otherwise, the sink
+    /// parks as for `Misconfigured`.
+    Denied { reason: String, hint: Option<Cow<'static, str>> },
     /// The receiver requires smaller batches. `arrived` lists the indexes of records that have
     /// arrived nevertheless.
     TooLarge { reason: String, arrived: Vec<usize> },
@@ -144,7 +150,33 @@ impl Failure {
 
     /// Whether an operator must act before all records can arrive.
     pub fn needs_operator(&self) -> bool {
-        matches!(self, Self::Misconfigured { .. } | Self::RejectsAll { .. } | Self::Refused(_))
+        matches!(
+            self,
+            Self::Misconfigured { .. }
+                | Self::RejectsAll { .. }
+                | Self::Denied { .. }
+                | Self::Refused(_)
+        )
+    }
+
+    /// The same failure of a request with records, which texts of a tenant can have caused although
+    /// the configuration is the usual cause.
+    #[cfg(feature = "object_store")]
+    pub(super) fn of_records(self) -> Self {
+        match self {
+            Self::Misconfigured { reason, hint } => Self::Denied { reason, hint },
+            failure => failure,
+        }
+    }
+
+    /// The same failure of a request without records, whose cause cannot be a text of a tenant.
+    pub(super) fn without_records(self) -> Self {
+        match self {
+            Self::Denied { reason, hint } | Self::RejectsAll { reason, hint } => {
+                Self::Misconfigured { reason, hint }
+            }
+            failure => failure,
+        }
     }
 
     /// The failure for an error of something on this host, such as a file with a secret. It needs
@@ -179,7 +211,8 @@ impl Hint for Failure {
         match self {
             Self::Retry { hint, .. }
             | Self::Misconfigured { hint, .. }
-            | Self::RejectsAll { hint, .. } => hint.clone(),
+            | Self::RejectsAll { hint, .. }
+            | Self::Denied { hint, .. } => hint.clone(),
             Self::Host { fault, .. } => Some(fault.remedy().into()),
             Self::Partial { failure, .. } => failure.hint(),
             Self::Refused(refusal) => refusal.targets.first().and_then(|first| first.hint.clone()),
@@ -195,6 +228,7 @@ impl fmt::Display for Failure {
             | Self::Host { reason, .. }
             | Self::Misconfigured { reason, .. }
             | Self::RejectsAll { reason, .. }
+            | Self::Denied { reason, .. }
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
             Self::Partial { failure, .. } => failure.fmt(f),

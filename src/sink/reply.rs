@@ -33,8 +33,8 @@ const MAX_MESSAGE_CHARS: usize = 300;
 /// The maximum number of characters of a content type in a message.
 const MAX_TYPE_CHARS: usize = 60;
 
-/// The statuses with which a server, or a firewall that inspects requests, rejects a request
-/// because of a text in its body. The configuration can also be the cause.
+/// The statuses with which a server, or a firewall that inspects requests, usually rejects a
+/// request because of a text in its body. The configuration can also be the cause.
 const CONTENT_STATUSES: &[u16] = &[400, 403, 406, 422, 451];
 
 /// The hint for a server that does not support the method of a request.
@@ -220,7 +220,9 @@ impl HttpResponse {
         }
     }
 
-    /// The default failure for a reply that acknowledges nothing.
+    /// The default failure for a reply that acknowledges nothing. The usual cause of a status that
+    /// is not listed here is the configuration, but a firewall can respond with any status to a
+    /// text in a request.
     pub(super) fn failure(&self) -> Failure {
         let reason = self.outcome();
 
@@ -231,14 +233,15 @@ impl HttpResponse {
                 after: net::retry_after(&self.headers),
                 hint: (self.status == 501).then(|| UNSUPPORTED.into()),
             },
-            405 => Failure::Misconfigured { reason, hint: Some(UNSUPPORTED.into()) },
+            405 => Failure::Denied { reason, hint: Some(UNSUPPORTED.into()) },
             413 => Failure::TooLarge { reason, arrived: Vec::new() },
             status => match TlsFault::in_response(&self.message()) {
-                Some(fault) => Failure::Misconfigured { reason, hint: fault.hint() },
+                // An endpoint can also repeat the text of a tenant.
+                Some(fault) => Failure::Denied { reason, hint: fault.hint() },
                 None if CONTENT_STATUSES.contains(&status) => {
                     Failure::RejectsAll { reason, hint: None }
                 }
-                None => Failure::Misconfigured { reason, hint: None },
+                None => Failure::Denied { reason, hint: None },
             },
         }
     }

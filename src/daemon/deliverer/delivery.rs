@@ -38,6 +38,9 @@ pub(super) struct Delivery {
     pub rejecting: Vec<ExcessiveRejections>,
     /// The tenants whose requests fail while those of others succeed, each with the problem.
     pub failing: Vec<(TenantId, Explanation)>,
+    /// The first tenant whose request was denied alone, with the message of the receiver. If no
+    /// record of another tenant arrives, the configuration is the cause; see `denials`.
+    pub denied: Option<(TenantId, Explanation)>,
     /// What happened to the parts that failed without a rejection.
     pub failures: PartFailures,
     /// These tenants, and those with records for these targets. Nothing of them is sent anymore.
@@ -56,6 +59,13 @@ pub(super) struct Delivery {
     suspects: Vec<(TenantId, Failure)>,
     /// The number of parts with the records of one tenant that have failed since a record arrived.
     failed_in_a_row: usize,
+}
+
+/// What usually causes a reply that rejects a whole request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UsualCause {
+    Records,
+    Configuration,
 }
 
 impl Delivery {
@@ -193,7 +203,13 @@ impl Delivery {
         match failure {
             Failure::RejectsAll { reason, hint } => {
                 let hint = hint.map(Cow::into_owned);
-                self.reject_all(part, Explanation { message: reason, hint });
+                let problem = Explanation { message: reason, hint };
+                self.reject_all(part, UsualCause::Records, problem);
+            }
+            Failure::Denied { reason, hint } => {
+                let hint = hint.map(Cow::into_owned);
+                let problem = Explanation { message: reason, hint };
+                self.reject_all(part, UsualCause::Configuration, problem);
             }
             failure @ (Failure::Retry { .. } | Failure::Broken { .. }) => {
                 self.fail_without_reason(part, failure);
@@ -211,36 +227,47 @@ impl Delivery {
     /// cause, so the records of several tenants are sent again, each tenant's alone. A tenant whose
     /// records are rejected alone is withheld, unless so many of them have been rejected while
     /// nothing has arrived that the whole sink is at fault.
-    fn reject_all(&mut self, part: &Batch, problem: Explanation) {
+    fn reject_all(&mut self, part: &Batch, cause: UsualCause, problem: Explanation) {
         let tenants: BTreeSet<TenantId> = part.items().iter().map(|item| item.tenant).collect();
-        if tenants.is_empty() {
-            return;
-        }
         if tenants.len() > 1 {
             self.send_by_tenant(part, tenants.iter().copied());
             return;
         }
+        let Some(item) = part.items().first() else { return };
 
-        let sources = self.rejecting.iter().map(|rejecting| rejecting.source);
-        let suspected = sources.filter(|source| matches!(source, RejectionSource::Tenant(_)));
-        if suspected.count() >= MAX_SUSPECTED_TENANTS
-            && !self.outcomes.contains(&DeliveryOutcome::Arrived)
-        {
-            self.stopped = Some(sink_at_fault(problem));
-            return;
+        // With the next attempt, the tenant is served last.
+        let tenant = item.tenant;
+        self.failures.alone.insert(tenant);
+        if !self.division.withheld.contains(&tenant) {
+            if self.has_enough_suspects() {
+                self.stopped = Some(sink_at_fault(problem));
+                return;
+            }
+            if cause == UsualCause::Configuration {
+                self.denied.get_or_insert_with(|| (tenant, problem.clone()));
+            }
         }
 
-        for tenant in &tenants {
-            let item = part.items().iter().find(|item| item.tenant == *tenant);
-            let target = item.and_then(|item| item.target.clone());
-            let problem = problem.clone();
-            let source = RejectionSource::Tenant(*tenant);
-            self.rejecting.push(ExcessiveRejections { target, source, problem });
-        }
-        self.withheld.extend(tenants);
+        // A reply that is usually due to the configuration is not about a target.
+        let target = item.target.clone().filter(|_| cause == UsualCause::Records);
+        let source = RejectionSource::Tenant(tenant);
+        self.rejecting.push(ExcessiveRejections { target, source, problem });
+        self.withheld.insert(tenant);
         for index in 0..part.len() {
             self.settle(part, index, DeliveryOutcome::Withheld);
         }
+    }
+
+    /// Whether the records of so many tenants are rejected, while nothing has arrived, that another
+    /// one shows a fault of the whole sink. A withheld tenant that is tried again shows nothing
+    /// new.
+    fn has_enough_suspects(&self) -> bool {
+        let suspects = self.rejecting.iter().filter(|rejecting| match rejecting.source {
+            RejectionSource::Tenant(tenant) => !self.division.withheld.contains(&tenant),
+            RejectionSource::ManyTenants => false,
+        });
+        suspects.count() >= MAX_SUSPECTED_TENANTS
+            && !self.outcomes.contains(&DeliveryOutcome::Arrived)
     }
 
     /// The first message for a rejected record for a target, of one tenant or of all.

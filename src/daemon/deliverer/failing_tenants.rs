@@ -5,7 +5,7 @@
 //! be a text of one tenant, and the records of several tenants are sent by tenant. Tenants whose
 //! requests fail are served last, because only the records of others can show that the receiver
 //! works; see decision 0093. This module sends nothing and withholds no tenant. Start reading at
-//! [`FailingTenants::turn_of`] and [`FailingTenants::division_of`].
+//! [`FailingTenants::serves`] and [`FailingTenants::division_of`].
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -23,6 +23,10 @@ pub(super) struct FailingTenants {
     /// Whether the next batch with a suspected tenant is sent by tenant at once, instead of only
     /// after it has failed again.
     is_due: bool,
+    /// The current turn of the attempt.
+    turn: ServingTurn,
+    /// Whether a request has failed in this attempt without a reason.
+    has_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +45,8 @@ pub(super) struct TenantDivision {
     pub suspected: Vec<TenantId>,
     /// The suspected tenants since whose last failure records of others have arrived.
     pub witnessed: BTreeSet<TenantId>,
+    /// The tenants that are withheld and are tried again.
+    pub withheld: BTreeSet<TenantId>,
     /// When the batch may be divided.
     pub time: DivisionTime,
 }
@@ -59,29 +65,54 @@ pub(super) enum DivisionTime {
 /// When a tenant is served within an attempt: the number of its failures since which no record of
 /// another tenant has arrived. The turn 0 is the first one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ServingTurn(u32);
+struct ServingTurn(u32);
 
 /// What happened to the parts of a batch that failed without a rejection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartFailures {
     /// Whether a part has failed.
     pub has_failed: bool,
-    /// The tenants whose records failed alone after the batch had been divided.
+    /// The tenants whose records failed alone after the batch had been divided, or whose requests
+    /// were rejected alone.
     pub alone: HashSet<TenantId>,
     /// Whether the batch must be divided, but not before the next attempt.
     pub is_division_due: bool,
 }
 
 impl FailingTenants {
+    /// Begins an attempt with the first turn.
+    pub(super) fn begin_attempt(&mut self) {
+        self.turn = ServingTurn::default();
+        self.has_failed = false;
+    }
+
+    /// Begins the next turn that serves a tenant. Returns whether there is one.
+    pub(super) fn begin_next_turn(&mut self) -> bool {
+        let next = self.turn_after(self.turn);
+        self.turn = next.unwrap_or(self.turn);
+        next.is_some()
+    }
+
+    /// Whether a tenant is served in the current turn. After a failure, such a tenant has failed
+    /// less often than those of the failed batch, which are served in later turns.
+    pub(super) fn serves(&self, tenant: TenantId) -> bool {
+        self.turn_of(tenant) <= self.turn
+    }
+
+    /// Whether a request has failed in this attempt without a reason.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// When a tenant is served. As soon as a record of another tenant has arrived, the receiver
     /// works, so the tenant is served like all others again.
-    pub(super) fn turn_of(&self, tenant: TenantId) -> ServingTurn {
+    fn turn_of(&self, tenant: TenantId) -> ServingTurn {
         self.failures.get(&tenant).map_or_else(ServingTurn::default, |failures| failures.turn())
     }
 
     /// The next turn after this one that serves a tenant; `None` if there is none. Each failure
     /// moves its tenant to a later turn, so no tenant can be the first one in each attempt.
-    pub(super) fn turn_after(&self, turn: ServingTurn) -> Option<ServingTurn> {
+    fn turn_after(&self, turn: ServingTurn) -> Option<ServingTurn> {
         self.failures.values().map(|failures| failures.turn()).filter(|next| *next > turn).min()
     }
 
@@ -118,9 +149,10 @@ impl FailingTenants {
     /// Counts what happened to a batch. `outcomes` are those of the receiver.
     pub(super) fn count(&mut self, outcomes: &[RecordOutcome], failures: &PartFailures) {
         let PartFailures { has_failed, alone, is_division_due } = failures;
-        if !has_failed && self.failures.is_empty() {
+        if !has_failed && alone.is_empty() && self.failures.is_empty() {
             return;
         }
+        self.has_failed |= *has_failed;
         self.is_due |= *is_division_due;
 
         let (mut arrived, mut failed) = (HashSet::new(), alone.clone());
@@ -176,8 +208,8 @@ mod tests {
     }
 
     /// Counts a batch: one digit for each tenant, and after it `a` for an arrived record, `r` for a
-    /// rejected and `w` for a withheld one, `?` for an unknown outcome, and `!` for one that is
-    /// unknown after the batch was divided.
+    /// rejected and `w` for a withheld one, `?` for an unknown outcome, `!` for one that is unknown
+    /// after the batch was divided, and `x` for a request that was rejected alone.
     fn count(failing: &mut FailingTenants, records: &str) {
         let (mut outcomes, mut failures) = (Vec::new(), PartFailures::default());
         for record in records.split(' ') {
@@ -185,11 +217,11 @@ mod tests {
             let outcome = match &record[1..] {
                 "a" => DeliveryOutcome::Arrived,
                 "r" => DeliveryOutcome::Rejected("no".to_owned()),
-                "w" => DeliveryOutcome::Withheld,
+                "w" | "x" => DeliveryOutcome::Withheld,
                 _ => DeliveryOutcome::Unknown,
             };
             failures.has_failed |= record.ends_with(['?', '!']);
-            if record.ends_with('!') {
+            if record.ends_with(['!', 'x']) {
                 failures.alone.insert(tenant);
             }
             outcomes.push(RecordOutcome {
@@ -252,6 +284,10 @@ mod tests {
             (&["1?", "1a 1?"], [2, 0, 0], &[2]),
             (&["1?", "1a"], [0, 0, 0], &[]),
             (&["1? 2?", "1! 2a"], [3, 0, 0], &[3]),
+            // Those whose requests were rejected are not the first ones of the next attempt.
+            (&["1x"], [2, 0, 0], &[2]),
+            (&["1x", "2a"], [0, 0, 0], &[]),
+            (&["1w"], [0, 0, 0], &[]),
         ] {
             let mut failing = FailingTenants::default();
             for records in batches {
@@ -287,6 +323,27 @@ mod tests {
 
         count(&mut failing, &format!("{HARMLESS}a"));
         assert_eq!(failing.turn_after(ServingTurn::default()), None);
+    }
+
+    /// Each tenant fills a batch alone. After the last failure of a round, no tenant is left that
+    /// has failed less often.
+    #[test]
+    fn only_the_last_failure_ends_a_round() {
+        const TENANTS: u8 = 5;
+        let mut failing = FailingTenants::default();
+        for attempt in 1..=3 * TENANTS {
+            failing.begin_attempt();
+            let first = (1..=TENANTS).min_by_key(|n| failing.turn_of(tenant(*n))).unwrap();
+            while !failing.serves(tenant(first)) {
+                assert!(failing.begin_next_turn());
+            }
+            assert!(!failing.has_failed());
+
+            count(&mut failing, &format!("{first}?"));
+            assert!(failing.has_failed());
+            let are_left = (1..=TENANTS).any(|n| failing.serves(tenant(n)));
+            assert_eq!(are_left, !attempt.is_multiple_of(TENANTS), "attempt {attempt}");
+        }
     }
 
     #[test]

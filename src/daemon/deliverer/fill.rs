@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, DeliveryError, failing_tenants::ServingTurn};
+use super::{Deliverer, DeliveryError};
 use crate::{
     derive::Rules,
     error::Explanation,
@@ -43,15 +43,15 @@ impl Deliverer {
         let mut skipped = self.suspects.waiting();
         let mut last_unreadable = None;
         let started = Instant::now();
-        let mut turn = ServingTurn::default();
+        self.failing.begin_attempt();
+        self.denials.begin_attempt();
+
         loop {
-            let mut tenants = self.resolved_tenants();
-            tenants.retain(|id, resolved| {
-                self.failing.turn_of(*id) <= turn && !self.is_blocked(&resolved.tenant, started)
-            });
+            let tenants = self.tenants_of_turn(started);
             let (lane, pending) = self.next_lane(&tenants, &skipped)?;
             if pending.is_empty() {
-                if self.is_finished(&tenants, &mut skipped, &mut turn).await? {
+                if self.is_finished(&tenants, &mut skipped).await? {
+                    self.park_if_denied()?;
                     let finished = self.finish_targets(started);
                     return last_unreadable.map_or(finished, Err);
                 }
@@ -106,7 +106,6 @@ impl Deliverer {
         &mut self,
         tenants: &ResolvedTenants,
         skipped: &mut HashSet<TenantId>,
-        turn: &mut ServingTurn,
     ) -> Result<bool, DeliveryError> {
         self.submit().await?;
         self.settle_all().await?;
@@ -117,13 +116,34 @@ impl Deliverer {
         {
             return Ok(false);
         }
-        if let Some(next) = self.failing.turn_after(*turn) {
-            *turn = next;
+        if self.failing.begin_next_turn() {
             return Ok(false);
         }
 
         let suspect = self.suspects.take_next();
         Ok(suspect.is_none_or(|suspect| !skipped.remove(&suspect)))
+    }
+
+    /// Whether a request has failed in this attempt, and tenants with records are left that have
+    /// failed less often than those of the failed batch. `false` if the checkpoint cannot be read,
+    /// and for a sink that stores its progress, because its receiver does not interpret texts.
+    pub(super) fn has_untried_tenants(&self) -> bool {
+        if !self.failing.has_failed() || self.plan.plan.stores_progress() {
+            return false;
+        }
+        let (tenants, skipped) = (self.tenants_of_turn(Instant::now()), self.suspects.waiting());
+        let pending = self.next_lane(&tenants, &skipped);
+        pending.is_ok_and(|(_, pending)| !pending.is_empty())
+            || self.next_dead_letters(&tenants).is_ok_and(|letters| !letters.is_empty())
+    }
+
+    /// The tenants that are served in the current turn and do not wait at this time.
+    fn tenants_of_turn(&self, now: Instant) -> ResolvedTenants {
+        let mut tenants = self.resolved_tenants();
+        tenants.retain(|id, resolved| {
+            self.failing.serves(*id) && !self.is_blocked(&resolved.tenant, now)
+        });
+        tenants
     }
 
     fn resolved_tenants(&self) -> ResolvedTenants {

@@ -9,6 +9,7 @@
 mod catalogs;
 mod decoded;
 mod delivery;
+mod denials;
 mod digest;
 mod encoding;
 mod failing_tenants;
@@ -47,6 +48,7 @@ pub(super) use self::{
     supervision::supervise,
 };
 use self::{
+    denials::Denials,
     failing_tenants::FailingTenants,
     outgoing_batch::OutgoingBatch,
     rate_limit::RateLimit,
@@ -148,6 +150,8 @@ pub struct Deliverer {
     rejections: RejectionCounter,
     /// The tenants whose requests fail without a reason; see [`failing_tenants`].
     failing: FailingTenants,
+    /// The requests that are denied in the current attempt; see [`denials`].
+    denials: Denials,
     retries: RetryBudget,
     /// The tenants that are read last; see [`supervision`].
     suspects: Suspects,
@@ -205,6 +209,7 @@ impl Deliverer {
             catalogs: Catalogs::default(),
             rejections: RejectionCounter::default(),
             failing: FailingTenants::default(),
+            denials: Denials::default(),
             retries: RetryBudget::new(RetryLimit::Limited),
             suspects: Suspects::default(),
             targets: ParkedTargets::default(),
@@ -331,7 +336,12 @@ impl Deliverer {
     }
 
     fn retry_cause(&self, error: &DeliveryError) -> RetryCause {
-        error.retry_cause(self.plan.plan.failure_place())
+        match error.retry_cause(self.plan.plan.failure_place()) {
+            RetryCause::Receiver { after } if self.has_untried_tenants() => {
+                RetryCause::SomeTenants { after }
+            }
+            cause => cause,
+        }
     }
 
     /// Closes the sink and frees all buffers and caches. The next entries usually arrive a day
@@ -362,6 +372,10 @@ impl Deliverer {
         let drained = self.fill(cancel).await;
         if !matches!(drained, Err(DeliveryError::Canceled)) {
             self.discard_unsettled();
+        }
+        if drained.as_ref().is_err_and(DeliveryError::is_misconfigured) {
+            // The receiver, or a file with a secret, may have been changed before the next attempt.
+            self.close().await;
         }
         if drained.is_ok() {
             self.log_recovery();

@@ -7,7 +7,11 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Deliverer, DeliveryError, rejections::RecordOutcome, targets::TargetTrial};
+use super::{
+    Deliverer, DeliveryError,
+    rejections::{RecordOutcome, RejectionCounter, sink_at_fault},
+    targets::TargetTrial,
+};
 use crate::{
     checkpoint::Lane,
     config::SinkPlan,
@@ -156,6 +160,15 @@ impl Deliverer {
         let targets = if is_empty { Vec::new() } else { target_names(&self.plan, tenant) };
         self.targets.begin(&targets);
         if self.targets.tries_one_record() { self.submit().await } else { Ok(()) }
+    }
+
+    /// Fails if requests were denied in this attempt although nothing shows that their tenants are
+    /// the cause: the configuration is, and the whole sink parks.
+    pub(super) fn park_if_denied(&mut self) -> Result<(), DeliveryError> {
+        let Some(problem) = self.denials.take_unexplained() else { return Ok(()) };
+        self.rejections = RejectionCounter::default();
+        self.release_tenants();
+        Err(sink_at_fault(problem))
     }
 
     /// The result of an attempt after which nothing is left to send except to parked targets and

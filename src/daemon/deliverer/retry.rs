@@ -2,10 +2,13 @@
 //!
 //! Failures are counted since the last acknowledged batch, not since the backlog was last empty. A
 //! receiver that is busy from time to time therefore neither exhausts the attempts of `once` nor
-//! lengthens the waits of the daemon. Nothing here waits or sends. Start reading at
-//! [`RetryBudget::wait_after`]. See decision 0072.
+//! lengthens the waits of the daemon, and neither do failures of some tenants while others have not
+//! been tried since. Nothing here waits or sends. Start reading at [`RetryBudget::wait_after`]. See
+//! decisions 0072 and 0093.
 
 use std::{collections::HashSet, time::Duration};
+
+use tokio::time::Instant;
 
 use super::DeliveryError;
 use crate::{
@@ -22,8 +25,16 @@ const MAX_HOST_BACKOFF: Duration = Duration::from_secs(30);
 /// The interval at which a parked sink or target is tried again.
 pub(super) const PARKED_WAIT: Duration = Duration::from_mins(5);
 
-/// The failures without an acknowledgement between them that end a limited delivery, and the
-/// longest wait between its attempts.
+/// The failures without an acknowledgement between them that are not counted, because other tenants
+/// have not been tried since. In an outage, a receiver gets this number of further requests, each
+/// after a wait. With more tenants whose requests fail, those that are served after them wait
+/// longer.
+const MAX_SPARED_FAILURES: u32 = 64;
+/// The time after the first of them in which they are not counted. It limits a delivery to a
+/// receiver that does not respond.
+const MAX_SPARED_TIME: Duration = Duration::from_mins(10);
+/// The counted failures without an acknowledgement between them that end a limited delivery, and
+/// the longest wait between its attempts.
 const MAX_FAILURES: u32 = 4;
 const MAX_LIMITED_BACKOFF: Duration = Duration::from_secs(30);
 
@@ -32,6 +43,9 @@ const MAX_LIMITED_BACKOFF: Duration = Duration::from_secs(30);
 pub(super) enum RetryCause {
     /// The receiver or the connection to it. `after` is the delay that the receiver requested.
     Receiver { after: Option<Duration> },
+    /// As [`Self::Receiver`], or the texts of some tenants: others with records have failed less
+    /// often, and are served first by the next attempt.
+    SomeTenants { after: Option<Duration> },
     /// This host, such as a full disk, or a database that another process uses.
     Host,
     /// The configuration of a receiver, which needs an operator.
@@ -48,8 +62,8 @@ pub(super) enum RetryCause {
 pub(super) enum RetryLimit {
     /// Until the deliverer ends: the daemon.
     Unlimited,
-    /// Until [`MAX_FAILURES`] failures without an acknowledgement between them, and only if the
-    /// cause can pass: `once` and other commands.
+    /// Until [`MAX_FAILURES`] failures are counted without an acknowledgement between them, and
+    /// only if the cause can pass: `once` and other commands.
     Limited,
 }
 
@@ -57,7 +71,12 @@ pub(super) enum RetryLimit {
 #[derive(Clone, Debug)]
 pub(super) struct RetryBudget {
     limit: RetryLimit,
+    /// The failures, without those that are spared.
     failures: u32,
+    /// The failures that are not counted, at most [`MAX_SPARED_FAILURES`].
+    spared: u32,
+    /// The time of the first of them.
+    spared_since: Option<Instant>,
     /// The records that have arrived after one that no cursor can pass. They may be sent again,
     /// which is not progress.
     arrived: HashSet<EventId>,
@@ -66,12 +85,12 @@ pub(super) struct RetryBudget {
 impl RetryBudget {
     /// A budget without failures.
     pub(super) fn new(limit: RetryLimit) -> Self {
-        Self { limit, failures: 0, arrived: HashSet::new() }
+        Self { limit, failures: 0, spared: 0, spared_since: None, arrived: HashSet::new() }
     }
 
     /// Forgets all failures, because a batch was acknowledged or nothing is left to deliver.
     pub(super) fn reset(&mut self) {
-        self.failures = 0;
+        self.forget_failures();
         self.arrived.clear();
     }
 
@@ -80,7 +99,7 @@ impl RetryBudget {
     pub(super) fn note_arrived(&mut self, records: impl Iterator<Item = EventId>) {
         for record in records {
             if self.arrived.insert(record) {
-                self.failures = 0;
+                self.forget_failures();
             }
         }
     }
@@ -88,17 +107,42 @@ impl RetryBudget {
     /// Counts a failure. Returns the wait before the next attempt, or `None` if there is none.
     /// `jitter` is a random number from 0 up to, but not including, 1.
     pub(super) fn wait_after(&mut self, cause: RetryCause, jitter: f64) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
-        let wait = wait(cause, self.failures, jitter);
+        self.count(cause);
+        // A failure that is spared is also followed by a wait.
+        let wait = wait(cause, self.failures.max(1), jitter);
 
         match self.limit {
             RetryLimit::Unlimited => Some(wait),
             RetryLimit::Limited => {
-                let can_pass = matches!(cause, RetryCause::Receiver { .. } | RetryCause::Host);
-                let is_left = can_pass && self.failures < MAX_FAILURES;
+                let is_left = cause.can_pass() && self.failures < MAX_FAILURES;
                 is_left.then(|| wait.min(MAX_LIMITED_BACKOFF))
             }
         }
+    }
+
+    fn count(&mut self, cause: RetryCause) {
+        if matches!(cause, RetryCause::SomeTenants { .. }) && self.can_spare() {
+            self.spared = self.spared.saturating_add(1);
+        } else {
+            self.failures = self.failures.saturating_add(1);
+        }
+    }
+
+    /// Whether a failure of some tenants is not counted.
+    fn can_spare(&mut self) -> bool {
+        let since = *self.spared_since.get_or_insert_with(Instant::now);
+        self.spared < MAX_SPARED_FAILURES && since.elapsed() <= MAX_SPARED_TIME
+    }
+
+    fn forget_failures(&mut self) {
+        (self.failures, self.spared, self.spared_since) = (0, 0, None);
+    }
+}
+
+impl RetryCause {
+    /// Whether the cause can be gone at the next attempt without an operator.
+    fn can_pass(self) -> bool {
+        matches!(self, Self::Receiver { .. } | Self::SomeTenants { .. } | Self::Host)
     }
 }
 
@@ -131,7 +175,7 @@ impl DeliveryError {
 /// receiver requests never shortens it.
 fn wait(cause: RetryCause, failures: u32, jitter: f64) -> Duration {
     match cause {
-        RetryCause::Receiver { after } => {
+        RetryCause::Receiver { after } | RetryCause::SomeTenants { after } => {
             backoff(failures, MAX_BACKOFF, jitter).max(after.unwrap_or_default())
         }
         RetryCause::Host | RetryCause::HostConfiguration => {
@@ -156,14 +200,17 @@ mod tests {
     use crate::files::HostFault;
 
     const RECEIVER: RetryCause = RetryCause::Receiver { after: None };
+    const SOME_TENANTS: RetryCause = RetryCause::SomeTenants { after: None };
 
-    /// What happens to a delivery: `f` a failure, `a` an acknowledged batch.
+    /// What happens to a delivery: `f` a failure, `s` one of some tenants, while others have not
+    /// been tried since, and `a` an acknowledged batch.
     fn is_left(events: &str, cause: RetryCause, limit: RetryLimit) -> bool {
         let mut budget = RetryBudget::new(limit);
         let mut is_left = true;
         for event in events.chars() {
             match event {
                 'a' => budget.reset(),
+                's' => is_left = budget.wait_after(SOME_TENANTS, 0.0).is_some(),
                 _ => is_left = budget.wait_after(cause, 0.0).is_some(),
             }
         }
@@ -193,6 +240,63 @@ mod tests {
             assert_eq!(once, is_left_for_once, "{events} {cause:?}");
             assert!(is_left(events, cause, RetryLimit::Unlimited), "the daemon always continues");
         }
+    }
+
+    /// Regression: four tenants whose requests failed exhausted the attempts of `once` before a
+    /// record of another one was sent.
+    #[test]
+    fn failures_of_some_tenants_are_spared() {
+        let spared = "s".repeat(MAX_SPARED_FAILURES as usize);
+        for (events, is_left_for_once) in [
+            ("ssss".to_owned(), true),
+            ("sfsfsf".to_owned(), true),
+            ("sfsfsfsf".to_owned(), false),
+            (format!("{spared}fff"), true),
+            (format!("{spared}ffff"), false),
+            // In an outage, they are limited.
+            (format!("{spared}sss"), true),
+            (format!("{spared}ssss"), false),
+            (format!("{spared}fffa{spared}fff"), true),
+        ] {
+            let once = is_left(&events, RECEIVER, RetryLimit::Limited);
+            assert_eq!(once, is_left_for_once, "{events}");
+            assert!(is_left(&events, RECEIVER, RetryLimit::Unlimited), "{events}");
+        }
+    }
+
+    /// A receiver that does not respond occupies each attempt for a long time.
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_spared_for_minutes_only() {
+        for (after_each, is_left_for_once) in
+            [(Duration::from_mins(1), true), (Duration::from_mins(2), false)]
+        {
+            let mut budget = RetryBudget::new(RetryLimit::Limited);
+            let mut is_left = true;
+            for _ in 0..10 {
+                is_left &= budget.wait_after(SOME_TENANTS, 0.0).is_some();
+                tokio::time::advance(after_each).await;
+            }
+            assert_eq!(is_left, is_left_for_once, "{after_each:?}");
+
+            budget.reset();
+            assert!(budget.wait_after(SOME_TENANTS, 0.0).is_some());
+            assert_eq!(budget.failures, 0, "the time begins again");
+        }
+    }
+
+    /// Regression: each tenant whose requests failed doubled the wait of the daemon.
+    #[test]
+    fn failures_of_some_tenants_lengthen_no_wait() {
+        let mut budget = RetryBudget::new(RetryLimit::Unlimited);
+        let mut wait = |cause| budget.wait_after(cause, 0.0).unwrap().as_millis();
+        for _ in 0..20 {
+            assert_eq!(wait(SOME_TENANTS), 500, "each attempt is followed by a wait");
+        }
+        assert_eq!([RECEIVER, RECEIVER, RECEIVER].map(&mut wait), [500, 1_000, 2_000]);
+        assert_eq!([SOME_TENANTS, SOME_TENANTS, RECEIVER].map(&mut wait), [2_000, 2_000, 4_000]);
+
+        let delay = RetryCause::SomeTenants { after: Some(Duration::from_hours(1)) };
+        assert_eq!(wait(delay), 3_600_000, "a requested delay is respected");
     }
 
     /// The shortest and the longest wait after each number of failures, in milliseconds.

@@ -181,8 +181,9 @@ impl Deliverer {
             return TenantDivision::default();
         }
         let mut division = self.failing.division_of(batch, time);
+        division.withheld = self.targets.withheld_tenants();
         // Records of others have arrived before these tenants were withheld.
-        division.witnessed.append(&mut self.targets.withheld_tenants());
+        division.witnessed.extend(&division.withheld);
         division
     }
 
@@ -247,6 +248,7 @@ impl Deliverer {
         let arrived = outcomes.iter().filter(|outcome| outcome.has_arrived());
         let arrived: Vec<EventId> = arrived.map(|outcome| outcome.event_id).collect();
         self.failing.count(&outcomes, &delivery.failures);
+        self.denials.note(&outcomes, delivery.denied.take());
         let (outcomes, stopped) = self.judge(outgoing.lane, outcomes, delivery);
 
         let dead_letters: Vec<DeadLetter> =

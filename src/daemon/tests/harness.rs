@@ -16,12 +16,12 @@ use super::scripted_sink::{LIMIT, Repeats, ScriptedSink};
 use crate::{
     checkpoint::{
         Checkpoint, DeadLetterFilter, DeadLetterKey, FaultPlan, LogEntry, QueuedDeadLetter,
-        ReadRequest,
+        ReadRequest, SinkFailure, StatusDetail,
     },
     clock,
     config::Configuration,
     daemon::{
-        Engine, PollError, PollReport, ReplayRequest, TenantRemovals, TenantState,
+        Engine, PollError, PollReport, ReplayRequest, SinkReport, TenantRemovals, TenantState,
         collector::{CatalogRead, PollResponse, interrupted_polls::RunningPoll},
         deliver_queued,
         deliverer::{Shutdown, supervise},
@@ -32,8 +32,6 @@ use crate::{
     wire,
 };
 
-const TENANTS: [&str; 2] =
-    ["a0000000-0000-4000-8000-000000000000", "a1000000-0000-4000-8000-000000000000"];
 /// The sink that acknowledges everything, and thereby shows what the other one must receive.
 const REFERENCE: &str = "reference";
 /// The first name of the sink that follows a script.
@@ -55,6 +53,8 @@ pub(super) enum Targets {
 /// What a test needs.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
+    /// The number of tenants, at most 95. Their IDs are in the order of their numbers.
+    pub tenants: usize,
     pub targets: Targets,
     /// The number of controls of each day.
     pub controls: u32,
@@ -66,7 +66,7 @@ pub(super) struct Setup {
     pub faults: FaultPlan,
 }
 
-/// Two tenants, a sink that follows a script, and another one that shows what it must receive.
+/// Some tenants, a sink that follows a script, and another one that shows what it must receive.
 pub(super) struct Harness {
     setup: Setup,
     /// Deleted at the end of the test.
@@ -88,8 +88,8 @@ struct RunningDeliverer {
 
 impl Default for Setup {
     fn default() -> Self {
-        let faults = FaultPlan::default();
-        Self { targets: Targets::One, controls: 12, records: 24, in_flight: 1, faults }
+        let (tenants, targets, faults) = (2, Targets::One, FaultPlan::default());
+        Self { tenants, targets, controls: 12, records: 24, in_flight: 1, faults }
     }
 }
 
@@ -97,7 +97,7 @@ impl Harness {
     pub(super) fn new(setup: Setup) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs_err::write(directory.path().join("secret"), "secret").unwrap();
-        let text = configuration_text(directory.path(), setup.targets);
+        let text = configuration_text(directory.path(), &setup);
 
         let limits = Limits { records: setup.records, bytes: 1 << 20, in_flight: setup.in_flight };
         let (sink, reference) = (ScriptedSink::new(limits), ScriptedSink::new(limits));
@@ -199,12 +199,17 @@ impl Harness {
         self.poll(tenant, |_| Ok(self.response(tenant, days)))
     }
 
-    /// Appends the newest days to the logs of both tenants.
+    /// Appends the newest days to the logs of all tenants.
     pub(super) fn append_days(&self, number: i32) {
-        let days: Vec<(i32, u32)> = (1 - number..=0).map(|offset| (offset, 5)).collect();
-        for tenant in 0..TENANTS.len() {
-            self.poll_days(tenant, &days).unwrap();
+        for tenant in 0..self.setup.tenants {
+            self.append_days_of(tenant, number);
         }
+    }
+
+    /// Appends the newest days to the log of a tenant.
+    pub(super) fn append_days_of(&self, tenant: usize, number: i32) {
+        let days: Vec<(i32, u32)> = (1 - number..=0).map(|offset| (offset, 5)).collect();
+        self.poll_days(tenant, &days).unwrap();
     }
 
     /// Begins a poll that the following restart interrupts.
@@ -304,7 +309,7 @@ impl Harness {
 
     fn is_delivered(&self) -> bool {
         let (checkpoint, sink) = (self.checkpoint(), self.sink_name());
-        let tenants = [self.id(0), self.id(1)];
+        let tenants: Vec<TenantId> = (0..self.setup.tenants).map(|n| self.id(n)).collect();
         checkpoint.pending(sink).unwrap().is_empty()
             && checkpoint.pending_replay(sink, &|_| true).unwrap().is_none()
             && checkpoint.pending_dead_letters(sink, &tenants, 1).unwrap().is_empty()
@@ -319,7 +324,20 @@ impl Harness {
         self.stop().await;
     }
 
-    async fn stop(&mut self) {
+    /// Delivers to the sink as `once` does.
+    pub(super) async fn deliver_once(&self) -> SinkReport {
+        Box::pin(deliver_queued(&self.engine, self.sink_name())).await
+    }
+
+    /// How the sink fails, as the checkpoint stores it.
+    pub(super) fn failure(&self) -> Option<SinkFailure> {
+        let status = self.checkpoint().status(StatusDetail::Summary).unwrap();
+        let sink = status.sinks.iter().find(|sink| sink.name == *self.sink_name());
+        sink.and_then(|sink| sink.failure)
+    }
+
+    /// Stops the deliverer of the sink.
+    pub(super) async fn stop(&mut self) {
         let Some(RunningDeliverer { shutdown, task }) = self.running.take() else { return };
         shutdown.begin(ACKNOWLEDGEMENT_WAIT);
         timeout(LIMIT, task).await.unwrap().unwrap();
@@ -379,9 +397,9 @@ impl Harness {
     }
 }
 
-fn configuration_text(directory: &Path, targets: Targets) -> String {
+fn configuration_text(directory: &Path, setup: &Setup) -> String {
     let directory = directory.display();
-    let index = match targets {
+    let index = match setup.targets {
         Targets::One => "posture",
         Targets::PerTenant => "posture-{tenant.name}",
     };
@@ -395,7 +413,8 @@ fn configuration_text(directory: &Path, targets: Targets) -> String {
          url = \"http://127.0.0.1:9\"\nindex = \"{index}\"\n"
     );
 
-    for (number, id) in TENANTS.iter().enumerate() {
+    for number in 0..setup.tenants {
+        let id = format!("{:02x}000000-0000-4000-8000-000000000000", 0xa0 + number);
         write!(
             text,
             "[[tenants]]\nname = \"t{number}\"\nid = \"{id}\"\ncredential = \"app\"\n\

@@ -97,6 +97,11 @@ struct ScriptedReceiver {
     arrivals: Vec<Arrival>,
     /// The ID of a control whose records cannot be encoded.
     unknown_control: Option<&'static str>,
+    /// The tenants for each batch with whose records the receiver fails, instead of following the
+    /// script, and how it fails.
+    hostile: Option<(BTreeSet<TenantId>, Failure)>,
+    /// The number of batches that were sent.
+    requests: usize,
 }
 
 /// The longest time that a test waits, of a clock that is paused.
@@ -110,6 +115,8 @@ impl ScriptedSink {
             default: Step::Acknowledge,
             arrivals: Vec::new(),
             unknown_control: None,
+            hostile: None,
+            requests: 0,
         };
         let (receiver, has_ended) = (Arc::new(Mutex::new(receiver)), Arc::default());
         Self { limits, routes: None, receiver, has_ended }
@@ -133,6 +140,16 @@ impl ScriptedSink {
     /// Makes the sink unable to encode the records of a control.
     pub(super) fn forget_control(&self, id: &'static str) {
         self.receiver().unknown_control = Some(id);
+    }
+
+    /// Makes the receiver fail for each batch with a record of these tenants.
+    pub(super) fn fail_for(&self, tenants: impl Iterator<Item = TenantId>, failure: Failure) {
+        self.receiver().hostile = Some((tenants.collect(), failure));
+    }
+
+    /// The number of batches that were sent.
+    pub(super) fn requests(&self) -> usize {
+        self.receiver().requests
     }
 
     /// Waits until the last step of the script has begun. Nothing else happens between the reply to
@@ -188,11 +205,23 @@ impl ScriptedSink {
     async fn receive(&self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         // The process can be killed, and the configuration be reloaded, before a batch is sent.
         yield_now().await;
+        self.receiver().requests += 1;
+        if let Some(failure) = self.hostile_failure(batch) {
+            return Err(failure);
+        }
+
         let step = self.next_step();
         if matches!(step, Step::Hang) {
             pending::<()>().await;
         }
         self.reply(&step, batch)
+    }
+
+    fn hostile_failure(&self, batch: &Batch) -> Option<Failure> {
+        let receiver = self.receiver();
+        let (tenants, failure) = receiver.hostile.as_ref()?;
+        let is_hostile = batch.items().iter().any(|item| tenants.contains(&item.tenant));
+        is_hostile.then(|| failure.clone())
     }
 
     fn next_step(&self) -> Step {

@@ -66,7 +66,7 @@ pub(super) fn read(response: &HttpResponse, service: &Service, mode: Mode) -> Re
         (400 | 422, Mode::Digest) => {
             Err(Failure::RejectsAll { reason: response.outcome(), hint: None })
         }
-        (413, Mode::Digest) => Err(Failure::misconfigured(response.outcome())),
+        (413, Mode::Digest) => Err(Failure::Denied { reason: response.outcome(), hint: None }),
         _ => Err(failure(response)),
     }
 }
@@ -75,10 +75,8 @@ pub(super) fn read(response: &HttpResponse, service: &Service, mode: Mode) -> Re
 /// new URL.
 pub(super) fn failure(response: &HttpResponse) -> Failure {
     match response.failure() {
-        Failure::Misconfigured { reason, hint: None }
-            if matches!(response.status, 401 | 404 | 410) =>
-        {
-            Failure::Misconfigured { reason, hint: Some(NEW_WEBHOOK.into()) }
+        Failure::Denied { reason, hint: None } if matches!(response.status, 401 | 404 | 410) => {
+            Failure::Denied { reason, hint: Some(NEW_WEBHOOK.into()) }
         }
         Failure::RejectsAll { reason, hint: None } if response.status == 403 => {
             Failure::RejectsAll { reason, hint: Some(NEW_WEBHOOK.into()) }

@@ -171,9 +171,10 @@ fn interpret(response: &HttpResponse) -> Result<(), Failure> {
     match response.status {
         200..=299 if response.is_any_success() => Ok(()),
         400 | 422 => Err(Failure::TooLarge { reason: response.outcome(), arrived: Vec::new() }),
-        410 => Err(Failure::misconfigured(
-            "the endpoint returned HTTP 410: it was removed permanently",
-        )),
+        410 => {
+            let reason = "the endpoint returned HTTP 410: it was removed permanently".to_owned();
+            Err(Failure::Denied { reason, hint: None })
+        }
         _ => Err(response.failure()),
     }
 }

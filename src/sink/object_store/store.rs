@@ -18,7 +18,7 @@ use super::{
     client::LimitedConnector,
     codes::{NOT_STORE, conflict, has_transient_code},
     config::{DEFAULT_REGION, ObjectPlan, Store},
-    error_document::element,
+    error_document::{code_of, element},
 };
 use crate::{
     files,
@@ -211,28 +211,43 @@ pub(super) async fn explained(plan: &ObjectPlan, error: &Error, failure: Failure
 }
 
 /// The failure of a request for an object. An object that the store has already is not a failure;
-/// see `existence`.
+/// see `existence`. A response without an error code of a store can be that of a firewall, which
+/// denies the object because of a text in it.
 pub(super) fn failure(request: ObjectRequest, name: &str, error: &Error) -> Failure {
     let what = request.failed(name);
     if let Some(fault) = TlsFault::of(error) {
         return Failure::tls_without_client_certificate(&what, &fault);
     }
 
-    let message = summary(&chain(error));
+    let text = chain(error);
+    let failure = failure_of_response(request, &what, error, &summary(&text));
+    match (request, quoted_response(&text)) {
+        (ObjectRequest::Write, Some((_, body))) if code_of(body).is_none() => failure.of_records(),
+        _ => failure,
+    }
+}
+
+/// The failure of a request, from what has failed, the error of the client and its summary.
+fn failure_of_response(
+    request: ObjectRequest,
+    what: &str,
+    error: &Error,
+    message: &str,
+) -> Failure {
     let reason = format!("{what}: {message}");
     match error {
-        _ if has_transient_code(&message) => Failure::retry(reason),
+        _ if has_transient_code(message) => Failure::retry(reason),
         Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotModified { .. } => {
-            conflict(reason, &message)
+            conflict(reason, message)
         }
         Error::NotFound { .. } => Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
             Failure::Misconfigured { reason, hint: Some(request.permission().into()) }
         }
         Error::JoinError { .. } => Failure::retry(reason),
-        Error::Generic { .. } if message.contains(NO_METADATA) => not_a_store(&what),
-        Error::Generic { .. } if !is_rejection(&message) => Failure::unreachable(reason, error),
-        _ => Failure::Misconfigured { reason, hint: redirect_hint(&message) },
+        Error::Generic { .. } if message.contains(NO_METADATA) => not_a_store(what),
+        Error::Generic { .. } if !is_rejection(message) => Failure::unreachable(reason, error),
+        _ => Failure::Misconfigured { reason, hint: redirect_hint(message) },
     }
 }
 
@@ -349,104 +364,4 @@ fn status(summary: &str) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_of_a_probe_is_classified() {
-        let error = |status: u16, code: &str| {
-            let message = format!(
-                "Server returned non-2xx status code: {status} Word: <Error><Code>{code}</Code></Error>"
-            );
-            let (path, source) =
-                (String::new(), format!("Error performing GET u in 1ms - {message}").into());
-            match status {
-                404 => Error::NotFound { path, source },
-                401 => Error::Unauthenticated { path, source },
-                409 => Error::AlreadyExists { path, source },
-                403 => Error::PermissionDenied { path, source },
-                _ => Error::Generic { store: "S3", source },
-            }
-        };
-
-        for (status, code, expected) in [
-            (404, "NoSuchKey", "ok"),
-            (404, "BlobNotFound", "ok"),
-            (404, "NoSuchBucket", "config"),
-            (404, "ContainerNotFound", "config"),
-            (404, "", "config"),
-            (403, "AccessDenied", "ok"),
-            (403, "AuthorizationPermissionMismatch", "ok"),
-            (403, "InvalidAccessKeyId", "config"),
-            (403, "SignatureDoesNotMatch", "config"),
-            (403, "AuthorizationFailure", "config"),
-            (401, "InvalidAuthenticationInfo", "config"),
-            (400, "AuthorizationHeaderMalformed", "config"),
-            (503, "SlowDown", "retry"),
-            (400, "RequestTimeout", "retry"),
-            (409, "OperationAborted", "retry"),
-            (409, "ContainerDisabled", "config"),
-        ] {
-            let found = match probe_result(&error(status, code)) {
-                Ok(_) => "ok",
-                Err(Failure::Retry { .. }) => "retry",
-                Err(_) => "config",
-            };
-            assert_eq!(found, expected, "{status} {code}");
-        }
-    }
-
-    /// Regression: the error of the client was the whole message, without a hint.
-    #[test]
-    fn responses_without_an_object_have_a_hint() {
-        let source = "Unable to extract metadata from headers: ETag Header missing from response";
-        let error = Error::Generic { store: "S3", source: source.into() };
-        let of_object = |request| failure(request, "a/b", &error);
-        for failure in [
-            of_object(ObjectRequest::Write),
-            of_object(ObjectRequest::Check),
-            probe_result(&error).unwrap_err(),
-        ] {
-            assert!(matches!(&failure, Failure::Retry { hint: Some(_), .. }), "{failure}");
-            assert!(failure.to_string().ends_with(": the response has no headers of an object"));
-        }
-    }
-
-    #[test]
-    fn redirects_have_a_hint() {
-        for (summary, expected) in [
-            ("307 Temporary Redirect:", true),
-            ("301 Moved Permanently:", true),
-            ("403 Forbidden: AccessDenied: no", false),
-            ("3", false),
-            ("Generic GCS error: no ETag", false),
-        ] {
-            assert_eq!(redirect_hint(summary).is_some(), expected, "{summary}");
-        }
-    }
-
-    #[test]
-    fn summary_keeps_only_the_error_of_the_server() {
-        for (message, expected, rejected) in [
-            (
-                "Generic S3 error: Error performing PUT http://h/b/k in 5ms - Server returned non-2xx status code: 400 Bad Request: <?xml?>\n<Error>\n  <Code>AuthorizationHeaderMalformed</Code>\n  <Message>the region is wrong\nRequestId:1</Message></Error>",
-                "400 Bad Request: AuthorizationHeaderMalformed: the region is wrong",
-                true,
-            ),
-            (
-                "Generic GCS error: Error performing PUT http://h/b/k in 5ms - Server returned non-2xx status code: 503 Service Unavailable: \nslow\ndown",
-                "503 Service Unavailable: slow down",
-                false,
-            ),
-            (
-                "Generic S3 error: Error performing PUT http://h/b/k in 5ms - HTTP error: error sending request: Connection refused",
-                "HTTP error: error sending request: Connection refused",
-                false,
-            ),
-            ("Generic GCS error: no ETag", "Generic GCS error: no ETag", false),
-        ] {
-            let found = summary(message);
-            assert_eq!((found.as_str(), is_rejection(&found)), (expected, rejected));
-        }
-    }
-}
+mod tests;

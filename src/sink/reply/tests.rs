@@ -301,6 +301,51 @@ fn responses_without_a_body_name_the_status() {
     }
 }
 
+/// Regression: a firewall that responded to the text of one tenant with HTTP 302, 401, 404 or 405
+/// parked the sink for all tenants.
+#[test]
+fn no_status_alone_parks_the_sink() {
+    let tls = "The plain HTTP request was sent to HTTPS port";
+    for (status, body, expected, has_hint) in [
+        (301, "", "denied", false),
+        (302, "<html>", "denied", false),
+        (401, "", "denied", false),
+        (402, "", "denied", false),
+        (404, "", "denied", false),
+        (405, "", "denied", true),
+        (407, "", "denied", false),
+        (410, "", "denied", false),
+        (415, "", "denied", false),
+        (418, "", "denied", false),
+        (400, tls, "denied", true),
+        (400, "", "rejects all", false),
+        (403, "", "rejects all", false),
+        (406, "", "rejects all", false),
+        (422, "", "rejects all", false),
+        (451, "", "rejects all", false),
+        (413, "", "too large", false),
+        (408, "", "retry", false),
+        (425, "", "retry", false),
+        (429, "", "retry", false),
+        (500, "", "retry", false),
+        (501, "", "retry", true),
+    ] {
+        let failure = HttpResponse::of("the receiver", status, body.as_bytes()).failure();
+
+        let found = match &failure {
+            Failure::Denied { .. } => "denied",
+            Failure::RejectsAll { .. } => "rejects all",
+            Failure::TooLarge { .. } => "too large",
+            Failure::Retry { .. } => "retry",
+            _ => "other",
+        };
+        assert_eq!((found, failure.hint().is_some()), (expected, has_hint), "{status} {body}");
+        let is_of_operator = matches!(expected, "denied" | "rejects all");
+        assert_eq!(failure.needs_operator(), is_of_operator, "{status}");
+        assert!(!matches!(failure.without_records(), Failure::Denied { .. }), "{status}");
+    }
+}
+
 /// Regression: a body of 8 MiB was searched for secrets completely, regardless of its
 /// status.
 #[tokio::test]

@@ -30,6 +30,9 @@ const REJECTS_ALL: &str = "check `stream` and `rule_id`, and the columns and the
 /// The hint for a request that is not permitted.
 const ASSIGN_ROLE: &str = "assign the role Monitoring Metrics Publisher on the data collection rule to this application; the assignment can take up to half an hour to take effect";
 
+/// The hint for a request that finds nothing.
+const CHECK_URL: &str = "check `url`, `rule_id` and `stream`";
+
 /// The maximum number of characters of an error code that are read.
 const MAX_CODE_CHARS: usize = 100;
 
@@ -181,25 +184,29 @@ impl Sentinel {
 /// rejects every record. A rejection that the API does not explain can be that of a firewall, so
 /// the records of each tenant are sent again alone, as for the other HTTP sinks.
 fn interpret(response: &HttpResponse) -> Result<(), Failure> {
-    let (reason, hint) = match response.status {
+    let reason = || response.outcome();
+
+    Err(match response.status {
         204 => return Ok(()),
         400 if has_configuration_code(response) => {
-            (response.outcome(), "check `stream` and `rule_id`, and the streams of the rule")
+            let hint = "check `stream` and `rule_id`, and the streams of the rule";
+            Failure::Misconfigured { reason: reason(), hint: Some(hint.into()) }
         }
-        400 => {
-            let reason = response.outcome();
-            return Err(Failure::TooLarge { reason, arrived: Vec::new() });
+        400 => Failure::TooLarge { reason: reason(), arrived: Vec::new() },
+        403 if error_code(response).is_some() => {
+            Failure::Misconfigured { reason: reason(), hint: Some(ASSIGN_ROLE.into()) }
         }
-        403 if error_code(response).is_some() => (response.outcome(), ASSIGN_ROLE),
-        // A firewall before the API can reject the text of one tenant.
-        403 => {
-            let (reason, hint) = (response.outcome(), Some(ASSIGN_ROLE.into()));
-            return Err(Failure::RejectsAll { reason, hint });
+        403 => Failure::RejectsAll { reason: reason(), hint: Some(ASSIGN_ROLE.into()) },
+        404 => {
+            let (reason, hint) = (reason(), Some(CHECK_URL.into()));
+            match error_code(response) {
+                Some(_) => Failure::Misconfigured { reason, hint },
+                None => Failure::Denied { reason, hint },
+            }
         }
-        404 => (response.outcome(), "check `url`, `rule_id` and `stream`"),
-        _ => return Err(response.failure()),
-    };
-    Err(Failure::Misconfigured { reason, hint: Some(hint.into()) })
+        401 if error_code(response).is_some() => response.failure().without_records(),
+        _ => response.failure(),
+    })
 }
 
 /// Whether the error code of a response is about the configuration instead of the records.
@@ -295,6 +302,7 @@ mod tests {
             Err(Failure::Misconfigured { .. }) => "config",
             Err(Failure::TooLarge { .. }) => "halve",
             Err(Failure::RejectsAll { .. }) => "by tenant",
+            Err(Failure::Denied { .. }) => "denied",
             Err(_) => "other",
         }
     }
@@ -321,7 +329,8 @@ mod tests {
         }
     }
 
-    /// Regression: a firewall that rejected the text of one tenant parked the sink for all.
+    /// Regression: a firewall that rejected the text of one tenant, also with HTTP 401, 404 or a
+    /// redirect, parked the sink for all.
     #[test]
     fn only_the_api_can_deny_access() {
         let denied = r#"{"error":{"code":"OperationFailed","message":"no access"}}"#;
@@ -332,6 +341,11 @@ mod tests {
             (406, "", "by tenant"),
             (422, "", "by tenant"),
             (451, "", "by tenant"),
+            (401, denied, "config"),
+            (404, denied, "config"),
+            (401, "<html>Sign in</html>", "denied"),
+            (404, "<html>Not found</html>", "denied"),
+            (302, denied, "denied"),
         ] {
             assert_eq!(outcome(status, body), expected, "{status} {body}");
         }
@@ -351,9 +365,8 @@ mod tests {
             (200, "<html>Sign in</html>", "retry"),
             (200, "{}", "retry"),
             (202, "", "retry"),
-            (302, "", "config"),
+            (302, "", "denied"),
             (403, "", "by tenant"),
-            (404, "", "config"),
             (413, "", "halve"),
             (429, "", "retry"),
             (503, "", "retry"),

@@ -111,6 +111,7 @@ impl Collectors {
                     Failure::Retry { .. }
                     | Failure::Misconfigured { .. }
                     | Failure::RejectsAll { .. }
+                    | Failure::Denied { .. }
                     | Failure::Refused(_),
                 )) if attempts < self.targets.len() => {
                     self.current.store(at.wrapping_add(1), Ordering::Relaxed);

@@ -57,7 +57,8 @@ struct AckReply<'a> {
 /// | 0; 24, 25 ("approaching capacity") | delivered |
 /// | 8, 9, 18 to 20, 23, 26, 27; 408, 429, 5xx | retried, not before `Retry-After` |
 /// | 2xx without a text and a code, such as the page of a proxy | retried: the outcome is unknown |
-/// | 1 to 4, 7, 10, 11, 14, 16, 21, 22; 401, 403, 404, 415 | parked: needs an operator |
+/// | 1 to 4, 7, 10, 11, 14, 16, 21, 22 | parked: needs an operator |
+/// | 3xx and 4xx without a code; unknown codes | the records of each tenant are sent again alone; parked if none arrives |
 /// | 5, 6, 12, 13, 15 with `invalid-event-number` | that event becomes a dead letter, unless the collector rejects every event |
 /// | 5, 6, 12, 13, 15 without | the batch is halved until one event remains |
 /// | 413 | the batch is halved |
@@ -77,9 +78,12 @@ pub(super) fn read(response: &HttpResponse, events: usize) -> Result<Option<u64>
         }
         (413, _) => Err(Failure::TooLarge { reason: reason(), arrived: Vec::new() }),
         (_, 5 | 6 | 12 | 13 | 15) => Err(invalid_event(&reply, reason(), events)),
-        // Everything else, such as an undocumented code, is not an acknowledgement and needs an
-        // operator.
-        (_, code) => Err(Failure::Misconfigured { reason: reason(), hint: hint(code) }),
+        (_, code @ (1..=4 | 7 | 10 | 11 | 14 | 16 | 21 | 22)) => {
+            Err(Failure::Misconfigured { reason: reason(), hint: hint(code) })
+        }
+        // Everything else, such as an undocumented code, is not an acknowledgement and probably
+        // needs an operator.
+        _ => Err(Failure::Denied { reason: reason(), hint: None }),
     }
 }
 
@@ -122,11 +126,7 @@ pub(super) fn read_acks(response: &HttpResponse, requested: usize) -> Result<Vec
         (_, Err(Failure::TooLarge { reason, .. })) => {
             Err(Failure::Misconfigured { reason, hint: None })
         }
-        // The request contains no records that could be the cause.
-        (_, Err(Failure::RejectsAll { reason, hint })) => {
-            Err(Failure::Misconfigured { reason, hint })
-        }
-        (_, Err(failure)) => Err(failure),
+        (_, Err(failure)) => Err(failure.without_records()),
         // HTTP 200 without acknowledgement states does not acknowledge anything.
         (_, Ok(_)) => Err(Failure::retry("the collector returned no acknowledgement states")),
     }
@@ -135,13 +135,15 @@ pub(super) fn read_acks(response: &HttpResponse, requested: usize) -> Result<Vec
 /// The failure for a response that is not from a collector, or that Splunk's web server returned,
 /// such as a page with status 413. The status decides.
 fn without_code(response: &HttpResponse) -> Failure {
+    let or_default = |hint: Option<Cow<'static, str>>| hint.or_else(|| Some(NOT_COLLECTOR.into()));
     match response.failure() {
         Failure::Misconfigured { reason, hint } => {
-            Failure::Misconfigured { reason, hint: hint.or_else(|| Some(NOT_COLLECTOR.into())) }
+            Failure::Misconfigured { reason, hint: or_default(hint) }
         }
         Failure::RejectsAll { reason, hint } => {
-            Failure::RejectsAll { reason, hint: hint.or_else(|| Some(NOT_COLLECTOR.into())) }
+            Failure::RejectsAll { reason, hint: or_default(hint) }
         }
+        Failure::Denied { reason, hint } => Failure::Denied { reason, hint: or_default(hint) },
         failure => failure,
     }
 }
@@ -197,7 +199,9 @@ mod tests {
         match result {
             Ok(_) => "ok",
             Err(Failure::Retry { .. }) => "retry",
-            Err(Failure::Misconfigured { .. } | Failure::RejectsAll { .. }) => "config",
+            Err(
+                Failure::Misconfigured { .. } | Failure::RejectsAll { .. } | Failure::Denied { .. },
+            ) => "config",
             Err(Failure::Poison { .. }) => "poison",
             Err(Failure::TooLarge { .. }) => "halve",
             Err(_) => "other",

@@ -105,6 +105,7 @@ pub(super) const FIGURES: &[Figure] = &[
         "const MAX_HOST_BACKOFF: Duration = Duration::from_secs(30);",
     ),
     (DELIVERY, "after four failures", RETRY, "const MAX_FAILURES: u32 = 4;"),
+    (DELIVERY, "Up to 64 failures", RETRY, "const MAX_SPARED_FAILURES: u32 = 64;"),
     (DELIVERY, "more than 20 records in a row", REJECTIONS, REJECTED_IN_A_ROW),
     (DELIVERY, "more than 50 of the last", REJECTIONS, REJECTED_IN_WINDOW),
     (DELIVERY, "of the last 1,000", REJECTIONS, WINDOW_RECORDS),

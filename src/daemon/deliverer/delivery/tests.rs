@@ -201,6 +201,65 @@ fn a_rejected_batch_is_sent_by_tenant() {
     }
 }
 
+/// Regression: HTTP 302, 401, 404 or 405 for the text of one tenant parked the sink for all.
+#[test]
+fn a_denied_batch_is_sent_by_tenant() {
+    let denied = || Failure::Denied { reason: "HTTP 404".into(), hint: Some("check it".into()) };
+    for (tenants, hostile, expected, withheld, requests) in [
+        (&[1, 2, 3, 1][..], &[2][..], "awaa", &[2][..], 3),
+        (&[1, 2, 3, 4], &[1, 4], "waaw", &[1, 4], 4),
+        (&[1, 1], &[1], "ww", &[1], 0),
+        // The configuration is the cause.
+        (&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], "ww???", &[1, 2], 3),
+    ] {
+        let (whole, division) = suspicious(tenants, &[]);
+        let mut delivery = Delivery::new(&whole).divided_by(division);
+        delivery.record(&whole, Err(denied()));
+        assert_eq!(send_parts(&mut delivery, hostile, &denied()), requests, "{tenants:?}");
+        assert_eq!(letters(&delivery), expected, "{tenants:?}");
+
+        // It is not the fault of a target, and the first tenant is remembered.
+        assert!(delivery.rejecting.iter().all(|of| of.target.is_none()), "{tenants:?}");
+        let sources: Vec<RejectionSource> = delivery.rejecting.iter().map(|of| of.source).collect();
+        let withheld: Vec<TenantId> = withheld.iter().copied().map(tenant).collect();
+        let tenants_at_fault = withheld.iter().copied().map(RejectionSource::Tenant);
+        assert!(sources.into_iter().eq(tenants_at_fault), "{tenants:?}");
+        let (first, problem) = delivery.denied.unwrap();
+        assert_eq!((first, problem.message.as_str()), (withheld[0], "HTTP 404"), "{tenants:?}");
+        assert_eq!(problem.hint.as_deref(), Some("check it"), "{tenants:?}");
+        assert!(delivery.failures.alone.is_superset(&withheld.into_iter().collect()));
+
+        let is_parked = expected.contains('?');
+        let stopped = delivery.stopped.filter(DeliveryError::is_misconfigured);
+        let message = stopped.map(|error| error.to_string());
+        assert_eq!(message, is_parked.then(|| "HTTP 404".to_owned()), "{tenants:?}");
+    }
+}
+
+/// Regression: withheld tenants that were tried again in one batch parked the sink.
+#[test]
+fn withheld_tenants_show_no_new_fault() {
+    for failure in [
+        Failure::Denied { reason: "no".into(), hint: None },
+        Failure::RejectsAll { reason: "no".into(), hint: None },
+    ] {
+        for (withheld, expected, is_stopped) in
+            [(&[1, 2, 3, 4][..], "wwww", false), (&[1, 2], "wwww", false), (&[1], "www?", true)]
+        {
+            let (whole, mut division) = suspicious(&[1, 2, 3, 4], &[]);
+            division.withheld = withheld.iter().copied().map(tenant).collect();
+            let mut delivery = Delivery::new(&whole).divided_by(division);
+            delivery.record(&whole, Err(failure.clone()));
+            assert_eq!(send_parts(&mut delivery, &[1, 2, 3, 4], &failure), 4, "{withheld:?}");
+            assert_eq!(letters(&delivery), expected, "{withheld:?}");
+            assert_eq!(delivery.stopped.is_some(), is_stopped, "{withheld:?}");
+
+            let is_new = matches!(failure, Failure::Denied { .. }) && withheld.len() < 4;
+            assert_eq!(delivery.denied.is_some(), is_new, "{failure:?} {withheld:?}");
+        }
+    }
+}
+
 #[test]
 fn a_batch_is_sent_without_withheld_tenants() {
     let whole = routed(&[(1, "x"), (2, "x"), (1, "x")]);

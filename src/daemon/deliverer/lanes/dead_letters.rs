@@ -120,7 +120,7 @@ impl Deliverer {
 
     /// The dead letters to retry next. Those of a tenant that may have caused a panic wait as its
     /// log does.
-    fn next_dead_letters(
+    pub(in crate::daemon::deliverer) fn next_dead_letters(
         &self,
         tenants: &ResolvedTenants,
     ) -> Result<Vec<QueuedDeadLetter>, DeliveryError> {
