@@ -86,7 +86,7 @@ impl Checkpoint {
             for tenant in tenants {
                 let queued = queued_first_day(store, *tenant)?;
                 if queued.is_none_or(|queued| queued > first_day.number()) {
-                    missing.push(tenant.to_string());
+                    missing.push(*tenant);
                 }
             }
             Ok(missing)
@@ -96,8 +96,8 @@ impl Checkpoint {
         }
 
         self.claimed(|store| {
-            for guid in &missing {
-                let row = tenant_row(store, guid)?;
+            for tenant in missing {
+                let row = tenant_row(store, tenant)?;
                 insert(store, row, &CommandContent::Backfill(first_day), now)?;
             }
             Ok(())
@@ -117,9 +117,9 @@ impl Checkpoint {
         items: &[&str],
         now: UnixMillis,
     ) -> Result<CommandId, CheckpointError> {
-        let (guid, snapshots) = (tenant.to_string(), pack(items)?);
+        let snapshots = pack(items)?;
         self.claimed(|store| {
-            let row = tenant_row(store, &guid)?;
+            let row = tenant_row(store, tenant)?;
             insert(store, row, &CommandContent::Import(&snapshots), now)
         })
     }

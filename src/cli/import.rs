@@ -1,30 +1,34 @@
 //! `import`: adds the days of saved responses of the current or the original API to the checkpoint.
 //! An import never changes a day that is already stored. If a daemon is running, it receives the
-//! snapshots over its control socket. See decision 0012.
+//! snapshots over its control socket. All snapshots are stored before the first one is imported, so
+//! that a process that ends in between loses nothing. See decisions 0012 and 0094.
+
+mod progress;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
+use self::progress::ImportProgress;
 use super::{
     CommandFailure, ExitCode, args, block_on,
     caller::read_text,
     count,
-    daemon_client::{request, unexpected_response},
-    lock_holder, print_explanation, print_message,
+    daemon_client::{send_import, unexpected_response},
+    lock_holder, print_message,
 };
 use crate::{
     checkpoint::Checkpoint,
     config::{Configuration, TenantPlan},
-    daemon::{self, Engine, Event, Request, RequestFailure},
+    daemon::{self, Engine, Event, ImportPart, RequestFailure, TenantState},
     error::{Explanation, chain},
     model::{Day, TenantId},
     state_directory::Holder,
     wire,
 };
 
-/// The maximum size of all snapshots in one request to the daemon, in bytes.
+/// The maximum size of all snapshots of a part, in bytes.
 const MAX_PART_BYTES: usize = 8 << 20;
 
 /// The days and snapshots in the files, by tenant, in the order of the files.
@@ -40,13 +44,6 @@ struct FoundItems {
     empty_files: Vec<PathBuf>,
 }
 
-/// The numbers of imported and of rejected snapshots.
-#[derive(Clone, Copy, Default)]
-struct Totals {
-    imported: usize,
-    rejected: usize,
-}
-
 /// Runs the command. Returns `Incomplete` if an item was skipped, rejected or not stored, or if a
 /// file contains no items. Fails, before anything is stored, if a file cannot be read or contains
 /// days of a tenant that is not configured.
@@ -58,10 +55,10 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
         read(file, &mut found)?;
     }
 
-    let tenants = by_configured_name(&configuration, &found.snapshots)?;
-    let exit = match lock_holder(&configuration.state_directory) {
-        Some(holder) => import_through_daemon(&holder, &tenants)?,
-        None => import_without_daemon(configuration, &tenants)?,
+    let tenants = by_configured_name(&configuration, std::mem::take(&mut found.snapshots))?;
+    let imported = match lock_holder(&configuration.state_directory) {
+        Some(holder) => import_through_daemon(&holder, &tenants),
+        None => import_without_daemon(configuration, &tenants),
     };
 
     if found.skipped > 0 {
@@ -71,6 +68,8 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
     for file in &found.empty_files {
         print_message(&format!("warning: `{}` contains no snapshots", file.display()));
     }
+
+    let exit = imported?;
     let is_complete = found.skipped == 0 && found.empty_files.is_empty();
     Ok(if !is_complete && exit == ExitCode::Done { ExitCode::Incomplete } else { exit })
 }
@@ -106,14 +105,14 @@ fn read(file: &Path, found: &mut FoundItems) -> Result<(), CommandFailure> {
 /// configured.
 fn by_configured_name(
     configuration: &Configuration,
-    found: &SnapshotsByTenant,
+    found: SnapshotsByTenant,
 ) -> Result<Vec<(String, Vec<String>)>, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory).ok();
     let id = |plan: &TenantPlan| daemon::resolved_id(plan, checkpoint.as_ref());
 
     let mut tenants = Vec::new();
-    for (tenant, items) in found {
-        let plan = configuration.tenants.iter().find(|plan| id(plan) == Some(*tenant));
+    for (tenant, mut items) in found {
+        let plan = configuration.tenants.iter().find(|plan| id(plan) == Some(tenant));
         let Some(plan) = plan else {
             let explanation = Explanation::new(format!(
                 "the files contain days of tenant `{tenant}`, which is not configured"
@@ -126,7 +125,6 @@ fn by_configured_name(
             ));
         };
 
-        let mut items = items.clone();
         items.sort_by_key(|(day, _)| *day);
         tenants.push((plan.name.clone(), items.into_iter().map(|(_, item)| item).collect()));
     }
@@ -139,24 +137,31 @@ fn import_without_daemon(
 ) -> Result<ExitCode, CommandFailure> {
     let engine = Engine::build(configuration)?;
     block_on(async {
-        let mut exit = ExitCode::Done;
-        for (name, items) in tenants {
-            let tenant = engine.tenants().named(name).and_then(daemon::TenantState::resolved);
+        let parts = parts(tenants);
+        let mut progress = ImportProgress::new(&parts);
+        let mut queued = Vec::new();
+        for (number, part) in parts.iter().enumerate() {
+            let tenant = engine.tenants().named(part.tenant).and_then(TenantState::resolved);
             let Some(tenant) = tenant else { continue };
-
-            let mut totals = Totals::default();
-            for part in parts(items) {
-                match engine.collector().import(&tenant, &part) {
-                    Ok(report) => totals.add(report.days, report.rejected),
-                    Err(error) => {
-                        exit = print_failure(name, RequestFailure::from(error).into());
-                    }
+            match engine.collector().queue_import(&tenant, &part.items) {
+                Ok(import) => {
+                    progress.queued(number);
+                    queued.push((number, tenant, import));
                 }
+                Err(error) => progress.failed(number, error.into()),
             }
-            print_totals(name, totals);
-            exit = totals.exit_code(exit);
         }
-        exit
+
+        for (number, tenant, import) in queued {
+            match engine.collector().complete_import(&tenant, import) {
+                Ok(report) => {
+                    let report = report.unwrap_or_default();
+                    progress.imported(number, report.days, report.rejected);
+                }
+                Err(error) => progress.failed(number, RequestFailure::from(error).into()),
+            }
+        }
+        progress.exit_code()
     })
 }
 
@@ -164,68 +169,56 @@ fn import_through_daemon(
     holder: &Holder,
     tenants: &[(String, Vec<String>)],
 ) -> Result<ExitCode, CommandFailure> {
-    let mut exit = ExitCode::Done;
-    for (name, items) in tenants {
-        let mut totals = Totals::default();
-        for part in parts(items) {
-            let items = part.into_iter().map(str::to_owned).collect();
-            match request(holder, &Request::Import { tenant: name.clone(), items }) {
-                Ok(Event::Imported { days, rejected }) => totals.add(days, rejected),
-                Ok(_) => return Err(unexpected_response()),
-                Err(failure) => exit = print_failure(name, failure),
+    let parts = parts(tenants);
+    let mut progress = ImportProgress::new(&parts);
+    let response = send_import(holder, &parts, |event| {
+        if let Event::Import(event) = event {
+            progress.note(event);
+        }
+    });
+
+    match response {
+        Ok(Event::Done { .. }) => Ok(progress.exit_code()),
+        Ok(_) => Err(unexpected_response()),
+        Err(failure) => Err(progress.interrupted(failure)),
+    }
+}
+
+/// Splits the snapshots of each tenant, in their order, into parts of at most [`MAX_PART_BYTES`].
+/// A snapshot that is larger than the limit forms a separate part.
+fn parts(tenants: &[(String, Vec<String>)]) -> Vec<ImportPart<'_>> {
+    let mut parts: Vec<ImportPart<'_>> = Vec::new();
+    for (tenant, items) in tenants {
+        let mut size = usize::MAX;
+        for item in items {
+            if size.saturating_add(item.len()) > MAX_PART_BYTES {
+                parts.push(ImportPart { tenant, items: Vec::new() });
+                size = 0;
             }
-        }
-
-        print_totals(name, totals);
-        exit = totals.exit_code(exit);
-    }
-    Ok(exit)
-}
-
-/// Prints why some items of a tenant were not imported. Returns the exit code.
-fn print_failure(tenant: &str, failure: CommandFailure) -> ExitCode {
-    for explanation in failure.explanations {
-        print_explanation(&explanation.within(&format!("tenant `{tenant}`")));
-    }
-    failure.code
-}
-
-/// Splits the items, in their order, into parts of at most [`MAX_PART_BYTES`]. An item that is
-/// larger than the limit forms a separate part.
-fn parts(items: &[String]) -> Vec<Vec<&str>> {
-    let mut parts: Vec<Vec<&str>> = Vec::new();
-    let mut size = usize::MAX;
-    for item in items {
-        if size.saturating_add(item.len()) > MAX_PART_BYTES {
-            parts.push(Vec::new());
-            size = 0;
-        }
-        size += item.len();
-        if let Some(part) = parts.last_mut() {
-            part.push(item);
+            size += item.len();
+            if let Some(part) = parts.last_mut() {
+                part.items.push(item);
+            }
         }
     }
     parts
 }
 
-impl Totals {
-    fn add(&mut self, imported: usize, rejected: usize) {
-        self.imported += imported;
-        self.rejected += rejected;
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// The exit code after these items, if it was `before` without them.
-    fn exit_code(self, before: ExitCode) -> ExitCode {
-        let is_first = self.rejected > 0 && before == ExitCode::Done;
-        if is_first { ExitCode::Incomplete } else { before }
+    #[test]
+    fn parts_have_one_tenant_and_a_limited_size() {
+        let large = || "x".repeat(MAX_PART_BYTES / 2 + 1);
+        let tenants = [
+            ("a".to_owned(), vec![large(), "1".to_owned(), large()]),
+            ("b".to_owned(), Vec::new()),
+            ("c".to_owned(), vec!["2".to_owned(), "x".repeat(MAX_PART_BYTES + 1)]),
+        ];
+        let found = parts(&tenants);
+        let found: Vec<(&str, usize)> =
+            found.iter().map(|part| (part.tenant, part.items.len())).collect();
+        assert_eq!(found, [("a", 2), ("a", 1), ("c", 1), ("c", 1)]);
     }
-}
-
-fn print_totals(name: &str, totals: Totals) {
-    let rejected = match totals.rejected {
-        0 => String::new(),
-        rejected => format!(", {} rejected", count(rejected, "snapshot")),
-    };
-    let imported = count(totals.imported, "new day");
-    print_message(&format!("tenant `{name}`: {imported} imported{rejected}"));
 }

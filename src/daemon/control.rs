@@ -1,13 +1,15 @@
 //! The control socket: commands that write to the checkpoint send a request to the daemon that
 //! holds it.
 //!
-//! It is a Unix socket of mode 0600. A command sends one JSON line with a [`Request`], and the
-//! daemon responds with one JSON line per [`Event`]; the last event ends the connection. Only root
-//! and the user of the daemon are permitted. Start reading at [`serve`] for the daemon's side, and
-//! at [`send_request`] for the command's side. See decision 0035.
+//! It is a Unix socket of mode 0600. A command sends one JSON line with a [`Request`], and an
+//! import one more per part; the daemon responds with one JSON line per [`Event`], and the last
+//! event ends the connection. Only root and the user of the daemon are permitted. Start reading at
+//! [`serve`] for the daemon's side, and at [`send_request`] for the command's side. See decision
+//! 0035.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+mod import;
 mod waiting;
 
 use std::{
@@ -28,7 +30,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::waiting::{MAX_WAITING, WaitingCommands};
+pub use self::import::{ImportEvent, ImportPart, send_import};
+use self::{
+    import::respond_to_import,
+    waiting::{MAX_WAITING, WaitingCommands},
+};
 use super::{
     ContainedTask, Engine, LiveFacts, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest,
     RequestFailure, RequestFailureKind, TenantRemovals, contain,
@@ -62,8 +68,9 @@ pub enum Request {
     RetryDeadLetters { letters: Vec<DeadLetterKey> },
     /// Discard dead letters.
     DiscardDeadLetters { letters: Vec<DeadLetterKey> },
-    /// Import saved snapshots of one tenant, one JSON document per item.
-    Import { tenant: String, items: Vec<String> },
+    /// Import saved snapshots, in this number of parts. Each [`ImportEvent::NextPart`] asks for an
+    /// [`ImportPart`].
+    Import { parts: usize },
     /// Set the baseline of all later entries of a tenant.
     Baseline {
         /// The name of the tenant.
@@ -97,13 +104,14 @@ pub enum Event {
     Queued(ReplayExtent),
     /// This number of dead letters was queued or discarded.
     DeadLetters { count: u64 },
-    /// The items of an import were stored: the number of new days, and of rejected items.
-    Imported { days: usize, rejected: usize },
+    /// The progress of an import.
+    Import(ImportEvent),
     /// Bodies were pruned.
     Pruned(Pruned),
     /// `None` if the checkpoint did not contain the tenant.
     Forgotten(Option<ErasureReceipt>),
-    /// The request was completed; `failed` is the number of tenants whose poll was not.
+    /// The request was completed; `failed` is the number of tenants whose poll was not, or of parts
+    /// that were not imported.
     Done { failed: usize },
     /// What the daemon knows.
     LiveFacts(LiveFacts),
@@ -141,9 +149,10 @@ impl Request {
 }
 
 impl Event {
-    /// Whether the event ends the response. The others report the progress of single tenants.
+    /// Whether the event ends the response. The others report the progress of single tenants, and
+    /// of the parts of an import.
     fn is_last(&self) -> bool {
-        !matches!(self, Self::Polled { .. })
+        !matches!(self, Self::Polled { .. } | Self::Import(_))
     }
 }
 
@@ -157,7 +166,7 @@ pub(super) struct ReloadRequest {
     pub reply: Option<ReloadReply>,
 }
 
-/// The largest request, in bytes. Commands split an import of years into several requests.
+/// The largest request, and the largest part of an import, in bytes.
 const MAX_REQUEST_BYTES: u64 = 32 << 20;
 /// The largest line of a response, in bytes.
 const MAX_EVENT_BYTES: u64 = 16 << 20;
@@ -242,7 +251,7 @@ async fn serve_connection(
             let error =
                 Explanation::new("the request was aborted: the daemon is stopping or reloading");
             let error = error.with_hint(
-                "run the command again; a backfill or an import that had begun continues by itself",
+                "run the command again; queued backfills and queued parts of an import continue by themselves",
             );
             send(&mut stream, &Event::Error(RequestFailure::incomplete(error))).await
         }
@@ -294,7 +303,10 @@ async fn respond(
             let discarded = engine.operations().discard_dead_letters(&letters);
             changed_dead_letters("dead letters discarded", discarded, &caller)
         }
-        Ok(Request::Import { tenant, items }) => import(engine, &tenant, &items).await,
+        Ok(Request::Import { parts }) => {
+            return respond_to_import(engine, parts, &mut reader, &mut writer).await;
+        }
+
         Ok(Request::Baseline { tenant, name, day, targets }) => {
             match engine.operations().set_baseline(&tenant, &name, day, &targets) {
                 Ok(()) => {
@@ -393,19 +405,6 @@ fn forget(engine: &Engine, tenant: TenantId, caller: &SocketUser) -> Event {
     }
 }
 
-async fn import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
-    let state = engine.tenants().named(tenant);
-    let Some((state, resolved)) = state.and_then(|state| Some((state, state.resolved()?))) else {
-        return Event::Error(RequestFailure::unknown_tenant(tenant));
-    };
-
-    let items: Vec<&str> = items.iter().map(String::as_str).collect();
-    match engine.collector().import_after_poll(state, &resolved, &items).await {
-        Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
-        Err(error) => Event::Error(error.into()),
-    }
-}
-
 async fn accept_token(
     engine: &Engine,
     credential: &str,
@@ -443,6 +442,18 @@ pub fn send_request(
     request: &Request,
     mut on_event: impl FnMut(&Event),
 ) -> std::io::Result<Event> {
+    converse(socket, request, |event| {
+        on_event(event);
+        Ok(None)
+    })
+}
+
+/// As [`send_request`], and sends what `reply` returns for an event: a line with its end.
+fn converse(
+    socket: &Path,
+    request: &Request,
+    mut reply: impl FnMut(&Event) -> std::io::Result<Option<String>>,
+) -> std::io::Result<Event> {
     let mut stream = StdStream::connect(SocketPath::of(socket)?.as_path())?;
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
 
@@ -455,7 +466,9 @@ pub fn send_request(
         if event.is_last() {
             return Ok(event);
         }
-        on_event(&event);
+        if let Some(line) = reply(&event)? {
+            reader.get_mut().write_all(line.as_bytes())?;
+        }
     }
 }
 

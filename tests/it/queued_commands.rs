@@ -100,7 +100,8 @@ fn a_stopped_backfill_is_continued() {
 
 /// The import waits for the end of a poll when the process is killed.
 ///
-/// Regression: an import that was interrupted had to be requested again.
+/// Regression: an import that was interrupted had to be requested again, and the command did not
+/// report what was stored.
 #[test]
 fn a_killed_import_is_continued() {
     let trial = Trial::start();
@@ -114,7 +115,9 @@ fn a_killed_import_is_continued() {
     let Trial { api: _api, workspace, file, daemon } = trial;
     daemon.kill();
     assert_ne!(poll.end().code, 0);
-    assert_ne!(import.end().code, 0);
+    let interrupted = import.end();
+    assert_eq!(interrupted.code, 1, "{}", interrupted.stderr);
+    assert!(interrupted.stderr.contains("hint: run the same import"), "{}", interrupted.stderr);
     workspace.run_ok(&["once"]);
     assert_delivered_once(&workspace, &file, FIRST_DAYS + 1);
 

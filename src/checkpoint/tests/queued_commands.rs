@@ -130,6 +130,27 @@ fn an_import_is_queued_until_it_is_committed() {
     assert_eq!(commands(&checkpoint), 0);
 }
 
+/// Regression: `status` showed no queued command.
+#[test]
+fn the_status_counts_queued_commands() {
+    let (_directory, checkpoint) = in_memory();
+    let counts = || {
+        let status = checkpoint.status(StatusDetail::Summary).unwrap();
+        let count =
+            |tenant: &TenantStatus| (tenant.queued_commands, tenant.backfill_requested.is_some());
+        status.tenants.iter().map(count).collect::<Vec<_>>()
+    };
+    queue(&checkpoint, 9);
+    assert_eq!(counts(), [(1, true)]);
+    queue(&checkpoint, 20);
+    for _ in 0..2 {
+        checkpoint.queue_import(other_tenant(), &["{}"], now()).unwrap();
+    }
+    assert_eq!(counts(), [(2, true), (2, false)]);
+    poll(&checkpoint, Some(20));
+    assert_eq!(counts(), [(0, false), (2, false)]);
+}
+
 #[test]
 fn an_erasure_includes_queued_commands() {
     let (_directory, checkpoint) = new_checkpoint();

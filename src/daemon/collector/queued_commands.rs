@@ -2,8 +2,8 @@
 //!
 //! A poll continues a queued backfill of its tenant, whichever process has queued it. An import
 //! that was interrupted is completed by the next process that polls: the daemon, or `once`. A
-//! failure of one import never prevents another one. Start reading at [`Collector::import`] and
-//! [`Collector::queue_backfills`]. See decision 0094.
+//! failure of one import never prevents another one. Start reading at [`Collector::queue_import`]
+//! and [`Collector::queue_backfills`]. See decision 0094.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::{Collector, PollError, PollReport};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, CommandId, QueuedImport},
+    checkpoint::{Checkpoint, CheckpointError, QueuedImport},
     clock,
     daemon::{ContainedTask, TenantState, contain, report_panic},
     error::Explanation,
@@ -39,29 +39,52 @@ impl Collector {
         self.store.run(|checkpoint| checkpoint.queue_backfills(&[tenant], first_day, now.into()))
     }
 
-    /// Imports saved snapshots, one JSON document each. Days that are already stored do not change.
-    /// If the process ends in the meantime, the next one completes the import.
+    /// Queues saved snapshots, one JSON document each, for [`Self::complete_import`]. If the
+    /// process ends in the meantime, the next one completes the import.
     ///
     /// # Errors
     ///
-    /// Fails if the checkpoint cannot be read or written. A document that cannot be decoded or
-    /// accepted is counted in [`PollReport::rejected`] instead.
-    pub fn import(&self, tenant: &Tenant, items: &[&str]) -> Result<PollReport, PollError> {
-        let import = self.queue_import(tenant, items)?;
-        self.complete_import(tenant, items, import)
-    }
-
-    /// As [`Self::import`], in the daemon: a running poll compares days with the same log, so the
-    /// import waits for its end.
-    pub(in crate::daemon) async fn import_after_poll(
+    /// Fails, and queues nothing, if the checkpoint cannot be written.
+    pub fn queue_import(
         &self,
-        state: &TenantState,
         tenant: &Tenant,
         items: &[&str],
-    ) -> Result<PollReport, PollError> {
-        let import = self.queue_import(tenant, items)?;
+    ) -> Result<QueuedImport, CheckpointError> {
+        let now = clock::now().into();
+        let id = self.store.run(|checkpoint| checkpoint.queue_import(tenant.id, items, now))?;
+        Ok(QueuedImport { id, tenant: tenant.id })
+    }
+
+    /// Imports queued snapshots. Days that are already stored do not change. Returns `None` if the
+    /// import was completed before.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the checkpoint cannot be read or written; the import then stays queued. A document
+    /// that cannot be decoded or accepted is counted in [`PollReport::rejected`] instead.
+    pub fn complete_import(
+        &self,
+        tenant: &Tenant,
+        import: QueuedImport,
+    ) -> Result<Option<PollReport>, PollError> {
+        let items = self.store.run(|checkpoint| checkpoint.queued_snapshots(import))?;
+        let Some(items) = items else { return Ok(None) };
+        let items: Vec<&str> = items.iter().map(String::as_str).collect();
+        self.import_items(tenant, &items, import.id).map(Some)
+    }
+
+    /// As [`Self::complete_import`], in the daemon: a running poll compares days with the same log,
+    /// so the import waits for its end. Returns `None` also if the tenant is not configured.
+    pub(in crate::daemon) async fn complete_import_after_poll(
+        &self,
+        import: QueuedImport,
+    ) -> Result<Option<PollReport>, PollError> {
+        let found = self.tenants.with_id(import.tenant);
+        let Some((state, tenant)) = found.and_then(|state| Some((state, state.resolved()?))) else {
+            return Ok(None);
+        };
         let _polling = state.polling.lock().await;
-        self.complete_import(tenant, items, import)
+        self.complete_import(&tenant, import)
     }
 
     /// Completes the imports that were interrupted, one after the other, and logs the results.
@@ -84,10 +107,7 @@ impl Collector {
 
     async fn resume_import(&self, import: QueuedImport) -> Result<(), PollError> {
         let QueuedImport { id, tenant } = import;
-        let is_tenant =
-            |state: &&Arc<TenantState>| state.resolved().is_some_and(|t| t.id == tenant);
-        let found = self.tenants.iter().find(is_tenant);
-        let Some((state, tenant)) = found.and_then(|state| Some((state, state.resolved()?))) else {
+        let Some(state) = self.tenants.with_id(tenant) else {
             self.store.run(|checkpoint| checkpoint.drop_command(id))?;
             let hint = "add the tenant to the configuration, and run `import` again";
             tracing::warn!(
@@ -98,21 +118,11 @@ impl Collector {
             return Ok(());
         };
 
-        let _polling = state.polling.lock().await;
-        let items = self.store.run(|checkpoint| checkpoint.queued_snapshots(import))?;
         // The request that has queued the import may have completed it in the meantime.
-        let Some(items) = items else { return Ok(()) };
-        let items: Vec<&str> = items.iter().map(String::as_str).collect();
-        let report = self.complete_import(&tenant, &items, id)?;
-
-        let (days, rejected) = (report.days, report.rejected);
-        tracing::info!(tenant = tenant.name, days, rejected, "an interrupted import was completed");
+        let Some(report) = self.complete_import_after_poll(import).await? else { return Ok(()) };
+        let (days, rejected, tenant) = (report.days, report.rejected, &state.plan.name);
+        tracing::info!(tenant, days, rejected, "an interrupted import was completed");
         Ok(())
-    }
-
-    fn queue_import(&self, tenant: &Tenant, items: &[&str]) -> Result<CommandId, CheckpointError> {
-        let now = clock::now().into();
-        self.store.run(|checkpoint| checkpoint.queue_import(tenant.id, items, now))
     }
 
     /// Logs why an interrupted import was not completed. The next start tries again.

@@ -1,14 +1,23 @@
 //! Backfills and imports that a process has queued and not carried out: the next one continues
 //! them.
 
+use std::io::{BufRead, BufReader, Write};
+
+use tokio::{net::UnixListener, sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::{
+    daemon::control::serve,
     model::{Seq, UnixMillis},
     source::simulated::{Richness, snapshot_json},
 };
 
 /// The first days of the tenants, whose initial backfill has three days.
 const INITIAL_DAYS: i32 = 3;
+
+/// How long a test waits for a response.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// An engine as a new process builds it on the same state directory.
 async fn engine(directory: &Path) -> Arc<Engine> {
@@ -98,8 +107,10 @@ async fn an_interrupted_import_is_completed_once() {
     }
 
     // A completed import leaves nothing to continue.
-    let report = process.collector().import(&tenant, &items).unwrap();
+    let import = process.collector().queue_import(&tenant, &items).unwrap();
+    let report = process.collector().complete_import(&tenant, import).unwrap().unwrap();
     assert_eq!((report.days, report.rejected), (0, 1));
+    assert_eq!(process.collector().complete_import(&tenant, import).unwrap(), None);
     assert_eq!(process.store().checkpoint().queued_imports().unwrap(), []);
 }
 
@@ -118,4 +129,119 @@ async fn an_import_of_an_unknown_tenant_is_dropped() {
     assert_eq!(process.store().checkpoint().queued_imports().unwrap(), []);
     assert_eq!(first_day(&process, HOSTILE), Some(5));
     assert_eq!(process.store().checkpoint().next_seq(unknown).unwrap(), Seq::FIRST);
+}
+
+/// Serves the control socket of an engine. Returns the task, and what ends it.
+fn served(engine: &Arc<Engine>, socket: &Path) -> (JoinHandle<()>, CancellationToken) {
+    let listener = Arc::new(UnixListener::bind(socket).unwrap());
+    let ((reloads, _), cancel) = (mpsc::channel(1), CancellationToken::new());
+    (tokio::spawn(serve(Arc::clone(engine), listener, reloads, cancel.clone())), cancel)
+}
+
+/// A saved snapshot of a tenant that is this number of days old.
+fn saved(engine: &Engine, name: &str, age: i32) -> String {
+    snapshot_json(&id(engine, name).to_string(), today().plus(-age), Richness::Poor)
+}
+
+/// Regression: each part of an import was queued only when the previous one had been imported, so a
+/// restart in between lost the days of all later parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_loses_no_part_of_an_import() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = engine(directory.path()).await;
+    let socket = directory.path().join("socket");
+    let (serving, cancel) = served(&process, &socket);
+    // No part can be imported before the poll of the first tenant has ended.
+    let polling = process.tenants().named(HARMLESS).unwrap().polling.lock().await;
+
+    let documents = [(HARMLESS, 40), (HARMLESS, 41), (HOSTILE, 42)]
+        .map(|(name, age)| (name, saved(&process, name, age)));
+    let (sender, mut queued) = mpsc::unbounded_channel();
+    let command = tokio::task::spawn_blocking(move || {
+        let parts = documents.each_ref().map(|(tenant, item)| {
+            let items = vec![item.as_str()];
+            ImportPart { tenant, items }
+        });
+        send_import(&socket, &parts, |event| {
+            if let Event::Import(ImportEvent::Queued { part }) = event {
+                sender.send(*part).unwrap();
+            }
+        })
+    });
+    for part in 0..3 {
+        assert_eq!(timeout(LIMIT, queued.recv()).await.unwrap(), Some(part));
+    }
+
+    cancel.cancel();
+    let response = timeout(LIMIT, command).await.unwrap().unwrap().unwrap();
+    let Event::Error(RequestFailure { reason, .. }) = response else { panic!("{response:?}") };
+    assert!(reason.hint.unwrap().contains("queued parts of an import continue"));
+    timeout(LIMIT, serving).await.unwrap().unwrap();
+    assert_eq!(process.store().checkpoint().queued_imports().unwrap().len(), 3);
+    drop(polling);
+    drop(process);
+
+    let process = engine(directory.path()).await;
+    assert_eq!((first_day(&process, HARMLESS), first_day(&process, HOSTILE)), (None, None));
+    process.collector().resume_imports().await;
+    assert_eq!((first_day(&process, HARMLESS), first_day(&process, HOSTILE)), (Some(41), Some(42)));
+    assert_eq!(process.store().checkpoint().queued_imports().unwrap(), []);
+}
+
+/// A command that ends early has stored the parts that the daemon has confirmed.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_an_ended_command_are_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = engine(directory.path()).await;
+    let socket = directory.path().join("socket");
+    let (serving, cancel) = served(&process, &socket);
+
+    let item = saved(&process, HARMLESS, 40);
+    let command = tokio::task::spawn_blocking(move || {
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        let part = serde_json::json!({ "tenant": HARMLESS, "items": [item] });
+        stream.write_all(b"{\"import\":{\"parts\":2}}\n").unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), r#"{"import":"next_part"}"#);
+        writeln!(stream, "{part}").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), r#"{"import":{"queued":{"part":0}}}"#);
+    });
+    timeout(LIMIT, command).await.unwrap().unwrap();
+
+    let is_imported = async {
+        while first_day(&process, HARMLESS).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, is_imported).await.unwrap();
+    cancel.cancel();
+    timeout(LIMIT, serving).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_fails_prevents_no_other_part() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = engine(directory.path()).await;
+    let socket = directory.path().join("socket");
+    let (serving, cancel) = served(&process, &socket);
+
+    let item = saved(&process, HOSTILE, 40);
+    let command = tokio::task::spawn_blocking(move || {
+        let parts = ["unknown", HOSTILE]
+            .map(|tenant| ImportPart { tenant, items: vec![item.as_str(), "not a snapshot"] });
+        let mut events = Vec::new();
+        let last = send_import(&socket, &parts, |event| events.push(event.clone())).unwrap();
+        (events, last)
+    });
+    let (events, last) = timeout(LIMIT, command).await.unwrap().unwrap();
+    assert_eq!(last, Event::Done { failed: 1 });
+    let imported = Event::Import(ImportEvent::Imported { part: 1, days: 1, rejected: 1 });
+    assert_eq!(events.last(), Some(&imported));
+    let is_failed = |event: &Event| {
+        matches!(event, Event::Import(ImportEvent::Failed { part: 0, failure })
+            if failure.kind == RequestFailureKind::Invalid)
+    };
+    assert_eq!(events.iter().filter(|event| is_failed(event)).count(), 1, "{events:?}");
+    cancel.cancel();
+    timeout(LIMIT, serving).await.unwrap().unwrap();
 }
