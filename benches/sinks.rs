@@ -33,7 +33,7 @@ use secure_score_forwarder::{
     config::Configuration,
     derive::{Entry, Records, Selection},
     format::Texts,
-    model::{Catalog, Day, Seq, SnapshotRef, Tenant, TenantId, UnixMillis},
+    model::{Catalog, Day, Seq, SinkName, SnapshotRef, Tenant, TenantId, UnixMillis},
     sink::{Acknowledgement, Batch, Context, Limits, Sink},
     source::simulated::{self, Richness},
     wire,
@@ -131,7 +131,7 @@ fn measure(name: &str, texts: &str, richness: Richness, section: &str) {
     let configuration = Configuration::parse("bench", &text).unwrap();
     let plan = Arc::clone(&configuration.sinks[0].plan);
     let context = Context {
-        name: "bench".into(),
+        name: SinkName::new("bench"),
         host: "collector".into(),
         texts: Texts::parse(texts).unwrap(),
         fields: vec![],

@@ -28,7 +28,7 @@ impl Checkpoint {
     ) -> Result<Seq, CheckpointError> {
         let targets = baseline.to_text();
         self.claimed(|store| {
-            let row = tenant_row(store, &tenant.to_string())?;
+            let row = tenant_row(store, tenant)?;
             let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
             let since: Seq = store.query_one(sql, values![row], |row| row.get("next_seq"))?;
 

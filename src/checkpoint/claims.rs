@@ -52,12 +52,16 @@ pub(super) fn fence(store: &dyn Statements, claim: &Claim) -> Result<(), Checkpo
 }
 
 /// Determines whether the last write of a claim was committed, and updates the number of its
-/// writes. Fails with [`CheckpointError::ClaimLost`] if another process has written since.
+/// writes. Fails with [`CheckpointError::ClaimLost`] if another process has written since, or if
+/// the stored claim is not valid.
 pub(super) fn resolve(
     store: &dyn Statements,
     claim: &Claim,
 ) -> Result<CommitOutcome, CheckpointError> {
-    let found = stored(store, claim.shard)?;
+    let found = match stored(store, claim.shard) {
+        Err(CheckpointError::Damaged(_)) => Err(CheckpointError::ClaimLost(claim.shard)),
+        found => found,
+    }?;
     if found.epoch != claim.epoch {
         return Err(CheckpointError::ClaimLost(claim.shard));
     }
@@ -140,20 +144,25 @@ mod tests {
     fn outcomes_follow_from_the_number_of_writes() {
         let directory = tempfile::tempdir().unwrap();
         let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+
         for (change_of_shard, expected) in [
             ("UPDATE shard SET owner = NULL", Some((CommitOutcome::NotApplied, 0))),
             ("UPDATE shard SET writes = 1", Some((CommitOutcome::Applied, 1))),
             ("UPDATE shard SET writes = 2", None),
             ("UPDATE shard SET epoch = 1", None),
+            ("UPDATE shard SET writes = -1", None),
+            ("DELETE FROM shard", None),
         ] {
             checkpoint
                 .administrative(|store| {
                     store.execute("UPDATE shard SET epoch = 0, writes = 0", values![])?;
                     let claim = stored(store, ShardId::ONLY)?;
                     store.execute(change_of_shard, values![])?;
-                    let resolved = resolve(store, &claim).ok();
-                    let found = resolved.map(|outcome| (outcome, claim.writes()));
+                    let resolved = resolve(store, &claim);
+                    let is_lost = matches!(resolved, Err(CheckpointError::ClaimLost(_)));
+                    let found = resolved.ok().map(|outcome| (outcome, claim.writes()));
                     assert_eq!(found, expected, "{change_of_shard}");
+                    assert_eq!(is_lost, expected.is_none(), "{change_of_shard}");
                     Ok(())
                 })
                 .unwrap();

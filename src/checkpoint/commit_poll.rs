@@ -57,7 +57,7 @@ impl Checkpoint {
             // Locked until the transaction has ended, so that no other one uses names whose rows
             // are rolled back.
             let names = held_names.insert(self.control_names(store)?);
-            let row = tenant_row(store, &tenant.to_string())?;
+            let row = tenant_row(store, tenant)?;
 
             let growth = PollWriter { store, tenant: row, names }.write(commit)?;
             if commit.end != PollEnd::NoPoll {

@@ -8,18 +8,22 @@ use super::{
     CheckpointError, CursorFile, Position,
     backend::{Statements, values},
     row_ids::{SinkRow, TenantRow},
+    sql::max_record_index,
 };
-use crate::model::SinkName;
+use crate::model::{CheckpointId, SinkName};
 
 /// SQL: all cursors that are outside of their log, or have an epoch that no claim of their shard
 /// has had. Epochs begin at 0, and only increase.
-const INVALID: &str = "SELECT c.sink, c.tenant, c.epoch, s.name, t.guid,
+const INVALID: &str = concat!(
+    "SELECT c.sink, c.tenant, c.epoch, s.name, t.guid,
         c.epoch NOT BETWEEN 0 AND coalesce(h.epoch, 0) AS has_unknown_epoch
      FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
      LEFT JOIN shard h ON h.id = t.shard
      WHERE c.epoch NOT BETWEEN 0 AND coalesce(h.epoch, 0) OR c.seq NOT BETWEEN 1 AND t.next_seq
-        OR c.record_index NOT BETWEEN 0 AND 4294967295
-     ORDER BY c.sink, c.tenant";
+        OR c.record_index NOT BETWEEN 0 AND ",
+    max_record_index!(),
+    " ORDER BY c.sink, c.tenant"
+);
 
 /// SQL: gives the cursors with an unknown epoch the first one. No epoch is a condition of a move,
 /// so this does not change what is sent.
@@ -101,7 +105,7 @@ pub(super) fn invalid_cursors(
 pub(super) fn repair(
     store: &dyn Statements,
     saved: &CursorFile,
-    checkpoint_id: &str,
+    checkpoint_id: &CheckpointId,
 ) -> Result<Vec<(String, SinkName)>, CheckpointError> {
     let invalid = invalid_cursors(store)?;
     store.execute(REPAIR_EPOCHS, values![])?;
@@ -115,7 +119,7 @@ pub(super) fn repair(
 fn repair_position(
     store: &dyn Statements,
     saved: &CursorFile,
-    checkpoint_id: &str,
+    checkpoint_id: &CheckpointId,
     cursor: &InvalidCursor,
 ) -> Result<(), CheckpointError> {
     let InvalidCursor { sink_row, tenant_row, sink, tenant, .. } = cursor;

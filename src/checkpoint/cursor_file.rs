@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Position;
 use crate::{
-    model::{Day, Seq, SinkName, TenantId, UnixMillis},
+    model::{CheckpointId, Day, Seq, SinkName, TenantId, UnixMillis},
     state_directory::{CursorFileError, StateDirectory},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorFile {
     /// The checkpoint that `cursors` belongs to.
-    pub checkpoint_id: String,
+    pub checkpoint_id: CheckpointId,
     /// The cursors of all sinks and tenants of that checkpoint.
     pub cursors: Vec<SavedCursor>,
     /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that do not have a
@@ -68,7 +68,7 @@ impl CursorFile {
     /// checkpoint was lost, or if it did not have the cursor.
     pub(super) fn first_unsent_day(
         &self,
-        checkpoint_id: &str,
+        checkpoint_id: &CheckpointId,
         sink: &SinkName,
         tenant: TenantId,
     ) -> Option<Day> {
@@ -84,9 +84,9 @@ impl CursorFile {
     /// to another one.
     pub(super) fn current_cursors(
         &self,
-        checkpoint_id: &str,
+        checkpoint_id: &CheckpointId,
     ) -> impl Iterator<Item = &SavedCursor> {
-        let is_current = self.checkpoint_id == checkpoint_id;
+        let is_current = self.checkpoint_id == *checkpoint_id;
         self.cursors.iter().filter(move |_| is_current)
     }
 
@@ -94,7 +94,7 @@ impl CursorFile {
     /// does not contain it.
     pub(super) fn position(
         &self,
-        checkpoint_id: &str,
+        checkpoint_id: &CheckpointId,
         sink: &SinkName,
         tenant: &str,
     ) -> Option<Position> {
@@ -145,8 +145,8 @@ impl CursorFile {
     }
 
     /// The cursors of checkpoints that were lost; `checkpoint_id` is the current one.
-    pub(super) fn lost_cursors(&self, checkpoint_id: &str) -> Vec<&SavedCursor> {
-        let is_current = self.checkpoint_id == checkpoint_id;
+    pub(super) fn lost_cursors(&self, checkpoint_id: &CheckpointId) -> Vec<&SavedCursor> {
+        let is_current = self.checkpoint_id == *checkpoint_id;
         self.cursors.iter().filter(|_| !is_current).chain(&self.carried).collect()
     }
 }

@@ -37,13 +37,15 @@ impl Checkpoint {
         self.administrative(|store| meta::set_document(store, DAEMON_REPORT, report))
     }
 
-    /// Stores that the daemon could write at this time. This is also its test of the storage.
+    /// Stores that the daemon could write at this time. This is also its test of the storage and of
+    /// its claim, so it counts as a write of the claim.
     ///
     /// # Errors
     ///
-    /// Fails if the database cannot be written.
+    /// Fails if the database cannot be written, and with [`CheckpointError::ClaimLost`] if another
+    /// process has written to it.
     pub fn record_alive(&self, now: UnixMillis) -> Result<(), CheckpointError> {
-        self.administrative(|store| meta::set_document(store, ALIVE_AT, Some(&now)))
+        self.claimed(|store| meta::set_document(store, ALIVE_AT, Some(&now)))
     }
 }
 
@@ -62,7 +64,10 @@ pub(super) fn daemon_report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::StatusDetail;
+    use crate::{
+        checkpoint::{StatusDetail, backend::values},
+        error::Hint,
+    };
 
     #[test]
     fn a_report_is_stored_until_removed() {
@@ -80,5 +85,24 @@ mod tests {
 
         checkpoint.set_daemon_report(None).unwrap();
         assert_eq!(stored(), None);
+    }
+
+    /// Regression: the test of the storage did not notice that another process had written, so a
+    /// daemon that could not store anything looked healthy.
+    #[test]
+    fn the_test_of_the_storage_checks_the_claim() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+        let alive_at = || checkpoint.status(StatusDetail::Summary).unwrap().daemon_alive_at;
+        let time = UnixMillis::new;
+        checkpoint.record_alive(time(1)).unwrap();
+        assert_eq!(alive_at(), Some(time(1)));
+
+        let other = "UPDATE shard SET writes = writes + 1";
+        checkpoint.administrative(|store| store.execute(other, values![])).unwrap();
+        let error = checkpoint.record_alive(time(2)).unwrap_err();
+        assert!(matches!(error, CheckpointError::ClaimLost(_)), "{error:?}");
+        assert!(error.ends_process() && error.is_unusable() && error.hint().is_some());
+        assert_eq!(alive_at(), Some(time(1)));
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn record_dead_letter(
     dead_letter: &DeadLetter,
 ) -> Result<LogGrowth, CheckpointError> {
     let DeadLetter { at, event_id, reason, .. } = dead_letter;
-    let tenant = tenant_row(store, &dead_letter.tenant.to_string())?;
+    let tenant = tenant_row(store, dead_letter.tenant)?;
     let (seq, event_id) = (at.seq, event_id.to_string());
 
     // A dead letter that was retried and rejected again replaces the earlier one.

@@ -49,8 +49,7 @@ pub struct QueuedDeadLetter {
 pub struct DeadLetterKey {
     /// The name of the sink.
     pub sink: SinkName,
-    /// The event ID as 40 hex digits.
-    pub event_id: String,
+    pub event_id: EventId,
 }
 
 /// Selects dead letters. The default selects all of them.
@@ -115,7 +114,7 @@ const BEGIN_WITH_OLDEST: &str = "UPDATE open_observation SET since =
 impl QueuedDeadLetter {
     /// Identifies this dead letter.
     pub fn key(&self) -> DeadLetterKey {
-        DeadLetterKey { sink: self.sink.clone(), event_id: self.event_id.to_string() }
+        DeadLetterKey { sink: self.sink.clone(), event_id: self.event_id }
     }
 }
 
@@ -208,7 +207,7 @@ impl Checkpoint {
         self.claimed(|store| {
             let mut queued = 0;
             for key in keys {
-                queued += store.execute(sql, values![key.sink, key.event_id])?;
+                queued += store.execute(sql, values![key.sink, key.event_id.to_string()])?;
             }
             Ok(queued)
         })
@@ -297,7 +296,7 @@ pub(super) fn event_id(row: &dyn StoredRow) -> Result<EventId, CheckpointError> 
 fn delete(store: &dyn Statements, key: &DeadLetterKey) -> Result<Vec<TenantRow>, CheckpointError> {
     let sql = "DELETE FROM dead_letter
         WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND event_id = ?2 RETURNING tenant";
-    store.query_all(sql, values![key.sink, key.event_id], |row| row.get("tenant"))
+    store.query_all(sql, values![key.sink, key.event_id.to_string()], |row| row.get("tenant"))
 }
 
 /// Reports that an operator has discarded records of a tenant: the observation about the dead

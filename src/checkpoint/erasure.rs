@@ -19,15 +19,15 @@ use super::{
     running_polls,
     sql::{observation, snapshot},
 };
-use crate::model::{Day, TenantId, UnixMillis};
+use crate::model::{CheckpointId, Day, TenantId, UnixMillis};
 
 /// What was erased of a tenant; `state forget` prints it as a receipt.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureReceipt {
-    /// The GUID of the tenant.
-    pub tenant: String,
+    /// The tenant that was erased.
+    pub tenant: TenantId,
     /// The ID of the checkpoint from which it was erased.
-    pub checkpoint_id: String,
+    pub checkpoint_id: CheckpointId,
     /// The time of the erasure.
     #[serde(rename = "at_ms")]
     pub erased_at: UnixMillis,
@@ -60,6 +60,25 @@ const DAYS: &str = concat!(
 const DELETE_OBSERVATIONS: &str =
     concat!("DELETE FROM entry WHERE tenant = ?1 AND kind = ", observation!());
 
+impl ErasureReceipt {
+    /// The receipt of a tenant of which nothing was stored, without the ID of the checkpoint and
+    /// the time.
+    pub(super) fn empty(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            checkpoint_id: CheckpointId::default(),
+            erased_at: UnixMillis::default(),
+            snapshots: 0,
+            observations: 0,
+            catalogs: 0,
+            profiles: 0,
+            dead_letters: 0,
+            first_day: None,
+            last_day: None,
+        }
+    }
+}
+
 impl Checkpoint {
     /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters,
     /// and what is stored about it before its first poll. Overwrites the freed space.
@@ -72,19 +91,19 @@ impl Checkpoint {
         tenant: TenantId,
         now: UnixMillis,
     ) -> Result<Option<ErasureReceipt>, CheckpointError> {
-        self.scrubbed(|| self.erase_and_scrub(&tenant.to_string(), now))
+        self.scrubbed(|| self.erase_and_scrub(tenant, now))
     }
 
     fn erase_and_scrub(
         &self,
-        guid: &str,
+        tenant: TenantId,
         now: UnixMillis,
     ) -> Result<Option<ErasureReceipt>, CheckpointError> {
-        let key = format!("{KEY_PREFIX}{guid}");
-        let erased = self.administrative(|store| self.erase(store, guid, &key, now))?;
+        let key = format!("{KEY_PREFIX}{tenant}");
+        let erased = self.administrative(|store| self.erase(store, tenant, &key, now))?;
         let Some(receipt) = erased else { return Ok(None) };
 
-        self.saved_cursors().forget(guid);
+        self.saved_cursors().forget(&tenant.to_string());
         let scrubbed = self.write_cursor_file().and_then(|()| self.compact());
         scrubbed.map_err(|error| CheckpointError::ErasureIncomplete(Box::new(error)))?;
 
@@ -100,27 +119,29 @@ impl Checkpoint {
     fn erase(
         &self,
         store: &dyn Statements,
-        guid: &str,
+        tenant: TenantId,
         key: &str,
         now: UnixMillis,
     ) -> Result<Option<ErasureReceipt>, CheckpointError> {
+        let guid = tenant.to_string();
         let earlier_receipt = meta::value(store, key)?;
         let sql = "SELECT id FROM tenant WHERE guid = ?1";
         let row: Option<TenantRow> =
             store.query_optional(sql, values![guid], |row| row.get("id"))?;
 
-        let erased = row.map(|row| delete_tenant(store, row, guid)).transpose()?;
+        let erased = row.map(|row| delete_tenant(store, row, tenant)).transpose()?;
         // A tenant without a row can still be named elsewhere.
-        let was_named = delete_named(store, guid)? || self.saved_cursors().contains(guid);
-        let of_named = || ErasureReceipt { tenant: guid.to_owned(), ..ErasureReceipt::default() };
+        let was_named = delete_named(store, tenant)? || self.saved_cursors().contains(&guid);
 
         let receipt = match (erased, earlier_receipt) {
             (None, None) if !was_named => return Ok(None),
-            (None, Some(json)) => serde_json::from_str(&json).unwrap_or_default(),
+            (None, Some(json)) => {
+                serde_json::from_str(&json).unwrap_or_else(|_| ErasureReceipt::empty(tenant))
+            }
             (erased, _) => ErasureReceipt {
                 checkpoint_id: self.id.clone(),
                 erased_at: now,
-                ..erased.unwrap_or_else(of_named)
+                ..erased.unwrap_or_else(|| ErasureReceipt::empty(tenant))
             },
         };
 
@@ -133,7 +154,7 @@ impl Checkpoint {
 fn delete_tenant(
     store: &dyn Statements,
     row: TenantRow,
-    guid: &str,
+    tenant: TenantId,
 ) -> Result<ErasureReceipt, CheckpointError> {
     let (first_day, last_day) = store.query_one(DAYS, values![row], |days| {
         Ok((day(days, "first_day")?, day(days, "last_day")?))
@@ -161,7 +182,6 @@ fn delete_tenant(
     highest_ids.reserve(store)?;
 
     Ok(ErasureReceipt {
-        tenant: guid.to_owned(),
         snapshots,
         observations,
         catalogs,
@@ -169,15 +189,16 @@ fn delete_tenant(
         dead_letters,
         first_day,
         last_day,
-        ..ErasureReceipt::default()
+        ..ErasureReceipt::empty(tenant)
     })
 }
 
 /// Deletes the rows that name a tenant by its GUID: they can exist before its row does. Returns
 /// whether there were any.
-fn delete_named(store: &dyn Statements, guid: &str) -> Result<bool, CheckpointError> {
+fn delete_named(store: &dyn Statements, tenant: TenantId) -> Result<bool, CheckpointError> {
+    let guid = tenant.to_string();
     let domains = store.execute("DELETE FROM domain WHERE guid = ?1", values![guid])?;
-    let was_polling = running_polls::finish_guid(store, guid)?;
+    let was_polling = running_polls::finish(store, tenant)?;
     Ok(was_polling || domains > 0)
 }
 

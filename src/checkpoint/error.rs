@@ -122,6 +122,12 @@ impl CheckpointError {
         }
     }
 
+    /// Whether this process must not continue with the checkpoint: its database is lost, or another
+    /// process writes to it. Only a restart can continue.
+    pub fn ends_process(&self) -> bool {
+        matches!(self, Self::DatabaseLost(..) | Self::ClaimLost(_))
+    }
+
     /// Whether the same operation may succeed later without a change of the database, because its
     /// cause is a lock, the disk, or the memory of this host. The operation has changed nothing.
     pub fn is_transient(&self) -> bool {
@@ -132,11 +138,13 @@ impl CheckpointError {
         }
     }
 
-    /// Why the files of the checkpoint cannot be used although nothing in them is damaged; `None`
-    /// for every other error.
+    /// Why the files of the checkpoint, or its database, cannot be used although nothing in them is
+    /// damaged; `None` for every other error.
     pub fn storage_fault(&self) -> Option<StorageFault> {
         match self {
             Self::Storage(fault, _) => Some(*fault),
+            // No other write begins before the outcome is known.
+            Self::Indeterminate(_) => Some(StorageFault::Unavailable),
             Self::StateDirectory(StateDirectoryError::Create(_, error)) | Self::File(error) => {
                 fault_of_file(error)
             }

@@ -10,7 +10,7 @@ use super::{
     CheckpointError,
     backend::{FromValue, SqlValue, StoredRow, ToValue, ValueFault},
 };
-use crate::model::{Day, Seq, SinkName, UnixMillis};
+use crate::model::{CheckpointId, Day, Seq, SinkName, UnixMillis};
 
 /// The kind of an entry, as stored in the column `entry.kind`. Conditions in SQL contain the number
 /// itself, because SQLite uses a partial index only for a condition on a constant.
@@ -232,6 +232,15 @@ impl ToValue for SinkName {
     }
 }
 
+impl FromValue for CheckpointId {
+    fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
+        match value {
+            SqlValue::Text(text) => Ok(Self::new(text)),
+            _ => Err(ValueFault::Type),
+        }
+    }
+}
+
 impl FromValue for EntryKind {
     fn from_value(value: SqlValue<'_>) -> Result<Self, ValueFault> {
         let number = i64::from_value(value)?;
@@ -291,6 +300,7 @@ mod tests {
         assert_eq!(read::<Seq>(Int(i64::MAX)), Ok(Seq::new(9_223_372_036_854_775_807)));
         assert_eq!(read::<Seq>(Int(-1)), Err(out_of_range(-1)));
         assert_eq!(read::<SinkName>(Text("a b")), Ok(SinkName::new("a b")));
+        assert_eq!(read::<CheckpointId>(Text("a b")), Ok(CheckpointId::new("a b")));
         assert_eq!(read::<EntryKind>(Int(2)), Ok(EntryKind::Observation));
         assert_eq!(read::<EntryKind>(Int(3)), Err(out_of_range(3)));
     }

@@ -115,6 +115,7 @@ use self::{
 };
 use crate::{
     files::FileError,
+    model::CheckpointId,
     state_directory::{CursorFileError, StateDirectory},
 };
 
@@ -129,7 +130,7 @@ pub struct Checkpoint {
     state: StateDirectory,
     claim: Claim,
     control_names: Mutex<ControlNames>,
-    id: String,
+    id: CheckpointId,
     /// The second cursor file as it was when the checkpoint was opened. If the previous database
     /// was lost, it contains the cursors of that database.
     saved_cursors: Mutex<CursorFile>,
@@ -227,8 +228,8 @@ impl Checkpoint {
         })
     }
 
-    /// The ID of this checkpoint: a random UUID.
-    pub fn id(&self) -> &str {
+    /// The ID of this checkpoint.
+    pub fn id(&self) -> &CheckpointId {
         &self.id
     }
 

@@ -236,7 +236,7 @@ impl Checkpoint {
         update: impl FnOnce(&dyn Statements, TenantRow) -> Result<u64, CheckpointError>,
     ) -> Result<LogGrowth, CheckpointError> {
         self.claimed(|store| {
-            let row = tenant_row(store, &tenant.to_string())?;
+            let row = tenant_row(store, tenant)?;
             update(store, row)?;
             let growth = append_observation(store, row, failure.observation, failure.at)?;
             running_polls::finish(store, tenant)?;

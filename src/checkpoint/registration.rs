@@ -72,7 +72,7 @@ impl Checkpoint {
             let start_from = start_days::first_day(store, sink, start_from)?;
             let cursors_before = start_days::count_cursors(store, sink)?;
             for tenant in tenants {
-                let row = tenant_row(store, &tenant.to_string())?;
+                let row = tenant_row(store, *tenant)?;
                 let activated = store.execute(ACTIVATE_CURSOR, values![sink, row])?;
                 if activated == 0 {
                     self.create_cursor(store, sink, (*tenant, row), start_from)?;

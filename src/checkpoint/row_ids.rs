@@ -85,7 +85,11 @@ impl ProfileId {
 }
 
 /// The row of a tenant, which is inserted if it does not exist.
-pub(super) fn tenant_row(store: &dyn Statements, guid: &str) -> Result<TenantRow, CheckpointError> {
+pub(super) fn tenant_row(
+    store: &dyn Statements,
+    tenant: TenantId,
+) -> Result<TenantRow, CheckpointError> {
+    let guid = tenant.to_string();
     let sql = "SELECT id FROM tenant WHERE guid = ?1";
     if let Some(row) = store.query_optional(sql, values![guid], |row| row.get("id"))? {
         return Ok(row);

@@ -19,7 +19,7 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written.
     pub fn begin_poll(&self, tenant: TenantId, began: UnixMillis) -> Result<(), CheckpointError> {
-        let (key, began) = (key(&tenant.to_string()), began.as_i64().to_string());
+        let (key, began) = (key(tenant), began.as_i64().to_string());
         self.unsynced(|store| meta::set(store, &key, &began))
     }
 
@@ -29,7 +29,7 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be written.
     pub fn abandon_poll(&self, tenant: TenantId) -> Result<(), CheckpointError> {
-        self.unsynced(|store| finish(store, tenant))
+        self.unsynced(|store| finish(store, tenant).map(drop))
     }
 
     /// The tenants whose polls have begun and have not ended.
@@ -44,14 +44,10 @@ impl Checkpoint {
     }
 }
 
-/// Removes the running poll of a tenant, in the transaction that stores its result.
-pub(super) fn finish(store: &dyn Statements, tenant: TenantId) -> Result<(), CheckpointError> {
-    finish_guid(store, &tenant.to_string()).map(drop)
-}
-
-/// As [`finish`], for a GUID from the database. Returns whether a poll was stored.
-pub(super) fn finish_guid(store: &dyn Statements, guid: &str) -> Result<bool, CheckpointError> {
-    let key = key(guid);
+/// Removes the running poll of a tenant, in the transaction that stores its result. Returns whether
+/// one was stored.
+pub(super) fn finish(store: &dyn Statements, tenant: TenantId) -> Result<bool, CheckpointError> {
+    let key = key(tenant);
     let is_running = meta::value(store, &key)?.is_some();
     if is_running {
         meta::remove(store, &key)?;
@@ -64,8 +60,8 @@ pub(super) fn forget_all(store: &dyn Statements) -> Result<(), CheckpointError> 
     meta::remove_all(store, KEY_PREFIX)
 }
 
-fn key(guid: &str) -> String {
-    format!("{KEY_PREFIX}{guid}")
+fn key(tenant: TenantId) -> String {
+    format!("{KEY_PREFIX}{tenant}")
 }
 
 #[cfg(test)]

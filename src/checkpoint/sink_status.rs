@@ -63,11 +63,11 @@ const SINKS: &str = "SELECT s.id, s.name, CAST(coalesce(sum(h.sent), 0) AS BIGIN
      WHERE s.removed IS NULL GROUP BY s.id ORDER BY s.id";
 
 /// SQL: the failure of the sink with the row `?1`: the one that began first, if it fails on several
-/// hosts. An older release has stored failures without their beginning.
+/// hosts. An older release has stored failures without their beginning, which are first.
 const FAILURE: &str = "SELECT h.last_error, h.last_hint, h.failure, h.failing_since
      FROM sink_host h
      WHERE h.sink = ?1 AND (h.failing_since IS NOT NULL OR h.last_error IS NOT NULL)
-     ORDER BY h.failing_since, h.host LIMIT 1";
+     ORDER BY h.failing_since IS NOT NULL, h.failing_since, h.host LIMIT 1";
 
 /// SQL: the number of entries that the sink with the row `?1` has not received, and their oldest
 /// day. The entries of a tenant without new ones are not searched, as in `pending`.
@@ -145,4 +145,32 @@ fn read_cursor(row: &dyn StoredRow) -> Result<CursorStatus, CheckpointError> {
         tenant: tenant_id(&row.get::<String>("guid")?)?,
         at: Position { seq: row.get("seq")?, record_index: row.get("record_index")? },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Checkpoint, OtherTenants};
+
+    /// Regression: databases sort a missing beginning differently, so the failure depended on the
+    /// database.
+    #[test]
+    fn a_failure_without_a_beginning_is_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let checkpoint = Checkpoint::in_memory(directory.path()).unwrap();
+        let day = Day::parse("2026-11-20").unwrap();
+        checkpoint.register_sink(&"a".into(), &[], OtherTenants::Keep, day).unwrap();
+
+        for (host, since, shown) in
+            [("b", Some(5), "b"), ("c", Some(3), "c"), ("d", None, "d"), ("e", Some(1), "d")]
+        {
+            let insert = "INSERT INTO sink_host (sink, host, last_error, failure, failing_since)
+                 SELECT id, ?1, ?1, 'retrying', ?2 FROM sink WHERE name = 'a'";
+            let since = since.map(UnixMillis::new);
+            checkpoint.administrative(|store| store.execute(insert, values![host, since])).unwrap();
+            let status = checkpoint.status(StatusDetail::Summary).unwrap();
+            let error = status.sinks[0].last_error.as_ref().unwrap();
+            assert_eq!(error.message, shown, "{host}");
+        }
+    }
 }

@@ -32,6 +32,20 @@ macro_rules! backfilled_flag {
     };
 }
 
+/// The number of milliseconds of a day, which divides a time into days since 1970-01-01.
+macro_rules! day_millis {
+    () => {
+        "86400000"
+    };
+}
+
+/// The largest [`Position::record_index`](super::Position::record_index).
+macro_rules! max_record_index {
+    () => {
+        "4294967295"
+    };
+}
+
 /// The name of [`ObservationKind::Gap`](crate::model::ObservationKind::Gap), as a text of SQL.
 macro_rules! gap {
     () => {
@@ -54,7 +68,9 @@ macro_rules! entry_day {
         concat!(
             "CASE WHEN e.kind = ",
             $crate::checkpoint::sql::snapshot!(),
-            " THEN e.day ELSE e.observed / 86400000 END"
+            " THEN e.day ELSE e.observed / ",
+            $crate::checkpoint::sql::day_millis!(),
+            " END"
         )
     };
 }
@@ -76,15 +92,15 @@ macro_rules! is_sent_to_sink {
 }
 
 pub(super) use {
-    backfilled_flag, dead_letter, entry_day, gap, is_sent_to_sink, observation, plain_codec,
-    snapshot,
+    backfilled_flag, day_millis, dead_letter, entry_day, gap, is_sent_to_sink, max_record_index,
+    observation, plain_codec, snapshot,
 };
 
 #[cfg(test)]
 mod tests {
     use crate::{
-        checkpoint::{EntryFlags, body::Codec, fields::EntryKind},
-        model::ObservationKind,
+        checkpoint::{EntryFlags, Position, body::Codec, fields::EntryKind},
+        model::{Day, ObservationKind, Seq},
     };
 
     #[test]
@@ -98,6 +114,14 @@ mod tests {
         ] {
             assert_eq!(fragment, number.to_string());
         }
+    }
+
+    #[test]
+    fn fragments_have_the_limits_they_name() {
+        let second_day = Day::from_number(1).unwrap().start();
+        assert_eq!(day_millis!(), second_day.as_i64().to_string());
+        let last = Position { seq: Seq::FIRST, record_index: u32::MAX };
+        assert_eq!(max_record_index!(), last.record_index.to_string());
     }
 
     #[test]

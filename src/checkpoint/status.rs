@@ -2,7 +2,10 @@
 //! the result of the last reload. Reading the state must never write to the database, because the
 //! command `status` reads it while a daemon writes. Start reading at [`Checkpoint::status`].
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+};
 
 use super::{
     Checkpoint, CheckpointError, DeadLetterFilter, DeadLetterGroup, QueuedDeadLetter, ReplayStatus,
@@ -16,12 +19,13 @@ use super::{
     row_ids::tenant_id,
     saved_cursors::outdated_cursor_file,
     sink_status::sink_status,
-    tenant_status::{tenant_status, unresolved},
+    tenant_status::{resolved_domains, tenant_status, unresolved},
 };
 use crate::{
     error::Explanation,
     model::{
-        ClockDifference, PollErrorClass, RejectedConfiguration, Seq, SinkName, TenantId, UnixMillis,
+        CheckpointId, ClockDifference, PollErrorClass, RejectedConfiguration, Seq, SinkName,
+        TenantId, UnixMillis,
     },
 };
 
@@ -29,7 +33,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Status {
     /// The ID that the checkpoint received when it was created.
-    pub checkpoint_id: String,
+    pub checkpoint_id: CheckpointId,
     /// The size of the database and its write-ahead log in bytes.
     pub size: u64,
     /// All tenants with stored data, in the order in which they were added.
@@ -45,6 +49,8 @@ pub struct Status {
     pub dead_letter_groups: Vec<DeadLetterGroup>,
     /// Domains that could not be resolved to a tenant yet.
     pub unresolved: Vec<UnresolvedDomain>,
+    /// The tenants of the domains that were resolved.
+    pub resolved: BTreeMap<String, TenantId>,
     /// The last reload, if its configuration was rejected.
     pub rejected_configuration: Option<RejectedConfiguration>,
     /// How far the clock of this host is wrong; `None` if polls have found no difference.
@@ -130,6 +136,7 @@ impl Checkpoint {
             dead_letters,
             dead_letter_groups,
             unresolved: unresolved(store)?,
+            resolved: resolved_domains(store)?,
             rejected_configuration: meta::document(store, REJECTED_CONFIGURATION)?,
             clock: difference(store)?,
             outdated_cursor_file: outdated_cursor_file(store)?,

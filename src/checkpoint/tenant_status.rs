@@ -1,7 +1,10 @@
 //! The state of each tenant, and the domains that could not be resolved to a tenant. Reading must
 //! never write to the database. Start reading at [`TenantStatus`].
 
-use std::{collections::HashMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+};
 
 use super::{
     CheckpointError,
@@ -39,6 +42,10 @@ pub struct TenantStatus {
     /// Observations that have begun and have not ended, without gaps that Microsoft no longer
     /// keeps.
     pub observations: Vec<OpenObservation>,
+    /// The number of queued backfills and of queued parts of imports.
+    pub queued_commands: u64,
+    /// When the newest queued backfill was requested; `None` if none is queued.
+    pub backfill_requested: Option<UnixMillis>,
 }
 
 /// A configured domain that could not be resolved to a tenant yet.
@@ -70,6 +77,9 @@ const TENANTS: &str = concat!(
     snapshot!(),
     ") AS days,
         (SELECT count(*) FROM missing WHERE tenant = t.id AND NOT absent) AS missing,
+        (SELECT count(*) FROM queued_command WHERE tenant = t.id) AS queued_commands,
+        (SELECT max(requested) FROM queued_command WHERE tenant = t.id AND first_day IS NOT NULL)
+            AS backfill_requested,
         t.last_error, t.last_hint, t.error_class, t.failing_since, t.not_before
      FROM tenant t WHERE t.guid <> '-' ORDER BY t.id"
 );
@@ -111,6 +121,18 @@ pub(super) fn unresolved(store: &dyn Statements) -> Result<Vec<UnresolvedDomain>
     })
 }
 
+/// The tenants of the configured domains that were resolved. A domain whose GUID is damaged counts
+/// as not resolved. Fails if the database cannot be read.
+pub(super) fn resolved_domains(
+    store: &dyn Statements,
+) -> Result<BTreeMap<String, TenantId>, CheckpointError> {
+    let rows = store.query_all("SELECT domain, guid FROM domain", values![], |row| {
+        let id = TenantId::parse(&row.get::<String>("guid")?).ok();
+        Ok((row.get::<String>("domain")?, id))
+    })?;
+    Ok(rows.into_iter().filter_map(|(domain, id)| Some((domain, id?))).collect())
+}
+
 /// The error in the columns `last_error` and `last_hint`; `None` if there is none.
 pub(super) fn last_error(row: &dyn StoredRow) -> Result<Option<Explanation>, CheckpointError> {
     let (message, hint): (Option<String>, _) = (row.get("last_error")?, row.get("last_hint")?);
@@ -134,6 +156,8 @@ fn read_tenant(row: &dyn StoredRow) -> Result<TenantStatus, CheckpointError> {
         failing_since: row.get("failing_since")?,
         not_before: row.get("not_before")?,
         observations: Vec::new(),
+        queued_commands: unsigned(row, "queued_commands")?,
+        backfill_requested: row.get("backfill_requested")?,
     })
 }
 

@@ -252,6 +252,7 @@ mod tests {
 
             let error = checkpoint.claimed(|store| meta::set(store, "a", "1")).unwrap_err();
             assert!(matches!(error, CheckpointError::Indeterminate(_)), "{error:?}");
+            assert_eq!(error.storage_fault(), Some(StorageFault::Unavailable));
             assert!(!error.is_transient() && !error.is_unusable(), "{error:?}");
             assert!(error.hint().is_some(), "{error:?}");
 

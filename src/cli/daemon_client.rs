@@ -7,7 +7,10 @@ use std::{io::ErrorKind, path::Path, sync::mpsc, time::Duration};
 
 use super::{CommandFailure, ExitCode};
 use crate::{
-    daemon::{self, Event, LiveFacts, NoLiveFacts, Request, RequestFailure, RequestFailureKind},
+    daemon::{
+        self, Event, ImportPart, LiveFacts, NoLiveFacts, Request, RequestFailure,
+        RequestFailureKind,
+    },
     error::{Explanation, chain},
     state_directory::{Holder, StateDirectory},
 };
@@ -62,7 +65,20 @@ pub(super) fn request_with_progress(
     request: &Request,
     on_event: impl FnMut(&Event),
 ) -> Result<Event, CommandFailure> {
-    let event = daemon::send_request(control_socket(holder)?, request, on_event);
+    response(daemon::send_request(control_socket(holder)?, request, on_event))
+}
+
+/// Sends the parts of an import to the daemon, and returns its response, as
+/// [`request_with_progress`] does.
+pub(super) fn send_import(
+    holder: &Holder,
+    parts: &[ImportPart<'_>],
+    on_event: impl FnMut(&Event),
+) -> Result<Event, CommandFailure> {
+    response(daemon::send_import(control_socket(holder)?, parts, on_event))
+}
+
+fn response(event: std::io::Result<Event>) -> Result<Event, CommandFailure> {
     match event.map_err(|error| no_response(&error))? {
         Event::Error(failure) => Err(failure.into()),
         Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),

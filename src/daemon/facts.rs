@@ -5,12 +5,15 @@
 //! [`LiveFacts`]: from its engine if it runs in this process, and otherwise from its control
 //! socket. Start reading at [`CurrentStatus::read`]. See decision 0050.
 
+#[cfg(test)]
+mod tests;
+
 use std::{borrow::Cow, collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    Engine, LiveFacts, LiveFactsState, NoLiveFacts, resolved_id,
+    Engine, LiveFacts, LiveFactsState, NoLiveFacts,
     storage_watch::MAX_SILENCE,
     tenants::{LONGEST_BACKOFF, MAX_RESTORED_RETRY_AFTER},
 };
@@ -60,8 +63,8 @@ pub struct ConfiguredTenant {
     pub id: Option<TenantId>,
     /// The default if nothing is stored about the tenant.
     pub status: TenantStatus,
-    /// The next poll by the schedule, or the next attempt to resolve the domain; `None` without a
-    /// daemon.
+    /// The next poll, or the next attempt to resolve the domain: the time of this status if it is
+    /// due or running. `None` without a daemon.
     pub next_poll: Option<UnixMillis>,
 }
 
@@ -107,7 +110,7 @@ impl CurrentStatus {
             .tenants
             .iter()
             .map(|plan| {
-                let id = resolved_id(plan, Some(checkpoint));
+                let id = known_id(plan, &stored);
                 let known = id.and_then(|id| by_id.remove(&id));
                 let status = known.unwrap_or_else(|| unknown(plan, &stored.unresolved));
                 let next_poll = polling.as_ref().and_then(|polling| polling.next(id, &status));
@@ -283,6 +286,14 @@ fn mark_digests(sinks: &mut [SinkFacts], configuration: &Configuration) {
     }
 }
 
+/// The ID of a tenant at the moment of this status; `None` if its domain was not resolved yet.
+fn known_id(plan: &TenantPlan, stored: &Status) -> Option<TenantId> {
+    match &plan.id {
+        TenantName::Guid(id) => Some(*id),
+        TenantName::Domain(domain) => stored.resolved.get(domain).copied(),
+    }
+}
+
 /// The status of a tenant about which the log contains nothing.
 fn unknown(plan: &TenantPlan, unresolved: &[UnresolvedDomain]) -> TenantStatus {
     let TenantName::Domain(domain) = &plan.id else { return TenantStatus::default() };
@@ -304,9 +315,25 @@ impl Polling<'_> {
     /// The next poll of a tenant; `None` if the cron expression never matches again.
     fn next(&self, id: Option<TenantId>, status: &TenantStatus) -> Option<UnixMillis> {
         let Some(id) = id else { return Some(self.next_resolution(status)) };
-        let next = UnixMillis::from(self.schedule.next_poll(id, &status.polled, self.now)?);
+        let next = if self.is_unfinished(status) {
+            UnixMillis::from(self.now)
+        } else {
+            UnixMillis::from(self.schedule.next_poll(id, &status.polled, self.now)?)
+        };
         // The server may have requested a longer wait than the schedule.
         Some(next.max(self.end_of_wait(status, MAX_RESTORED_RETRY_AFTER)))
+    }
+
+    /// Whether a poll is due regardless of the schedule: the start of the daemon repeats failed
+    /// polls and continues queued backfills, and a command requests a backfill.
+    fn is_unfinished(&self, status: &TenantStatus) -> bool {
+        let last = status.polled.last_attempt;
+        let is_due_since = |time| last.is_none_or(|last| last < time);
+        let has_failed = status.polled.failures > 0;
+        match status.backfill_requested {
+            Some(requested) => is_due_since(requested.max(self.started)),
+            None => has_failed && is_due_since(self.started),
+        }
     }
 
     /// When the domain of a tenant is resolved, and the tenant then polled: now, or after the
@@ -368,130 +395,5 @@ fn sink_facts(sink: &SinkStatus, now: UnixMillis) -> SinkFacts {
         last_acknowledgement: known(sink.last_acknowledgement),
         sends_digests: false,
         dead_letters: sink.dead_letters,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::tz::TimeZone;
-
-    use super::*;
-    use crate::model::ClockOffset;
-
-    /// Regression: `status` reported a healthy daemon that could not write for an hour.
-    #[test]
-    fn a_daemon_that_cannot_write_is_reported() {
-        let minute = |number: i64| UnixMillis::new(number * 60_000);
-        let live = Err(NoLiveFacts::NoResponse("no response within 2 s".into()));
-        let daemon = DaemonState::Elsewhere { pid: 7, since: minute(100), live: &live };
-        for (alive_at, now, since) in [
-            // An earlier version stores no time.
-            (None, 500, None),
-            (Some(199), 200, None),
-            (Some(195), 200, None),
-            (Some(194), 200, Some(194)),
-            // The previous daemon has stored the time.
-            (Some(20), 105, None),
-            (Some(20), 106, Some(100)),
-            // The clock was set back.
-            (Some(900), 200, None),
-        ] {
-            let found = daemon.storage(alive_at.map(minute), minute(now));
-            let found = found.map(|facts| facts.since);
-            assert_eq!(found, since.map(minute), "{alive_at:?} {now}");
-        }
-        assert_eq!(DaemonState::Stopped.storage(Some(minute(1)), minute(900)), None);
-    }
-
-    /// Regression: `status` reported a healthy daemon while the daemon could not store a fault of
-    /// its storage, or that its clock was wrong.
-    #[test]
-    fn the_running_daemon_knows_more_than_the_checkpoint() {
-        let time = UnixMillis::new;
-        let difference = |seconds, since| {
-            let local = time(1_795_341_600_000).saturating_add(Duration::from_secs(seconds));
-            let offset = ClockOffset::between(local.into(), time(1_795_341_600_000).into());
-            Some(ClockDifference { offset, since: time(since) })
-        };
-        let storage = StorageFacts { reason: "the disk is full".into(), since: time(150) };
-        let report =
-            DaemonReport { pid: 7, stalled: vec!["stored".to_owned()], ..DaemonReport::default() };
-
-        let reported = Ok(LiveFacts {
-            stalled: vec!["live".to_owned()],
-            storage: Some(storage.clone()),
-            clock: difference(900, 200),
-        });
-        let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &reported };
-        assert_eq!(daemon.stalled(Some(&report)), ["live"]);
-        assert_eq!(daemon.storage(Some(time(190)), time(200)), Some(storage));
-        assert_eq!(daemon.clock(None), difference(900, 200));
-        assert_eq!(daemon.clock(difference(60, 50)), difference(900, 50));
-        assert_eq!(daemon.unreported(), None);
-
-        assert_eq!(daemon.live_facts(), LiveFactsState::Included);
-
-        let reason = Explanation::new("no response within 2 s");
-        let silent = Err(NoLiveFacts::NoResponse(reason.clone()));
-        let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &silent };
-        assert_eq!(daemon.stalled(Some(&report)), ["stored"]);
-        assert_eq!(daemon.clock(difference(60, 50)), difference(60, 50));
-        assert_eq!(daemon.unreported(), Some(reason));
-        assert_eq!(daemon.live_facts(), LiveFactsState::NoResponse);
-        // A daemon that the user may not ask is not at fault.
-        let forbidden = Err(NoLiveFacts::NotPermitted);
-        let daemon = DaemonState::Elsewhere { pid: 7, since: time(100), live: &forbidden };
-        assert_eq!(daemon.stalled(Some(&report)), ["stored"]);
-        assert_eq!(
-            (daemon.unreported(), daemon.live_facts()),
-            (None, LiveFactsState::NotPermitted)
-        );
-    }
-
-    /// An acknowledgement in the future would count as one until then, and so would the beginning
-    /// of a failure.
-    #[test]
-    fn times_of_sinks_in_the_future_are_unknown() {
-        let now = UnixMillis::new(500 * 60_000);
-        for (minute, is_known) in [(1, true), (500, true), (900, false)] {
-            let time = Some(UnixMillis::new(minute * 60_000));
-            let status = SinkStatus {
-                last_acknowledgement: time,
-                failing_since: time,
-                ..SinkStatus::default()
-            };
-            let facts = sink_facts(&status, now);
-            let expected = time.filter(|_| is_known);
-            assert_eq!(facts.last_acknowledgement, expected, "{minute}");
-            assert_eq!(facts.failing_since, expected, "{minute}");
-        }
-    }
-
-    #[test]
-    fn a_backoff_ends_with_the_daemon() {
-        let hour = Duration::from_hours(1);
-        let schedule = Schedule::new("0 6 * * *", TimeZone::UTC, Duration::ZERO, hour).unwrap();
-        let time = UnixMillis::new;
-        let (started, now) = (time(1_000), time(5_000).into());
-        let polling = Polling { schedule: &schedule, started, now };
-
-        for (last_attempt, not_before, expected) in [
-            (None, None, 5_000),
-            (Some(4_000), Some(9_000), 9_000),
-            (Some(1_000), Some(9_000), 9_000),
-            (Some(4_000), Some(4_500), 5_000),
-            // The previous process made this attempt.
-            (Some(900), Some(9_000), 5_000),
-            // An earlier version stored no time.
-            (Some(4_000), None, 5_000),
-        ] {
-            let status = TenantStatus {
-                polled: Polled { last_attempt: last_attempt.map(time), ..Polled::default() },
-                not_before: not_before.map(time),
-                ..TenantStatus::default()
-            };
-            let next = polling.next(None, &status);
-            assert_eq!(next, Some(time(expected)), "{last_attempt:?} {not_before:?}");
-        }
     }
 }

@@ -77,7 +77,7 @@ struct Signals {
     /// The last reload that was requested while another one was running.
     pending: Option<ReloadRequest>,
     losses: mpsc::Receiver<CheckpointError>,
-    /// The loss of the database, which stops the daemon.
+    /// The loss of the database or of the claim, which stops the daemon.
     lost: Option<CheckpointError>,
 }
 
@@ -101,8 +101,8 @@ enum Applied {
 /// Runs the daemon until a signal stops it. `current` always contains the engine of the running
 /// generation, for readers such as the status page.
 ///
-/// Fails if signals, the control socket or the scheduler cannot be set up, and if the database is
-/// removed or replaced.
+/// Fails if signals, the control socket or the scheduler cannot be set up, if the database is
+/// removed or replaced, and if another process writes to it.
 pub async fn run(
     current: watch::Sender<Arc<Engine>>,
     load: &LoadConfiguration,
@@ -269,7 +269,8 @@ impl Generation {
         self.engine.cursor_file().update_or_log();
     }
 
-    /// Ends all work because the daemon stops, possibly because of the loss of the database.
+    /// Ends all work because the daemon stops, possibly because of the loss of the database or of
+    /// the claim.
     async fn end_last(&mut self, lost: Option<&CheckpointError>) {
         let end = self.end(ACKNOWLEDGEMENT_WAIT_AT_STOP);
         if tokio::time::timeout(STOP_LIMIT, end).await.is_err() {
@@ -277,7 +278,7 @@ impl Generation {
                 "a sink did not stop in time; unacknowledged records will be sent again"
             );
         }
-        if lost.is_some() {
+        if matches!(lost, Some(CheckpointError::DatabaseLost(..))) {
             // The next start notices the loss only by the second cursor file.
             self.engine.cursor_file().mark_moved();
         }

@@ -49,7 +49,7 @@ pub use apply::{SinkConfiguration, check_sinks};
 pub use changes::{Changes, NamedChanges, ReloadReport, Renamed, TenantRemovals};
 pub use collector::{Collector, PollError, PollReport};
 pub use containment::{CaughtPanic, ContainedTask, contain, contained, end_on_panic, report_panic};
-pub use control::{Event, Request, send_request};
+pub use control::{Event, ImportEvent, ImportPart, Request, send_import, send_request};
 pub use cursor_file_writer::CursorFileWriter;
 pub use dead_letters::{DeadLetterRecord, dead_letter_record};
 pub use deliverer::{Deliverer, DeliveryError};
@@ -138,7 +138,7 @@ pub fn sink_context(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
 
     Context {
         tokens,
-        name: plan.name.to_string(),
+        name: plan.name.clone(),
         host: host_name(),
         texts: plan.texts,
         fields: plan.fields.clone(),

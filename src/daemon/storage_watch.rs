@@ -3,8 +3,9 @@
 //! A write that fails is noted by the loop that tried it, and this task tests every few seconds
 //! whether writing works again: then, polls that failed because of it are repeated immediately. A
 //! small write at regular intervals also finds a fault while no loop has anything to write, and
-//! shows to `status` that the daemon can write. If the database is removed or replaced, the daemon
-//! ends, because nothing that it writes would be kept. The task also shortens the wait for the next
+//! shows to `status` that the daemon can write. If the database is removed or replaced, or if
+//! another process writes to it, the daemon ends, because nothing that it writes would be kept. The
+//! task also shortens the wait for the next
 //! tick if a poll that failed because of this host, or a comparison of its clock, is due. Start
 //! reading at [`watch_storage`]; see decisions 0076 and 0079.
 
@@ -41,13 +42,14 @@ pub(super) struct StorageHealth(Mutex<Option<StorageFacts>>);
 
 impl StorageHealth {
     /// Notes that the checkpoint could not be read or written. Does nothing for an error that is
-    /// not a fault of the storage.
+    /// neither a fault of the storage nor a loss, which the next test of the storage confirms.
     pub(super) fn note_error(&self, error: &CheckpointError) {
-        if error.storage_fault().is_none() {
+        let is_lost = error.ends_process();
+        if error.storage_fault().is_none() && !is_lost {
             return;
         }
         let reason = Explanation::of(error);
-        if self.begin(reason.clone(), clock::now().into()) {
+        if self.begin(reason.clone(), clock::now().into()) && !is_lost {
             tracing::error!(
                 error = reason.message,
                 hint = reason.hint,
@@ -85,8 +87,8 @@ impl StorageHealth {
     }
 }
 
-/// Watches the storage of the running engine. Ends only when the database is lost, which it sends
-/// to `lost`.
+/// Watches the storage of the running engine. Ends only when the database or the claim of this
+/// process is lost, which it sends to `lost`.
 pub(super) async fn watch_storage(
     current: watch::Receiver<Arc<Engine>>,
     tick: Arc<Notify>,
@@ -120,7 +122,7 @@ pub(super) async fn watch_storage(
                 end_fault(&engine, &tick);
             }
             Ok(()) => {}
-            Err(error @ CheckpointError::DatabaseLost(..)) => {
+            Err(error) if error.ends_process() => {
                 // Fails only if the daemon is stopping.
                 let _ = lost.send(error).await;
                 return;
@@ -152,6 +154,25 @@ fn end_fault(engine: &Engine, tick: &Notify) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::{DatabaseLoss, ShardId};
+
+    /// Regression: a lost claim and an unknown outcome of a commit were no faults, so a daemon that
+    /// could not store anything was `Healthy`.
+    #[test]
+    fn errors_that_prevent_every_write_are_faults() {
+        for (error, is_fault) in [
+            (CheckpointError::ClaimLost(ShardId::ONLY), true),
+            (CheckpointError::Indeterminate(ShardId::ONLY), true),
+            (CheckpointError::DatabaseLost("/x".into(), DatabaseLoss::Gone), true),
+            (CheckpointError::Damaged("x".to_owned()), false),
+            (CheckpointError::Busy, false),
+        ] {
+            let health = StorageHealth::default();
+            health.note_error(&error);
+            let found = health.current().map(|facts| facts.reason);
+            assert_eq!(found, is_fault.then(|| Explanation::of(&error)), "{error:?}");
+        }
+    }
 
     #[test]
     fn a_fault_keeps_its_beginning_until_it_ends() {

@@ -3,8 +3,8 @@
 //! its cursors could not be updated, withheld records are read again, dead letters are retried, a
 //! receiver that fails for the records of one tenant delays no other, a damaged state of polls
 //! stops only its tenant, queued commands are continued, and waiting commands leave connections for
-//! others. Start reading at [`configuration`]. The tests in `collector`, `ends`, `faults` and
-//! `hostile` need no API and use a paused clock; see `harness`.
+//! others. Start reading at [`configuration`]. The tests in `collector`, `ends`, `faults`,
+//! `hostile` and `storage` need no API and use a paused clock; see `harness`.
 
 mod collector;
 mod dead_letters;
@@ -17,6 +17,7 @@ mod other_ends;
 mod poll_states;
 mod queued_commands;
 mod scripted_sink;
+mod storage;
 mod waiting_commands;
 mod withheld;
 

@@ -12,16 +12,17 @@
 //! the same IDs. A revision that differs only in a count nevertheless has a different ID, because
 //! the ID of the previous revision is part of the input. See decision 0004.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{
     Day, DayFacts, Kind, Number, TenantId,
     hexadecimal::{digits, parse_hex},
 };
 
-/// The ID of a record: 20 bytes, printed as 40 lower-case hex digits.
+/// The ID of a record: 20 bytes, printed as 40 lower-case hex digits, also in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId([u8; 20]);
 
@@ -155,6 +156,20 @@ impl fmt::Display for EventId {
 impl fmt::Debug for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Fails for every text that [`EventId::parse`] rejects.
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not an event ID"))
     }
 }
 

@@ -7,6 +7,7 @@
 mod baseline;
 mod catalog;
 mod change;
+mod checkpoint_id;
 mod clock_offset;
 mod data_faults;
 mod day;
@@ -32,6 +33,7 @@ pub use change::{
     Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, DriftFrom, ExpectedBy,
     QualityRecord, Severity, Target, accepts_risk,
 };
+pub use checkpoint_id::CheckpointId;
 pub use clock_offset::{CLOCK_HINT, ClockAccuracy, ClockDifference, ClockOffset};
 pub use data_faults::DataFaults;
 pub use day::{DAYS_AT_SOURCE, Day};

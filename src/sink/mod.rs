@@ -59,7 +59,7 @@ use crate::{
     error::chain,
     foreign_text::PeerSecrets,
     format::{FormatName, Formatter, Options, Texts},
-    model::{Kind, Record},
+    model::{Kind, Record, SinkName},
     settings::Variant,
 };
 
@@ -284,7 +284,7 @@ pub trait Sink: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Context {
     /// The sink's name in the configuration.
-    pub name: String,
+    pub name: SinkName,
     /// The name of the collector host.
     pub host: String,
     /// `texts`: how much of Microsoft's texts a record contains.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Day, Seq, TenantId};
+use crate::model::{CheckpointId, Day, Seq, TenantId};
 
 /// The progress of one tenant after a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Progress {
     /// The tenant whose log contains the entries of the batch.
     pub tenant: TenantId,
     /// The ID of the checkpoint whose log `seq` refers to.
-    pub checkpoint: String,
+    pub checkpoint: CheckpointId,
     /// The next entry of that log to send.
     pub seq: Seq,
     /// The days before that entry.

@@ -1,5 +1,5 @@
 //! One place in the daemon and in the modules above it blocks a thread of the runtime: the executor
-//! of the store. See decision 0090.
+//! of the store. No task reaches the checkpoint past it. See decision 0090.
 
 use crate::{
     code::{names, production_code},
@@ -12,6 +12,42 @@ const FUNCTION: &str = "block_in_place";
 /// The files and folders that may name it: the executor, and the modules that block for files, for
 /// librdkafka and for large bodies.
 const PLACES: &[&str] = &["src/daemon/store_executor.rs", "src/net.rs", "src/sink/", "src/source/"];
+
+/// The folders whose code runs on threads of the runtime.
+const TASKS: &[&str] = &["src/admin", "src/daemon"];
+/// The access to the checkpoint without the executor, and the use of it that does not wait.
+const CHECKPOINT: &str = ".checkpoint()";
+const WITHOUT_WAIT: &str = ".checkpoint().state_directory()";
+
+/// Regression: the end of an aborted poll wrote to the checkpoint on a thread of the runtime, while
+/// the other tasks of that thread waited.
+#[test]
+fn no_task_uses_the_checkpoint_directly() {
+    let mut violations = Vec::new();
+    for file in rust_files(TASKS) {
+        // The indentation of the item that the lines belong to, until it ends.
+        let mut item: Option<usize> = None;
+        for (line, text) in production_code(&file) {
+            let indentation = text.len() - text.trim_start().len();
+            if item.is_none() && runs_in_a_task(&text) {
+                item = Some(indentation);
+            } else if item == Some(indentation) && text.trim() == "}" {
+                item = None;
+            }
+            if item.is_some() && text.replace(WITHOUT_WAIT, "").contains(CHECKPOINT) {
+                violations.push(format!("{}:{line}: `{}`", file.path, text.trim()));
+            }
+        }
+    }
+    expect_none(&violations, "use `StoreExecutor::run` or `blocking`");
+}
+
+/// Whether an item begins whose code is a part of a task: an asynchronous function, or what is
+/// dropped at its end.
+fn runs_in_a_task(line: &str) -> bool {
+    let is_function = line.contains("async fn ") && !line.trim_end().ends_with(';');
+    is_function || line.starts_with("impl") && line.contains(" Drop for ")
+}
 
 #[test]
 fn one_place_blocks_for_the_store() {

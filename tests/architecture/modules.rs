@@ -175,6 +175,7 @@ const CONFINED: &[(&str, &[&str])] = &[
             "src/telemetry/render.rs",
             "src/checkpoint/",
             "src/daemon/control.rs",
+            "src/daemon/control/import.rs",
             "src/files/handed_down.rs",
             "src/cli/",
         ],

@@ -36,6 +36,8 @@ const MODULES: &[&str] = &[
 
 /// The columns whose numbers mean a kind, flags, or yes and no.
 const NAMED_COLUMNS: &[&str] = &["absent", "active", "codec", "flags", "kind", "quality", "retry"];
+/// A number in SQL with this many digits is a unit or a limit. Numbers in Rust have separators.
+const LARGE_DIGITS: usize = 5;
 /// The operators between a column and a number.
 const OPERATORS: &[&str] = &["=", "<>", "!=", "&", "IN (", "NOT IN ("];
 /// The file that gives the numbers their names.
@@ -70,6 +72,9 @@ fn sql_names_the_numbers_of_columns() {
             if let Some(column) = numbered_column(&text) {
                 violations.push(format!("{}:{line}: a number of `{column}`", file.path));
             }
+            if let Some(number) = large_number(&text) {
+                violations.push(format!("{}:{line}: the number `{number}`", file.path));
+            }
         }
     }
     expect_none(&violations, &format!("use a fragment of `{FRAGMENTS}`, TRUE, FALSE or NOT"));
@@ -88,6 +93,16 @@ fn numbered_column(line: &str) -> Option<&'static str> {
     })
 }
 
+/// A number without separators that needs a name. The settings of a connection are not statements.
+fn large_number(line: &str) -> Option<&str> {
+    if line.contains("PRAGMA") {
+        return None;
+    }
+    let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let is_number = |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit());
+    words.find(|word| word.len() >= LARGE_DIGITS && is_number(word))
+}
+
 #[test]
 fn numbers_of_columns_are_found() {
     for (line, column) in [
@@ -100,6 +115,14 @@ fn numbers_of_columns_are_found() {
         ("any_kind = 1", None),
     ] {
         assert_eq!(numbered_column(line), column, "{line}");
+    }
+    for (line, number) in [
+        (" THEN e.day ELSE e.observed / 86400000 END", Some("86400000")),
+        ("seq BETWEEN 1 AND 9999 AND key_12345 = x'12ab34567'", None),
+        ("const LIMIT: u64 = 86_400_000;", None),
+        ("PRAGMA journal_size_limit = 8388608", None),
+    ] {
+        assert_eq!(large_number(line), number, "{line}");
     }
 }
 

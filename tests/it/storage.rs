@@ -177,6 +177,32 @@ fn a_daemon_ends_when_its_lock_is_removed() {
     assert_eq!(summaries(&file), 3, "nothing is sent again");
 }
 
+/// Regression: a daemon continued after another process had written to its checkpoint, stored
+/// nothing, and was `Healthy`.
+#[test]
+fn a_daemon_ends_when_another_process_writes() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let mut daemon = workspace.spawn(&["run"]);
+    eventually("three days are acknowledged", || summaries(&file) == 3 && workspace.is_delivered());
+
+    let other = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
+    other.execute_batch("UPDATE shard SET writes = writes + 1").unwrap();
+    drop(other);
+    let written = Instant::now();
+    eventually("the daemon has ended", || !daemon.is_running());
+    assert!(written.elapsed() < RECOVERY, "{:?}", written.elapsed());
+    let run = daemon.end();
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.stderr.contains("another process has taken over shard 0"), "{}", run.stderr);
+    assert!(run.stderr.contains("start this one again"), "{}", run.stderr);
+
+    workspace.run_ok(&["once"]);
+    workspace.run_ok(&["state", "verify"]);
+    assert_eq!(summaries(&file), 3, "nothing is sent again");
+}
+
 /// Regression: on a read-only file system, commands that only read reported that a file did not
 /// exist; on a full disk, `state repair --set-aside` replaced an intact database with an empty
 /// file.

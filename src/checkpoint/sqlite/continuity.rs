@@ -27,7 +27,7 @@ use crate::{
         meta, running_polls,
     },
     files::{FileAccess, NewFileMode, OwnedDirectory},
-    model::{Seq, SinkName},
+    model::{CheckpointId, Seq, SinkName},
     state_directory::{CURSOR_FILE, LOCK_FILE, StateDirectory},
 };
 
@@ -140,7 +140,7 @@ impl Checkpoint {
 /// What [`take_over`] has changed.
 pub(super) struct TakenOver {
     /// The new ID of the checkpoint.
-    pub checkpoint_id: String,
+    pub checkpoint_id: CheckpointId,
     /// The number of cursors that will be created again from the second cursor file.
     pub cursors: usize,
 }
@@ -186,7 +186,10 @@ pub(super) fn check(
 
     // A file that cannot be used is reported when it is read for its cursors.
     let Some(saved) = read_saved(state) else { return Ok(()) };
-    let (id, predecessor) = (meta::value(connection, ID)?, meta::value(connection, PREDECESSOR)?);
+    let stored = |key| -> Result<Option<CheckpointId>, CheckpointError> {
+        Ok(meta::value(connection, key)?.as_deref().map(CheckpointId::new))
+    };
+    let (id, predecessor) = (stored(ID)?, stored(PREDECESSOR)?);
     if Some(&saved.checkpoint_id) == id.as_ref() {
         let is_outdated = is_outdated(connection, &saved)?;
         return if is_outdated { lost(DatabaseLoss::Outdated) } else { Ok(()) };
@@ -202,7 +205,7 @@ pub(in crate::checkpoint) fn require_same(
     directory: &Path,
 ) -> Result<(), CheckpointError> {
     let known = [meta::value(store, ID)?, meta::value(store, PREDECESSOR)?];
-    let is_same = known.iter().flatten().any(|id| *id == saved.checkpoint_id);
+    let is_same = known.iter().flatten().any(|id| id == saved.checkpoint_id.as_str());
     // The default of a file that does not exist or cannot be used has no ID.
     if is_same || saved.checkpoint_id.is_empty() {
         return Ok(());
@@ -249,13 +252,13 @@ pub(super) fn create(directory: &OwnedDirectory) -> Result<Connection, Checkpoin
 pub(super) fn assign_new_id(
     connection: &Connection,
     saved: Option<&CursorFile>,
-) -> Result<String, CheckpointError> {
-    let checkpoint_id = uuid::Uuid::new_v4().to_string();
+) -> Result<CheckpointId, CheckpointError> {
+    let checkpoint_id = CheckpointId::new(&uuid::Uuid::new_v4().to_string());
     connection.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [ID, PREDECESSOR])?;
-    let insert = "INSERT INTO meta VALUES (?1, ?2)";
-    connection.execute(insert, [ID, &checkpoint_id])?;
+    let insert = "INSERT INTO meta (key, value) VALUES (?1, ?2)";
+    connection.execute(insert, [ID, checkpoint_id.as_str()])?;
     if let Some(saved) = saved {
-        connection.execute(insert, [PREDECESSOR, &saved.checkpoint_id])?;
+        connection.execute(insert, [PREDECESSOR, saved.checkpoint_id.as_str()])?;
     }
     Ok(checkpoint_id)
 }

@@ -23,6 +23,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, CursorFile},
     error::{causes, chain},
     files::{self, FileAccess, FileError, FromStart, NewFileMode, OwnedDirectory},
+    model::CheckpointId,
     state_directory::{CURSOR_FILE, StateDirectory},
 };
 
@@ -49,7 +50,7 @@ pub struct SetAside {
 #[derive(Debug)]
 pub struct Restored {
     /// The new ID of the restored checkpoint.
-    pub checkpoint_id: String,
+    pub checkpoint_id: CheckpointId,
     /// The path of the replaced database; `None` if there was none.
     pub set_aside: Option<PathBuf>,
     /// The number of cursors that were replaced by newer ones from the second cursor file.

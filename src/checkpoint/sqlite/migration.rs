@@ -47,7 +47,7 @@ pub(super) fn migrate_to(connection: &mut Connection, last: i32) -> Result<(), C
     if current == 0 {
         create(&transaction, last)?;
         transaction.execute(
-            "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
+            "INSERT INTO meta (key, value) VALUES ('checkpoint_id', ?1)",
             params![uuid::Uuid::new_v4().to_string()],
         )?;
         transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;

@@ -35,7 +35,7 @@ fn sinks_of_version_8_keep_their_state() {
     let directory = version_8();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     assert_eq!(user_version(directory.path()), RawDatabase::CURRENT_VERSION);
-    assert_eq!(checkpoint.id(), "10997699-3e78-408f-bc74-99be707bb04d");
+    assert_eq!(checkpoint.id().as_str(), "10997699-3e78-408f-bc74-99be707bb04d");
 
     let status = checkpoint.status(StatusDetail::Items).unwrap();
     let expected = [

@@ -26,7 +26,7 @@ use super::{backlog::ModelCursor, *};
 use crate::{
     checkpoint::backend::{FromValue, SqlValue},
     ledger::MissingDay,
-    model::Baseline,
+    model::{Baseline, CheckpointId},
 };
 
 /// The number of tenants.
@@ -74,7 +74,7 @@ type Members = BTreeMap<String, String>;
 #[derive(Debug, Default)]
 struct Model {
     /// The ID of the checkpoint.
-    id: String,
+    id: CheckpointId,
     /// In the order in which they were added, like everything else that is a list.
     tenants: Vec<ModelTenant>,
     sinks: Vec<ModelSink>,

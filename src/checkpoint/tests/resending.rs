@@ -26,7 +26,7 @@ fn with_dead_letters() -> (tempfile::TempDir, Checkpoint) {
 }
 
 fn key(record_index: u32) -> DeadLetterKey {
-    DeadLetterKey { sink: "s".into(), event_id: event_id(record_index).to_string() }
+    DeadLetterKey { sink: "s".into(), event_id: event_id(record_index) }
 }
 
 /// The phase and the details of all observations, in the order of the log.

@@ -102,6 +102,7 @@ fn tenant(
         "last_success": polled.last_success.map(format_time),
         "last_attempt": polled.last_attempt.map(format_time),
         "next_poll": next_poll.map(format_time),
+        "queued_commands": status.queued_commands,
         "failures": polled.failures,
         "failing_since": status.failing_since.map(format_time),
         "error": status.last_error.as_ref().map(json::error),

@@ -1,6 +1,6 @@
 //! Views of a status that is built from facts.
 
-use super::*;
+use super::{super::format_time, *};
 use crate::{
     checkpoint::Status,
     conditions::{
@@ -209,6 +209,38 @@ fn an_invalid_configuration_is_a_condition() {
     let document = json::document(&view);
     assert_eq!(document["health"], "failing");
     assert_eq!(document["tenants"][0]["state"], "unknown");
+}
+
+/// Regression: `status` did not show queued commands, nor that a poll was about to begin.
+#[test]
+fn queued_commands_and_due_polls_are_shown() {
+    const NOW: UnixMillis = UnixMillis::new(1_795_341_600_000);
+
+    let mut facts = fleet::facts();
+    facts.tenants.truncate(2);
+    facts.now = NOW;
+    let mut current = current(facts);
+    let arguments = arguments();
+    let wide = Terminal { width: None, is_colored: false };
+    let later = UnixMillis::new(NOW.as_i64() + 60_000);
+    for (tenant, next_poll) in current.tenants.iter_mut().zip([NOW, later]) {
+        tenant.next_poll = Some(next_poll);
+    }
+
+    let view = StatusView::new(&current, None, &arguments);
+    let text = text::document(&view, wide);
+    assert!(!text.contains("queued commands") && text.contains("  now\n"), "{text}");
+    assert!(text.contains(&format!("  {}\n", format_time(later))), "{text}");
+    assert_eq!(json::document(&view)["tenants"][0]["next_poll"], format_time(NOW));
+
+    current.tenants[1].status.queued_commands = 1_200;
+    let view = StatusView::new(&current, None, &arguments);
+    let text = text::document(&view, wide);
+    assert!(text.contains("  queued commands\n") && text.contains("  1,200\n"), "{text}");
+    let document = json::document(&view);
+    let tenants = document["tenants"].as_array().unwrap();
+    let queued: Vec<u64> = tenants.iter().filter_map(|t| t["queued_commands"].as_u64()).collect();
+    assert_eq!(queued.iter().sum::<u64>(), 1_200);
 }
 
 /// Regression: for a user who may not ask the daemon, `status` was always degraded.

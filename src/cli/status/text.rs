@@ -29,6 +29,14 @@ const MAX_REASONS: usize = 10;
 /// hidden.
 const MIN_REASON: usize = 30;
 
+/// Whether the table of tenants has a column with the number of queued commands, which are rarely
+/// queued for longer than a moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QueuedColumn {
+    Shown,
+    Omitted,
+}
+
 /// The text: its parts are separated by an empty line.
 pub(super) fn document(view: &StatusView<'_>, terminal: Terminal) -> String {
     let parts = [
@@ -73,20 +81,20 @@ fn conditions(conditions: &[&Condition]) -> String {
 }
 
 fn tenants(view: &StatusView<'_>, terminal: Terminal) -> String {
-    let mut table = TextTable::new(vec![
-        Column::new("tenant", Content::Text, 0),
-        Column::new("state", Content::Text, 0),
-        Column::new("newest day", Content::Text, 1),
-        Column::new("days", Content::Number, 5),
-        Column::new("missing days", Content::Number, 4),
-        Column::new("last successful poll", Content::Text, 3),
-        Column::new("next poll", Content::Text, 2),
-    ]);
+    let mut statuses = view.tenants.iter().map(|tenant| &tenant.status).chain(view.other_tenants());
+    let queued = if statuses.any(|status| status.queued_commands > 0) {
+        QueuedColumn::Shown
+    } else {
+        QueuedColumn::Omitted
+    };
 
+    let mut table = TextTable::new(tenant_columns(queued));
+    let now = view.current.facts.now;
     for tenant in &view.tenants {
         let of_tenant = view.by_subject.tenant(&tenant.name);
         let state = (TenantHealth::of(of_tenant).title(), tone(severity_of(of_tenant)));
-        table.row(tenant_cells(&tenant.name, state, &tenant.status, tenant.next_poll));
+        let next_poll = tenant.next_poll.map_or_else(String::new, |time| poll_time(time, now));
+        table.row(tenant_cells(&tenant.name, state, &tenant.status, next_poll, queued));
     }
     let state = match view.current.facts.configuration {
         ConfigurationFacts::Invalid(_) => "unknown",
@@ -94,40 +102,69 @@ fn tenants(view: &StatusView<'_>, terminal: Terminal) -> String {
     };
     for status in view.other_tenants() {
         let id = status.id.map(|id| id.to_string()).unwrap_or_default();
-        table.row(tenant_cells(&id, (state, Tone::Plain), status, None));
+        table.row(tenant_cells(&id, (state, Tone::Plain), status, String::new(), queued));
     }
 
-    let hidden = view.selected - view.tenants.len();
-    let more = if hidden > 0 {
-        let explanation = Explanation::new(plural(hidden, "more tenant", "more tenants"));
-        let hint =
-            if view.selection.failing { "use `--limit`" } else { "use `--limit` or `--failing`" };
-        render(&explanation.with_hint(hint)) + "\n"
-    } else {
-        String::new()
-    };
     let is_empty = view.tenants.is_empty() && view.other_tenants().is_empty();
     let table = if is_empty { String::new() } else { table.render(terminal) };
-    table + &more
+    table + &more_tenants(view)
+}
+
+fn tenant_columns(queued: QueuedColumn) -> Vec<Column> {
+    let mut columns = vec![
+        Column::new("tenant", Content::Text, 0),
+        Column::new("state", Content::Text, 0),
+        Column::new("newest day", Content::Text, 1),
+        Column::new("days", Content::Number, 5),
+        Column::new("missing days", Content::Number, 4),
+        Column::new("last successful poll", Content::Text, 3),
+        Column::new("next poll", Content::Text, 2),
+    ];
+    if queued == QueuedColumn::Shown {
+        columns.push(Column::new("queued commands", Content::Number, 1));
+    }
+    columns
 }
 
 fn tenant_cells(
     name: &str,
     (state, tone): (&str, Tone),
     status: &TenantStatus,
-    next_poll: Option<UnixMillis>,
+    next_poll: String,
+    queued: QueuedColumn,
 ) -> Vec<(String, Tone)> {
     let polled = status.polled;
     let newest = polled.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string());
-    vec![
+    let mut cells = vec![
         (name.to_owned(), Tone::Plain),
         (state.to_owned(), tone),
         (newest, Tone::Plain),
         (with_separators(status.days), Tone::Plain),
         (with_separators(status.missing), Tone::Plain),
         (polled.last_success.map_or_else(|| "never".to_owned(), format_time), Tone::Plain),
-        (next_poll.map_or_else(String::new, format_time), Tone::Plain),
-    ]
+        (next_poll, Tone::Plain),
+    ];
+    if queued == QueuedColumn::Shown {
+        cells.push((with_separators(status.queued_commands), Tone::Plain));
+    }
+    cells
+}
+
+/// The time of a poll that is due, or `now`.
+fn poll_time(time: UnixMillis, now: UnixMillis) -> String {
+    if time <= now { "now".to_owned() } else { format_time(time) }
+}
+
+/// The number of tenants that are not shown.
+fn more_tenants(view: &StatusView<'_>) -> String {
+    let hidden = view.selected - view.tenants.len();
+    if hidden == 0 {
+        return String::new();
+    }
+    let explanation = Explanation::new(plural(hidden, "more tenant", "more tenants"));
+    let hint =
+        if view.selection.failing { "use `--limit`" } else { "use `--limit` or `--failing`" };
+    render(&explanation.with_hint(hint)) + "\n"
 }
 
 /// The tone of the state of a tenant or a sink.

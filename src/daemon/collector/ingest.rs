@@ -156,7 +156,7 @@ impl Collector {
     ///
     /// Fails, and stores nothing, if the checkpoint cannot be read or written. A document that
     /// cannot be decoded or accepted is counted in [`PollReport::rejected`] instead.
-    pub(super) fn complete_import(
+    pub(super) fn import_items(
         &self,
         tenant: &Tenant,
         items: &[&str],

@@ -44,7 +44,8 @@ impl<'a> RunningPoll<'a> {
 impl Drop for RunningPoll<'_> {
     fn drop(&mut self) {
         if !self.is_committed {
-            log_failure(self.store.checkpoint().abandon_poll(self.tenant));
+            // An aborted poll ends on a thread of the runtime, like any other.
+            log_failure(self.store.run(|checkpoint| checkpoint.abandon_poll(self.tenant)));
         }
     }
 }

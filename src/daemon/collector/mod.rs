@@ -100,9 +100,6 @@ const DAYS_PER_PERMIT: i32 = 14;
 /// as soon as a comparison finds that it is right.
 const CLOCK_RETRY: Duration = Duration::from_mins(5);
 
-/// The oldest day that Microsoft keeps, relative to today: it keeps 90 days, including today.
-const OLDEST_AVAILABLE: i32 = -89;
-
 /// Why a poll failed. A failed poll has stored nothing except the failure itself.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
@@ -359,7 +356,7 @@ impl Collector {
             .into_iter()
             .flatten()
             .min();
-        let oldest = oldest.unwrap_or(window).max(today.plus(OLDEST_AVAILABLE));
+        let oldest = oldest.unwrap_or(window).max(today.oldest_at_source());
         let kind = if backfill.is_some() { PollKind::Backfill } else { PollKind::Regular };
         Ok((oldest, kind))
     }

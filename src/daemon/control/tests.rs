@@ -1,7 +1,10 @@
 //! Tests of the messages of the control socket, and of the command's side.
 
 use super::*;
-use crate::{conditions::StorageFacts, model::UnixMillis};
+use crate::{
+    conditions::StorageFacts,
+    model::{EventId, UnixMillis},
+};
 
 #[test]
 fn requests_contain_days_and_ids() {
@@ -11,6 +14,15 @@ fn requests_contain_days_and_ids() {
     assert_eq!(serde_json::to_string(&request).unwrap(), json);
     assert!(serde_json::from_str::<Request>(json).is_ok_and(|parsed| parsed == request));
 
+    let event_id = EventId::from_bytes([0xab; 20]);
+    let letters = vec![DeadLetterKey { sink: "a".into(), event_id }];
+    let request = Request::RetryDeadLetters { letters };
+    let json = format!(
+        r#"{{"retry_dead_letters":{{"letters":[{{"sink":"a","event_id":"{event_id}"}}]}}}}"#
+    );
+    assert_eq!(serde_json::to_string(&request).unwrap(), json);
+    assert!(serde_json::from_str::<Request>(&json).is_ok_and(|parsed| parsed == request));
+
     for invalid in [
         r#"{"backfill_tenants":{"first_day":20000,"tenants":[]}}"#,
         r#"{"backfill_tenants":{"first_day":1e308,"tenants":[]}}"#,
@@ -19,6 +31,8 @@ fn requests_contain_days_and_ids() {
         r#"{"backfill_tenants":{"first_day":"2026-02-30","tenants":[]}}"#,
         r#"{"backfill":{"first_day":"2026-11-22","tenant":null}}"#,
         r#"{"forget":{"tenant":"contoso"}}"#,
+        r#"{"retry_dead_letters":{"letters":[{"sink":"a","event_id":"ffff"}]}}"#,
+        r#"{"import":{"tenant":"contoso","items":[]}}"#,
         r#"{"signed_in":{"credential":"a","refresh_token":"b","plaintext":true}}"#,
     ] {
         assert!(serde_json::from_str::<Request>(invalid).is_err(), "{invalid}");

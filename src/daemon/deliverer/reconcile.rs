@@ -63,7 +63,7 @@ impl Deliverer {
             if let Some(foreign) = self.foreign_progress.get(&tenant) {
                 sent.merge(foreign);
             }
-            Ok(Progress { tenant, checkpoint: checkpoint.id().to_owned(), seq: to.seq, sent })
+            Ok(Progress { tenant, checkpoint: checkpoint.id().clone(), seq: to.seq, sent })
         };
         outgoing.ends().map(progress).collect()
     }
@@ -72,7 +72,7 @@ impl Deliverer {
 /// Whether progress refers to this log. The ID alone is not sufficient: a database that was copied
 /// back without `state restore` has the same ID, but may contain other entries.
 fn is_of_this_log(checkpoint: &Checkpoint, progress: &Progress) -> Result<bool, CheckpointError> {
-    if progress.checkpoint != checkpoint.id()
+    if progress.checkpoint != *checkpoint.id()
         || checkpoint.next_seq(progress.tenant)? < progress.seq
     {
         return Ok(false);

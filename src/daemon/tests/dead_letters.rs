@@ -52,10 +52,8 @@ pub(super) fn queue(engine: &Engine, name: &str, number: u32) {
         now: UnixMillis::default(),
     };
     let _ = engine.store().checkpoint().advance(&advance).unwrap();
-    let key = |letter: &DeadLetter| DeadLetterKey {
-        sink: "local".into(),
-        event_id: letter.event_id.to_string(),
-    };
+    let key =
+        |letter: &DeadLetter| DeadLetterKey { sink: "local".into(), event_id: letter.event_id };
     let keys: Vec<DeadLetterKey> = letters.iter().map(key).collect();
     assert_eq!(engine.store().checkpoint().retry_dead_letters(&keys).unwrap(), u64::from(number));
 }

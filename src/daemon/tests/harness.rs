@@ -115,6 +115,11 @@ impl Harness {
         self.today.plus(offset)
     }
 
+    /// The current engine.
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// The current checkpoint.
     pub(super) fn checkpoint(&self) -> &Checkpoint {
         self.engine.store().checkpoint()

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     files::{self, FileError},
     format::FormatName,
+    model::SinkName,
     net::{AddressFault, HostPort},
     settings::{
         ExampleSection, FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, Section, SubSection,
@@ -301,7 +302,7 @@ impl KafkaPlan {
 
     /// The settings that all clients of the cluster share. This call reads the password. Fails with
     /// `Misconfigured` if the password or a file for TLS cannot be used.
-    pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
+    pub(super) fn client_config(&self, sink: &SinkName) -> Result<ClientConfig, Failure> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)

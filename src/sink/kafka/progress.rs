@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{oauth::TokenContext, producer::setup_failure};
 use crate::{
-    model::{Day, Seq, TenantId, hex, parse_hex},
+    model::{CheckpointId, Day, Seq, TenantId, hex, parse_hex},
     sink::{Failure, Progress, SentDays, chain},
     text::count,
 };
@@ -48,7 +48,7 @@ const QUEUE_KIBIBYTES: &str = "1024";
 #[derive(Debug, Serialize, Deserialize)]
 struct ProgressValue {
     version: u32,
-    checkpoint: String,
+    checkpoint: CheckpointId,
     seq: Seq,
     days: String,
     newest: Option<Newest>,
@@ -257,7 +257,7 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
         return None;
     }
     let value: ProgressValue = serde_json::from_slice(value).ok()?;
-    if value.checkpoint.len() > MAX_CHECKPOINT_BYTES {
+    if value.checkpoint.as_str().len() > MAX_CHECKPOINT_BYTES {
         return None;
     }
 
@@ -292,7 +292,7 @@ mod tests {
         hash.iter_mut().zip(1..).for_each(|(byte, n)| *byte = n);
         let progress = Progress {
             tenant,
-            checkpoint: "c".into(),
+            checkpoint: CheckpointId::new("c"),
             seq: Seq::new(412),
             sent: SentDays::new([day], Some((day, hash))),
         };

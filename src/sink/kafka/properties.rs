@@ -179,7 +179,7 @@ mod tests {
 
         let (plan, faults) = plan_with("\"debug\" = \"broker\"");
         assert!(faults.is_empty(), "{faults:?}");
-        let common = plan.client_config("lake").unwrap();
+        let common = plan.client_config(&"lake".into()).unwrap();
         let producer = producer_config(&plan, &common, None);
         assert!(matches!(producer.log_level, RDKafkaLogLevel::Debug));
         assert_eq!(producer.get("debug"), Some("broker,eos"));
@@ -201,7 +201,7 @@ mod tests {
         ] {
             let (plan, faults) = plan_with(properties);
             assert!(faults.is_empty(), "{properties}: {faults:?}");
-            let common = plan.client_config("lake").unwrap();
+            let common = plan.client_config(&"lake".into()).unwrap();
             let producer = producer_config(&plan, &common, Some(1_000_000));
             assert_eq!(producer.get(name), Some(value), "{properties}");
         }
@@ -219,7 +219,7 @@ mod tests {
         ] {
             let (plan, faults) = plan_with(properties);
             assert!(faults.is_empty(), "{properties}: {faults:?}");
-            let common = plan.client_config("lake").unwrap();
+            let common = plan.client_config(&"lake".into()).unwrap();
             assert_eq!(common.get("receive.message.max.bytes"), Some(limit), "{properties}");
         }
     }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn limits_of_a_topic_fit_librdkafka() {
         let (plan, _) = plan("");
-        let common = plan.client_config("lake").unwrap();
+        let common = plan.client_config(&"lake".into()).unwrap();
         for (limit, expected) in [(0, "1000"), (1_048_588, "1048588"), (u32::MAX, "1000000000")] {
             let producer = producer_config(&plan, &common, Some(limit));
             assert_eq!(producer.get("message.max.bytes"), Some(expected));
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn properties_of_the_sink_cannot_be_replaced() {
         let (plan, _) = plan("tls = {}");
-        let common = plan.client_config("lake").unwrap();
+        let common = plan.client_config(&"lake".into()).unwrap();
         let config = producer_config(&plan, &common, Some(1_000_000));
 
         let is_default = |name: &str| {

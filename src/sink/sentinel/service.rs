@@ -277,7 +277,7 @@ mod tests {
         sent.add("client-secret-canary");
         let _ = endpoint.0.remember(&sent);
         let context = Context {
-            name: "s".to_owned(),
+            name: "s".into(),
             host: "h".to_owned(),
             texts: Texts::None,
             fields: Vec::new(),

@@ -72,6 +72,7 @@ impl Run {
         for (found, expected) in found.tenants.iter().zip(&tenants) {
             assert_fields!(found, expected, id polled days missing last_error error_class);
             assert_fields!(found, expected, failing_since not_before observations);
+            assert_fields!(found, expected, queued_commands backfill_requested);
         }
         for (found, expected) in found.sinks.iter().zip(&sinks) {
             assert_fields!(found, expected, name sent rejected truncated dead_letters backlog);

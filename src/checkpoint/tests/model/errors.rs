@@ -141,7 +141,7 @@ fn nothing<T: Default + PartialEq + std::fmt::Debug>(found: &T) -> Result<(), Ch
 }
 
 fn unknown_key() -> DeadLetterKey {
-    DeadLetterKey { sink: "a".into(), event_id: "f".repeat(40) }
+    DeadLetterKey { sink: "a".into(), event_id: EventId::from_bytes([0xff; 20]) }
 }
 
 /// Advances from the given positions to the end of the log, with a mark and a rejected record.

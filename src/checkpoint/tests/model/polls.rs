@@ -115,7 +115,7 @@ impl Model {
 
         let days: Vec<Day> = erased.snapshots().map(|(_, snapshot)| snapshot.facts.day).collect();
         Some(ErasureReceipt {
-            tenant: id.to_string(),
+            tenant: id,
             checkpoint_id: self.id.clone(),
             erased_at: now,
             snapshots: days.len() as u64,
@@ -139,7 +139,7 @@ impl Model {
         self.saved.forget(&tenant);
         self.file = self.cursor_file();
         let checkpoint_id = self.id.clone();
-        Some(ErasureReceipt { tenant, checkpoint_id, erased_at: now, ..ErasureReceipt::default() })
+        Some(ErasureReceipt { checkpoint_id, erased_at: now, ..ErasureReceipt::empty(id) })
     }
 
     /// The number of profiles of an erased tenant that no other tenant uses.

@@ -44,7 +44,7 @@ impl Run {
             Storage::Memory => Checkpoint::in_memory(directory.path()).unwrap(),
             Storage::Files => open(directory.path()),
         };
-        let model = Model { id: checkpoint.id().to_owned(), ..Model::default() };
+        let model = Model { id: checkpoint.id().clone(), ..Model::default() };
         let (catalogs, compared) = (HashMap::new(), BTreeMap::new());
         let mut run = Self { checkpoint, model, storage, catalogs, compared, directory };
 
@@ -340,7 +340,8 @@ impl Run {
         let letters = self.model.configured_letters();
         let is_selected = |number: usize| selected & (1 << (number % 8)) != 0;
         let numbered = letters.iter().enumerate().filter(|(number, _)| is_selected(*number));
-        let unknown = DeadLetterKey { sink: sink_name(0), event_id: "f".repeat(40) };
+        let unknown =
+            DeadLetterKey { sink: sink_name(0), event_id: EventId::from_bytes([0xff; 20]) };
         numbered.map(|(_, letter)| letter.key()).chain([unknown]).collect()
     }
 

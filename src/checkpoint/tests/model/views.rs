@@ -152,6 +152,8 @@ impl Model {
             failing_since: tenant.failing_since,
             not_before: tenant.polls.not_before,
             observations: tenant.open_observations(),
+            queued_commands: 0,
+            backfill_requested: None,
         };
         self.tenants.iter().map(status).collect()
     }
