@@ -171,6 +171,11 @@ impl Batch {
         self.progress = progress;
     }
 
+    /// Removes the progress of the tenants that `is_omitted` selects.
+    pub fn omit_progress(&mut self, is_omitted: impl Fn(TenantId) -> bool) {
+        self.progress.retain(|progress| !is_omitted(progress.tenant));
+    }
+
     /// The file for sinks that attach one to their messages; see
     /// [`Plan::attaches_report`](super::Plan::attaches_report).
     pub fn attachment(&self) -> Option<&Attachment> {

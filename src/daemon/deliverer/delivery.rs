@@ -94,12 +94,20 @@ impl Delivery {
     pub(super) fn next(&mut self) -> Option<Batch> {
         while self.stopped.is_none() {
             let part = self.parts.pop()?;
-            let part = self.without_withheld(part);
+            let mut part = self.without_withheld(part);
             if !part.is_empty() {
+                // The rejected records are not dead letters yet. After a kill, the sink would
+                // continue at the progress at the receiver, and they would be lost.
+                part.omit_progress(|tenant| self.has_rejected(tenant));
                 return Some(part);
             }
         }
         None
+    }
+
+    /// Whether a record of a tenant was rejected.
+    fn has_rejected(&self, tenant: TenantId) -> bool {
+        self.rejected.values().any(|of_target| of_target.contains_key(&tenant))
     }
 
     /// Records the result of sending a part, or the whole batch.

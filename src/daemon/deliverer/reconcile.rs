@@ -51,13 +51,15 @@ impl Deliverer {
         Ok(())
     }
 
-    /// The progress of each tenant of a batch, for the receiver to store with it. Fails if the
-    /// checkpoint cannot be read.
+    /// The progress of each tenant of a batch, for the receiver to store with it. A tenant with a
+    /// record that could not be encoded has none: after a kill before the record is stored as a
+    /// dead letter, the batch is read again. Fails if the checkpoint cannot be read.
     pub(super) fn progress_of(
         &self,
         outgoing: &OutgoingBatch,
     ) -> Result<Vec<Progress>, CheckpointError> {
         let checkpoint = self.engine.store().checkpoint();
+        let rejected = outgoing.rejected();
         let progress = |(tenant, to): (TenantId, Position)| {
             let mut sent = sent_before(checkpoint, tenant, to.seq)?;
             if let Some(foreign) = self.foreign_progress.get(&tenant) {
@@ -65,7 +67,8 @@ impl Deliverer {
             }
             Ok(Progress { tenant, checkpoint: checkpoint.id().clone(), seq: to.seq, sent })
         };
-        outgoing.ends().map(progress).collect()
+        let complete = outgoing.ends().filter(|(tenant, _)| !rejected.contains_key(tenant));
+        complete.map(progress).collect()
     }
 }
 

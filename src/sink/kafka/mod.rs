@@ -42,7 +42,7 @@ pub(super) const GUARANTEES: &[Guarantee] = &[
         variant: "",
         acknowledgement: "the commit of a transaction that contains the records and the progress",
         may_be_lost: "nothing",
-        may_be_repeated: "nothing for `read_committed` consumers, except replays",
+        may_be_repeated: "nothing for `read_committed` consumers, except replays, and one batch of which the cluster or the encoder has rejected a record",
     },
     Guarantee {
         variant: "`exactly_once = false`",

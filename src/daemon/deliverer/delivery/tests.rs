@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{daemon::deliverer::failing_tenants::DivisionTime, model::EventId};
+use crate::{
+    daemon::deliverer::failing_tenants::DivisionTime,
+    model::{CheckpointId, EventId, Seq},
+    sink::{Progress, SentDays},
+};
 
 fn batch(records: u8) -> Batch {
     let mut batch = Batch::default();
@@ -54,6 +58,33 @@ fn routed(records: &[(u8, &str)]) -> Batch {
         batch.push_encoded_to(TenantId::parse(&id).unwrap(), target, b"x");
     }
     batch
+}
+
+/// Regression: the rest of a batch was sent with the progress after a rejected record. A kill
+/// before the record was stored as a dead letter lost it, because the sink continued at this
+/// progress.
+#[test]
+fn no_progress_passes_a_rejected_record() {
+    let rejecting = Failure::Poison { rejected: vec![(0, "no".into())], rest_delivered: false };
+    // The records whose tenants have a progress afterward.
+    for (failure, expected) in [(rejecting, [1, 2]), (refusal(&[], None), [0, 1])] {
+        let mut whole = routed(&[(1, "good"), (2, "good"), (3, "bad"), (1, "good")]);
+        let tenants: Vec<TenantId> = whole.items()[..3].iter().map(|item| item.tenant).collect();
+        let progress = tenants.iter().map(|tenant| Progress {
+            tenant: *tenant,
+            checkpoint: CheckpointId::new("x"),
+            seq: Seq::FIRST,
+            sent: SentDays::default(),
+        });
+        whole.set_progress(progress.collect());
+
+        let mut delivery = Delivery::new(&whole);
+        delivery.record(&whole, Err(failure));
+        let rest = delivery.next().unwrap();
+        assert_eq!(rest.len(), 3);
+        let left: Vec<TenantId> = rest.progress().iter().map(|progress| progress.tenant).collect();
+        assert_eq!(left, expected.map(|index| tenants[index]));
+    }
 }
 
 fn refusal(arrived: &[usize], rest: Option<Failure>) -> Failure {
