@@ -53,10 +53,10 @@ pub struct ReplayTenant {
     pub last_seq: Seq,
 }
 
-/// SQL: the cursor `c` of a sink `s` in the log of a tenant `t` that it receives.
+/// SQL: the cursor `c` of a configured sink `s` in the log of a tenant `t` that it receives.
 macro_rules! from_active_cursors {
     () => {
-        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.active
+        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.active AND s.removed IS NULL
          JOIN tenant t ON t.id = c.tenant"
     };
 }

@@ -4,8 +4,8 @@
 //! older versions, `model` compares all calls with a model, `numbers` tests damaged numbers,
 //! `panics` tests interrupted transactions, `polls` tests results of polls, `pruning` tests which
 //! bodies are kept, `queued_commands` tests backfills and imports, `removed_sinks` tests sinks that
-//! are not configured, `resending` tests dead letters and replays, and `saved_cursors` tests the
-//! second cursor file.
+//! are not configured, `resending` tests dead letters and replays, `saved_cursors` tests the second
+//! cursor file, and `versions` compares migrated databases with what they contained.
 
 mod backlog;
 mod continuity;
@@ -24,6 +24,7 @@ mod queued_commands;
 mod removed_sinks;
 mod resending;
 mod saved_cursors;
+mod versions;
 
 use std::time::Duration;
 

@@ -6,11 +6,15 @@
 //! others. Start reading at [`configuration`]. The tests in `collector`, `ends`, `faults`,
 //! `hostile` and `storage` need no API and use a paused clock; see `harness`.
 
+mod arrivals;
 mod collector;
 mod dead_letters;
 mod ends;
 mod failing;
 mod faults;
+mod faulty_polls;
+mod faulty_starts;
+mod fixtures;
 mod harness;
 mod hostile;
 mod other_ends;

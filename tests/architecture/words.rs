@@ -98,6 +98,7 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     // Published names of old database versions, and the migration that renames them.
     ("src/checkpoint/sqlite/schema", &["catalogue", "owed", "proof"]),
     ("src/checkpoint/tests/downgrade-to-1.sql", &["catalogue", "owed", "proof"]),
+    ("src/checkpoint/tests/versions/", &["catalogue", "owed", "proof"]),
     ("CHANGELOG.md", &["catalogue", "catalogues", "owed", "proof", "licences"]),
     // A key of `tests/vectors/rfc5424-encode.jsonl`.
     ("tests/it/formats.rs", &["octet"]),

@@ -1,9 +1,9 @@
 //! A database in memory that fails once, at a call that a test chooses: at the beginning of a
-//! transaction, at a statement, or at a commit. Nothing else about it differs from SQLite. Start
-//! reading at [`FaultPlan`].
+//! transaction, at a statement, or at a commit. Another process can also write to it at such a
+//! call. Nothing else about it differs from SQLite. Start reading at [`FaultPlan`].
 
 use std::{
-    io,
+    fmt, io,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -23,7 +23,7 @@ use crate::checkpoint::{
 
 /// The call that fails, and the calls that were counted. All clones are the same plan, so that a
 /// test changes the plan of a backend that it does not see.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct FaultPlan(Arc<Mutex<PlannedFault>>);
 
 /// When a call fails, relative to its effect. The outcome of a commit can also be unknown, even
@@ -33,24 +33,45 @@ pub(crate) enum FaultMoment {
     /// The call has no effect.
     Before,
     /// The call has its effect. Its transaction is rolled back nevertheless, unless it is a commit,
-    /// whose outcome is then determined.
+    /// whose outcome is then determined if it was claimed.
     After,
     /// A commit has no effect, and its outcome is unknown at first.
     LostBefore,
     /// A commit has its effect, and its outcome is unknown at first.
     LostAfter,
+    /// Another process writes for the shard before a claimed transaction begins: the claim is lost.
+    TakenOver,
+    /// A commit has its effect, and another process writes for the shard before its outcome is
+    /// determined, so it stays unknown.
+    LostAndTakenOver,
 }
 
-#[derive(Debug, Default)]
+/// What a call does, which determines how it can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallKind {
+    /// A query, or the beginning of a transaction that reads. It changes nothing, so it fails in
+    /// one way.
+    Read,
+    /// A statement that writes, or the beginning of another transaction that is not claimed.
+    Write,
+    /// The beginning of a claimed transaction.
+    Claim,
+    /// The commit of a transaction that is not claimed. Its unknown outcome is not determined.
+    Commit,
+    /// The commit of a claimed transaction.
+    ClaimedCommit,
+}
+
+#[derive(Default)]
 struct PlannedFault {
     /// Whether calls are counted, and can fail.
     is_active: bool,
     /// The number of the call that fails, counted from 0.
-    fault: Option<(u64, FaultMoment)>,
-    /// The number of calls since the plan has begun.
-    calls: u64,
-    /// The numbers of the calls that were commits.
-    commits: Vec<u64>,
+    fault: Option<(usize, FaultMoment)>,
+    /// When the next commit fails; `None` if only its number decides.
+    commit_fault: Option<FaultMoment>,
+    /// The calls since the plan has begun.
+    calls: Vec<CallKind>,
     has_failed: bool,
 }
 
@@ -66,6 +87,8 @@ struct FaultyBackend {
 struct FaultyTransaction<'a> {
     inner: Box<dyn Transaction + 'a>,
     backend: &'a FaultyBackend,
+    /// What its commit is.
+    commit: CallKind,
 }
 
 impl Checkpoint {
@@ -83,8 +106,14 @@ impl Checkpoint {
 impl FaultPlan {
     /// Plans a fault at a call, counted from 0; `None` plans none. It takes effect with the next
     /// [`Self::begin`].
-    pub(crate) fn set(&self, fault: Option<(u64, FaultMoment)>) {
+    pub(crate) fn set(&self, fault: Option<(usize, FaultMoment)>) {
         *self.lock() = PlannedFault { fault, ..PlannedFault::default() };
+    }
+
+    /// Plans a fault at the first commit, whose number is not known. It takes effect with the next
+    /// [`Self::begin`].
+    pub(crate) fn set_at_commit(&self, moment: FaultMoment) {
+        *self.lock() = PlannedFault { commit_fault: Some(moment), ..PlannedFault::default() };
     }
 
     /// Counts the calls from now on, and makes the planned one fail.
@@ -105,14 +134,13 @@ impl FaultPlan {
         value
     }
 
-    /// The number of counted calls.
-    pub(crate) fn calls(&self) -> u64 {
-        self.lock().calls
-    }
-
-    /// The numbers of the counted calls that were commits.
-    pub(crate) fn commits(&self) -> Vec<u64> {
-        self.lock().commits.clone()
+    /// Every way in which each of the counted calls can fail.
+    pub(crate) fn possible_faults(&self) -> Vec<(usize, FaultMoment)> {
+        let planned = self.lock();
+        let calls = planned.calls.iter().enumerate();
+        calls
+            .flat_map(|(call, kind)| kind.moments().iter().map(move |moment| (call, *moment)))
+            .collect()
     }
 
     /// Whether the planned fault has occurred.
@@ -120,29 +148,31 @@ impl FaultPlan {
         self.lock().has_failed
     }
 
+    /// Whether another process has written for the shard, so that the process that was running then
+    /// has lost its claim.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        let planned = self.lock();
+        let moment = planned.fault.map(|(_, moment)| moment);
+        planned.has_failed
+            && matches!(moment, Some(FaultMoment::TakenOver | FaultMoment::LostAndTakenOver))
+    }
+
     /// Counts a call. Returns when it fails; `None` if it does not.
-    fn count(&self) -> Option<FaultMoment> {
+    fn count(&self, kind: CallKind) -> Option<FaultMoment> {
         let mut planned = self.lock();
         if !planned.is_active {
             return None;
         }
-        let call = planned.calls;
-        planned.calls += 1;
+        let call = planned.calls.len();
+        planned.calls.push(kind);
+        if matches!(kind, CallKind::Commit | CallKind::ClaimedCommit)
+            && let Some(moment) = planned.commit_fault.take()
+        {
+            planned.fault = Some((call, moment));
+        }
         let (_, moment) = planned.fault.filter(|(failing, _)| *failing == call)?;
         planned.has_failed = true;
         Some(moment)
-    }
-
-    /// Counts a commit, as [`Self::count`] does.
-    fn count_commit(&self) -> Option<FaultMoment> {
-        {
-            let mut planned = self.lock();
-            if planned.is_active {
-                let call = planned.calls;
-                planned.commits.push(call);
-            }
-        }
-        self.count()
     }
 
     fn is_active(&self) -> bool {
@@ -154,39 +184,91 @@ impl FaultPlan {
     }
 }
 
+impl fmt::Debug for FaultPlan {
+    /// Prints the fault without the calls, of which there are hundreds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let planned = self.lock();
+        let calls = planned.calls.len();
+        write!(f, "fault {:?} after {calls} calls, failed: {}", planned.fault, planned.has_failed)
+    }
+}
+
+impl CallKind {
+    /// When a call of this kind can fail.
+    const fn moments(self) -> &'static [FaultMoment] {
+        use FaultMoment::{After, Before, LostAfter, LostAndTakenOver, LostBefore, TakenOver};
+
+        match self {
+            Self::Read => &[After],
+            Self::Write => &[Before, After],
+            Self::Claim => &[Before, After, TakenOver],
+            Self::Commit => &[Before, After, LostBefore],
+            Self::ClaimedCommit => &[Before, After, LostBefore, LostAfter, LostAndTakenOver],
+        }
+    }
+}
+
 impl FaultyBackend {
     /// Runs a call that is not a commit, and makes it fail if that is planned.
     fn call<T>(
         &self,
+        kind: CallKind,
         work: impl FnOnce() -> Result<T, CheckpointError>,
     ) -> Result<T, CheckpointError> {
-        match self.plan.count() {
+        match self.plan.count(kind) {
             None => work(),
-            Some(FaultMoment::Before | FaultMoment::LostBefore) => Err(unavailable()),
-            Some(FaultMoment::After | FaultMoment::LostAfter) => {
+            Some(FaultMoment::TakenOver) => {
+                self.take_over()?;
+                work()
+            }
+            Some(FaultMoment::After) => {
                 drop(work()?);
                 Err(unavailable())
             }
+            Some(_) => Err(unavailable()),
         }
     }
 
-    fn commit(&self, transaction: Box<dyn Transaction + '_>) -> Result<(), CheckpointError> {
-        let Some(moment) = self.plan.count_commit() else { return transaction.commit() };
-        let is_unreachable = matches!(moment, FaultMoment::LostBefore | FaultMoment::LostAfter);
+    fn commit(
+        &self,
+        kind: CallKind,
+        transaction: Box<dyn Transaction + '_>,
+    ) -> Result<(), CheckpointError> {
+        let Some(moment) = self.plan.count(kind) else { return transaction.commit() };
         match moment {
-            FaultMoment::Before => return Err(unavailable()),
+            FaultMoment::Before | FaultMoment::TakenOver => return Err(unavailable()),
             FaultMoment::LostBefore => drop(transaction),
-            FaultMoment::After | FaultMoment::LostAfter => transaction.commit()?,
+            FaultMoment::After | FaultMoment::LostAfter | FaultMoment::LostAndTakenOver => {
+                transaction.commit()?;
+            }
         }
-        self.is_unreachable.store(is_unreachable, Relaxed);
+
+        if moment == FaultMoment::LostAndTakenOver {
+            self.take_over()?;
+        }
+        let is_unreachable = matches!(moment, FaultMoment::LostBefore | FaultMoment::LostAfter);
+        let is_determined = kind == CallKind::ClaimedCommit;
+        self.is_unreachable.store(is_unreachable && is_determined, Relaxed);
         Err(unknown())
+    }
+
+    /// Writes for the shard, as another process with the same claim does.
+    fn take_over(&self) -> Result<(), CheckpointError> {
+        let transaction = self.inner.begin(Scope::Administrative)?;
+        transaction.execute("UPDATE shard SET writes = writes + 1", &[])?;
+        transaction.commit()
     }
 }
 
 impl Backend for FaultyBackend {
     fn begin<'a>(&'a self, scope: Scope<'a>) -> Result<Box<dyn Transaction + 'a>, CheckpointError> {
-        let inner = self.call(|| self.inner.begin(scope))?;
-        Ok(Box::new(FaultyTransaction { inner, backend: self }))
+        let (begin, commit) = match scope {
+            Scope::Read => (CallKind::Read, CallKind::Commit),
+            Scope::Administrative | Scope::Unsynced => (CallKind::Write, CallKind::Commit),
+            Scope::Claimed(_) => (CallKind::Claim, CallKind::ClaimedCommit),
+        };
+        let inner = self.call(begin, || self.inner.begin(scope))?;
+        Ok(Box::new(FaultyTransaction { inner, backend: self, commit }))
     }
 
     fn resolve(&self, claim: &Claim) -> Result<CommitOutcome, CheckpointError> {
@@ -206,18 +288,18 @@ impl Statements for FaultyTransaction<'_> {
         values: &[SqlValue<'_>],
         each: &mut RowVisitor<'_>,
     ) -> Result<(), CheckpointError> {
-        self.backend.call(|| self.inner.query(sql, values, each))
+        self.backend.call(CallKind::Read, || self.inner.query(sql, values, each))
     }
 
     fn execute(&self, sql: &'static str, values: &[SqlValue<'_>]) -> Result<u64, CheckpointError> {
-        self.backend.call(|| self.inner.execute(sql, values))
+        self.backend.call(CallKind::Write, || self.inner.execute(sql, values))
     }
 }
 
 impl Transaction for FaultyTransaction<'_> {
     fn commit(self: Box<Self>) -> Result<(), CheckpointError> {
-        let Self { inner, backend } = *self;
-        backend.commit(inner)
+        let Self { inner, backend, commit } = *self;
+        backend.commit(commit, inner)
     }
 }
 
@@ -230,15 +312,18 @@ fn unknown() -> CheckpointError {
     CheckpointError::Indeterminate(ShardId::ONLY)
 }
 
+/// The calls of one claimed write.
+const BEGIN: usize = 0;
+const STATEMENT: usize = 1;
+const COMMIT: usize = 2;
+
 /// A fault at each call of one claimed write: whether the write fails, and whether it has happened.
 #[test]
 fn each_call_fails_as_planned() {
-    const BEGIN: u64 = 0;
-    const STATEMENT: u64 = 1;
-    const COMMIT: u64 = 2;
     for (call, moment, fails, is_stored) in [
         (BEGIN, FaultMoment::Before, true, false),
         (BEGIN, FaultMoment::After, true, false),
+        (BEGIN, FaultMoment::TakenOver, true, false),
         (STATEMENT, FaultMoment::Before, true, false),
         (STATEMENT, FaultMoment::After, true, false),
         (COMMIT, FaultMoment::Before, true, false),
@@ -246,6 +331,7 @@ fn each_call_fails_as_planned() {
         (COMMIT, FaultMoment::After, false, true),
         (COMMIT, FaultMoment::LostBefore, true, false),
         (COMMIT, FaultMoment::LostAfter, true, true),
+        (COMMIT, FaultMoment::LostAndTakenOver, true, true),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let plan = FaultPlan::default();
@@ -254,15 +340,54 @@ fn each_call_fails_as_planned() {
         plan.begin();
         let written = checkpoint.claimed(|store| meta::set(store, "a", "1"));
         assert_eq!((written.is_err(), plan.has_failed()), (fails, true), "{call} {moment:?}");
-
-        let is_counted = (plan.calls(), plan.commits().len());
-        let expected = if call == COMMIT { (COMMIT + 1, 1) } else { (call + 1, 0) };
-        assert_eq!(is_counted, expected, "{call} {moment:?}");
         plan.end();
+
         let stored = checkpoint.reading(|store| meta::value(store, "a")).unwrap();
         assert_eq!(stored.is_some(), is_stored, "{call} {moment:?}");
-        checkpoint.claimed(|store| meta::set(store, "b", "1")).unwrap();
+        let next = checkpoint.claimed(|store| meta::set(store, "b", "1"));
+        assert_eq!(next.is_err(), plan.is_taken_over(), "{call} {moment:?}: {next:?}");
+        let restarted = checkpoint.restarted().unwrap();
+        restarted.claimed(|store| meta::set(store, "c", "1")).unwrap();
     }
+}
+
+#[test]
+fn each_kind_of_call_has_its_faults() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::default();
+    let checkpoint = Checkpoint::in_memory_with_faults(directory.path(), plan.clone()).unwrap();
+    let faults = |work: &dyn Fn()| {
+        plan.set(None);
+        plan.begin();
+        work();
+        let mut faults = [0; 3];
+        for (call, _) in plan.possible_faults() {
+            faults[call] += 1;
+        }
+        faults
+    };
+
+    let set = |store: &dyn Statements| meta::set(store, "a", "1");
+    assert_eq!(faults(&|| checkpoint.claimed(set).unwrap()), [3, 2, 5]);
+    assert_eq!(faults(&|| checkpoint.administrative(set).unwrap()), [2, 2, 3]);
+    let read = || checkpoint.reading(|store| meta::value(store, "a")).map(drop).unwrap();
+    assert_eq!(faults(&read), [1, 1, 0]);
+}
+
+#[test]
+fn the_first_commit_fails_as_planned() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = FaultPlan::default();
+    let checkpoint = Checkpoint::in_memory_with_faults(directory.path(), plan.clone()).unwrap();
+    plan.set_at_commit(FaultMoment::LostAfter);
+    plan.begin();
+
+    let write = || checkpoint.administrative(|store| meta::set(store, "a", "1"));
+    checkpoint.reading(|store| meta::value(store, "a")).unwrap();
+    assert!(!plan.has_failed());
+    assert!(matches!(write(), Err(CheckpointError::Indeterminate(_))));
+    assert!(checkpoint.reading(|store| meta::value(store, "a")).unwrap().is_some());
+    assert!(write().is_ok(), "only one commit fails");
 }
 
 #[test]
@@ -275,7 +400,7 @@ fn work_without_faults_is_not_counted() {
 
     let read = || checkpoint.reading(|store| meta::value(store, "a"));
     assert!(plan.without_faults(read).is_ok());
-    assert_eq!((plan.calls(), plan.has_failed()), (0, false));
+    assert_eq!((plan.possible_faults().len(), plan.has_failed()), (0, false));
     assert!(read().is_err());
     assert!(read().is_ok(), "only one call fails");
 }

@@ -190,7 +190,7 @@ fn domains_are_read_with_the_rest() {
         let status = CurrentStatus::read(&configuration, &checkpoint, detail, daemon, now).unwrap();
         plan.end();
         let ids: Vec<_> = status.tenants.iter().map(|tenant| tenant.id).collect();
-        (ids, plan.calls())
+        (ids, plan.possible_faults().len())
     };
     let (ids, calls) = read(&["contoso.com"]);
     assert_eq!(ids, [Some(TenantId::TEST)]);

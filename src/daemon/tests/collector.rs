@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::{
+    arrivals::Repeats,
     harness::{Harness, Setup},
-    scripted_sink::{Repeats, Step},
+    scripted_sink::Step,
 };
 use crate::{
     checkpoint::{PollState, StatusDetail},

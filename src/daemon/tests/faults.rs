@@ -1,106 +1,135 @@
-//! A fault of the database at each call of a poll and of a delivery: once before and once after the
-//! effect of the call, and with an unknown outcome of each commit. No day and no record is lost,
-//! and at most one window arrives again. Start reading at [`at_each_call`].
+//! A fault of the database at each call of a delivery: before and after the effect of the call,
+//! with an unknown outcome of each commit, and with another process that takes over the claim. No
+//! record is lost, and at most one window arrives again; nothing does if a mark or the progress is
+//! stored with the records. `faulty_polls` and `faulty_starts` have the same faults. Start reading
+//! at [`at_each_call`].
+
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::{
+    arrivals::Repeats,
     harness::{Harness, Setup},
-    scripted_sink::{Repeats, Step},
+    scripted_sink::{Step, StoredWith},
 };
 use crate::{
     checkpoint::{FaultMoment, FaultPlan},
-    model::Phase,
+    sink::Failure,
 };
 
-/// How often a poll is repeated at most, as the schedule does it.
-const MAX_POLLS: usize = 3;
-/// The days of each tenant: two tenants with 10 records per day have 40 records, in four batches.
-const DAYS: i32 = 2;
+/// How often a test checks whether the claim is lost.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// In this time, a deliverer makes several attempts.
+const SEVERAL_ATTEMPTS: Duration = Duration::from_mins(2);
 
 /// Runs a scenario once without a fault, and once for each fault. A scenario passes the plan to its
 /// harness, and begins it before the calls that can fail.
-async fn at_each_call(scenario: impl AsyncFn(&FaultPlan)) {
+pub(super) async fn at_each_call(scenario: impl AsyncFn(&FaultPlan)) {
     let plan = FaultPlan::default();
     scenario(&plan).await;
-    let (calls, commits) = (plan.calls(), plan.commits());
-    assert!(!commits.is_empty() && calls > commits.len() as u64, "{plan:?}");
+    let faults = plan.possible_faults();
+    let has_commit = faults.iter().any(|(_, moment)| *moment == FaultMoment::LostBefore);
+    assert!(has_commit, "{plan:?}");
 
-    let calls = (0..calls)
-        .flat_map(|call| [FaultMoment::Before, FaultMoment::After].map(|moment| (call, moment)));
-    let commits = commits.into_iter().flat_map(|call| {
-        [FaultMoment::LostBefore, FaultMoment::LostAfter].map(|moment| (call, moment))
-    });
-    for fault in calls.chain(commits) {
+    for fault in faults {
         plan.set(Some(fault));
         scenario(&plan).await;
         assert!(plan.has_failed(), "the call was not reached: {plan:?}");
     }
 }
 
-fn harness(plan: &FaultPlan) -> Harness {
-    Harness::new(Setup { controls: 9, records: 10, faults: plan.clone(), ..Setup::default() })
+/// Two tenants with five records per day, in batches of at most four.
+fn harness(plan: &FaultPlan, stored: StoredWith) -> Harness {
+    let (faults, records) = (plan.clone(), 4);
+    Harness::new(Setup { controls: 4, records, stored, faults, ..Setup::default() })
 }
 
-/// Polls the first tenant until a poll succeeds.
-fn poll(harness: &Harness, plan: &FaultPlan, days: &[(i32, u32)]) {
-    let mut polls = (0..MAX_POLLS).map(|_| harness.poll_days(0, days));
-    assert!(polls.any(|poll| poll.is_ok()), "{plan:?}");
+/// The loss of a connection, after which the sink must be opened again.
+fn broken() -> Failure {
+    Failure::Broken { reason: "the connection was lost".to_owned() }
 }
 
-/// Delivers until the script has ended, and the rest after a kill of the process.
-async fn deliver_with_kill(harness: &mut Harness) {
+/// Waits until another process has taken over the claim. Panics if this one sends records although
+/// it has noticed that.
+async fn silence_after_takeover(harness: &Harness, plan: &FaultPlan) {
+    while !plan.is_taken_over() {
+        sleep(INTERVAL).await;
+    }
+    sleep(SEVERAL_ATTEMPTS).await;
+    let requests = harness.sink.requests();
+    sleep(SEVERAL_ATTEMPTS).await;
+    assert_eq!(harness.sink.requests(), requests, "{plan:?}");
+}
+
+/// Delivers until the script has ended, and the rest after a kill of the process. A process that
+/// loses its claim is replaced by another one.
+async fn deliver_with_kill(harness: &mut Harness, plan: &FaultPlan) {
     harness.start();
-    harness.sink.script_ended().await;
+    tokio::select! {
+        () = harness.sink.script_ended() => {}
+        () = silence_after_takeover(harness, plan) => {}
+    }
     harness.restart().await;
+
+    harness.start();
+    tokio::select! {
+        () = harness.until_delivered() => {}
+        () = silence_after_takeover(harness, plan) => {}
+    }
+    if plan.is_taken_over() {
+        harness.restart().await;
+    }
     harness.deliver().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn polls_lose_and_repeat_no_day() {
-    at_each_call(async |plan| {
-        let mut harness =
-            Harness::new(Setup { controls: 3, faults: plan.clone(), ..Setup::default() });
-        plan.begin();
-        poll(&harness, plan, &[(-2, 5), (-1, 5), (0, 5)]);
-        poll(&harness, plan, &[(-2, 5), (-1, 7), (0, 5)]);
-        plan.end();
-
-        assert_eq!(harness.snapshots(0), [(-2, 1), (-1, 1), (0, 1), (-1, 2)], "{plan:?}");
-        let (checkpoint, id) = (harness.checkpoint(), harness.id(0));
-        assert!(checkpoint.missing_days(id).unwrap().is_empty(), "{plan:?}");
-        assert!(checkpoint.running_polls().unwrap().is_empty(), "{plan:?}");
-        assert_eq!(checkpoint.poll_state(id).unwrap().polled.failures, 0, "{plan:?}");
-        // Every failure that was recorded has ended.
-        let observations = harness.observations(0);
-        let count = |of: Phase| observations.iter().filter(|(_, phase)| *phase == of).count();
-        assert_eq!(count(Phase::Begin), count(Phase::End), "{plan:?}: {observations:?}");
-
-        harness.deliver().await;
-        let expected = harness.records().await;
-        harness.check(&expected, Repeats::Nothing);
-    })
-    .await;
-}
-
 /// Delivers with the planned fault and a kill, and panics if a record is missing, if more of them
-/// are repeated than the guarantees permit, or if they have another order.
-async fn check_delivery(plan: &FaultPlan, harness: &mut Harness) {
+/// are repeated than is permitted, or if they have another order.
+async fn check_delivery(harness: &mut Harness, plan: &FaultPlan, repeats: Repeats) {
     plan.begin();
-    deliver_with_kill(harness).await;
+    deliver_with_kill(harness, plan).await;
 
     let expected = harness.records().await;
     assert!(harness.rejected().len() <= 1, "{plan:?}");
-    harness.check(&expected, Repeats::OneWindow);
+    harness.check(&expected, repeats);
     harness.sink.check_order();
 }
 
 #[tokio::test(start_paused = true)]
 async fn deliveries_lose_no_record() {
     at_each_call(async |plan| {
-        let mut harness = harness(plan);
-        harness.append_days(DAYS);
-        // The rest of the first batch is the second step.
-        harness.sink.begin([Step::RejectFirst, Step::Acknowledge], Step::Acknowledge);
-        check_delivery(plan, &mut harness).await;
+        let mut harness = harness(plan, StoredWith::Nothing);
+        harness.append_days(1);
+        // The rest of the first batch is the second step, whose failure is recorded.
+        let script = [Step::RejectFirst, Step::Fail(Failure::retry("busy")), Step::Acknowledge];
+        harness.sink.begin(script, Step::Acknowledge);
+        check_delivery(&mut harness, plan, Repeats::OneWindow).await;
+    })
+    .await;
+}
+
+/// As a file: the records of a batch that is not confirmed are removed when the sink is opened.
+#[tokio::test(start_paused = true)]
+async fn sinks_with_a_mark_repeat_nothing() {
+    at_each_call(async |plan| {
+        let mut harness = harness(plan, StoredWith::Mark);
+        harness.append_days(1);
+        let script = [Step::Acknowledge, Step::Lose(broken()), Step::Acknowledge];
+        harness.sink.begin(script, Step::Acknowledge);
+        check_delivery(&mut harness, plan, Repeats::Nothing).await;
+    })
+    .await;
+}
+
+/// As Kafka: the cursors move to the progress at the receiver when the sink is opened. A batch has
+/// the records of one day.
+#[tokio::test(start_paused = true)]
+async fn sinks_with_progress_repeat_nothing() {
+    at_each_call(async |plan| {
+        let mut harness = harness(plan, StoredWith::Progress);
+        harness.append_days(2);
+        harness.sink.begin([Step::Acknowledge, Step::Lose(broken())], Step::Acknowledge);
+        check_delivery(&mut harness, plan, Repeats::Nothing).await;
     })
     .await;
 }
@@ -108,12 +137,12 @@ async fn deliveries_lose_no_record() {
 #[tokio::test(start_paused = true)]
 async fn replays_lose_no_record() {
     at_each_call(async |plan| {
-        let mut harness = harness(plan);
-        harness.append_days(DAYS);
+        let mut harness = harness(plan, StoredWith::Nothing);
+        harness.append_days(1);
         harness.deliver().await;
         harness.replay();
         harness.sink.begin([Step::Acknowledge, Step::RejectFirst], Step::Acknowledge);
-        check_delivery(plan, &mut harness).await;
+        check_delivery(&mut harness, plan, Repeats::OneWindow).await;
     })
     .await;
 }
@@ -121,15 +150,15 @@ async fn replays_lose_no_record() {
 #[tokio::test(start_paused = true)]
 async fn retries_lose_no_dead_letter() {
     at_each_call(async |plan| {
-        let mut harness = harness(plan);
-        harness.append_days(DAYS);
+        let mut harness = harness(plan, StoredWith::Nothing);
+        harness.append_days(1);
         harness.sink.begin([], Step::RejectEvery(3));
         harness.deliver().await;
         let letters = harness.rejected();
         harness.retry_dead_letters();
         harness.sink.begin([Step::RejectFirst, Step::Acknowledge], Step::Acknowledge);
         plan.begin();
-        deliver_with_kill(&mut harness).await;
+        deliver_with_kill(&mut harness, plan).await;
 
         plan.end();
         assert!(harness.rejected().len() <= 1, "{plan:?}");

@@ -1,8 +1,9 @@
 //! A sink whose receiver follows a script, and which records what has arrived. It sends nothing
-//! over a network, so the clock can be paused. Start reading at [`Step`].
+//! over a network, so the clock can be paused. It can store its length as a mark, as a file does,
+//! or the progress of the tenants at its receiver, as Kafka does. Start reading at [`Step`].
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     future::{pending, ready},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard},
@@ -15,30 +16,30 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::arrivals::{Arrival, Repeats, check_order, check_repeats};
 use crate::{
     format::FormatName,
-    model::{EventId, Kind, Record, Seq, TenantId},
+    model::{EventId, Kind, Record, TenantId},
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Destination, EncodeError, Failure, Limits,
-        Plan, Receipt, Refusal, RefusedTarget, Sink,
+        Acknowledgement, Batch, BoxFuture, Context, Destination, EncodeError, Failure,
+        FailurePlace, Limits, Plan, Progress, Receipt, Refusal, RefusedTarget, Sink,
     },
 };
 
 /// What the receiver does with a batch.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// All records arrive, and are acknowledged at once.
+    /// All records arrive, and are acknowledged.
     Acknowledge,
-    /// All records arrive, and are acknowledged after the deliverer has waited for this time.
-    AcknowledgeAfter(Duration),
-    /// All records arrive, and the connection is lost before the acknowledgement.
-    Lose,
-    /// As [`Step::Lose`], after the deliverer has waited for this time.
-    LoseAfter(Duration),
+    /// All records arrive, and the delivery fails before the acknowledgement.
+    Lose(Failure),
     /// No record arrives.
     Fail(Failure),
     /// This number of records arrives, and the receiver is busy for the others.
     Part(usize),
+    /// The first half of the records arrives, and requires that the others are sent in smaller
+    /// batches.
+    PartTooLarge,
     /// The first record is rejected, and no other one arrives.
     RejectFirst,
     /// The first record and every one that is this number after another are rejected, and all
@@ -46,45 +47,54 @@ pub(super) enum Step {
     RejectEvery(usize),
     /// Each record is rejected for a reason of its own.
     RejectAll,
-    /// The target of the first record is refused, and no record arrives.
-    RefuseTarget,
+    /// The target of the first record is refused.
+    RefuseTarget(RestOfBatch),
+    /// As the step, but the outcome is known only after the deliverer has waited for this time.
+    Later(Duration, Box<Self>),
     /// The receiver never replies.
     Hang,
     /// The code of the sink has a fault.
     Panic,
 }
 
-/// A record that has arrived.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
-    pub id: EventId,
-    pub tenant: TenantId,
-    pub seq: Seq,
-    pub kind: Kind,
-    /// Whether the deliverer has received the acknowledgement.
-    pub is_acknowledged: bool,
+/// What happens to the records of a batch that are not rejected, or that are for other targets than
+/// the refused one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestOfBatch {
+    /// None of them arrives.
+    NotSent,
+    /// All of them arrive.
+    Arrives,
+    /// The first half of them arrives, and the receiver is busy for the others.
+    HalfArrives,
 }
 
-/// How many records may arrive again.
+/// What is stored about the delivery, in addition to the cursors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Repeats {
-    /// None.
+pub(super) enum StoredWith {
+    /// Nothing.
     Nothing,
-    /// Some, but none that was acknowledged, and at most one window.
-    Unacknowledged,
-    /// At most one window, because a cursor could not be stored.
-    OneWindow,
+    /// The number of arrived records is the mark of the sink. Opening the sink removes all records
+    /// after it, as for a file.
+    Mark,
+    /// The receiver stores the progress of the tenants together with the records.
+    Progress,
 }
 
 /// A sink and its plan. All clones have the same receiver.
 #[derive(Clone, Debug)]
 pub(super) struct ScriptedSink {
     limits: Limits,
+    stored: StoredWith,
     /// Determines the targets; `None` if the sink has only one.
     routes: Option<Arc<dyn Plan>>,
     receiver: Arc<Mutex<ScriptedReceiver>>,
     /// Whether the last step of the script has begun.
     has_ended: Arc<watch::Sender<bool>>,
+    /// The mark of the open sink.
+    mark: Option<Vec<u8>>,
+    /// The progress that the receiver had stored when the sink was opened.
+    progress: Vec<Progress>,
 }
 
 #[derive(Debug)]
@@ -95,6 +105,8 @@ struct ScriptedReceiver {
     default: Step,
     /// In the order of arrival.
     arrivals: Vec<Arrival>,
+    /// The progress of each tenant, if it is stored.
+    progress: Vec<Progress>,
     /// The ID of a control whose records cannot be encoded.
     unknown_control: Option<&'static str>,
     /// The tenants for each batch with whose records the receiver fails, instead of following the
@@ -102,24 +114,54 @@ struct ScriptedReceiver {
     hostile: Option<(BTreeSet<TenantId>, Failure)>,
     /// The number of batches that were sent.
     requests: usize,
+    /// How often the sink was opened.
+    sessions: usize,
+}
+
+/// The result of a step: the arrivals that it acknowledges, and the reply.
+struct Outcome {
+    acknowledged: Range<usize>,
+    reply: Result<Receipt, Failure>,
 }
 
 /// The longest time that a test waits, of a clock that is paused.
 pub(super) const LIMIT: Duration = Duration::from_hours(2);
 
-impl ScriptedSink {
-    /// A sink with one target, whose receiver acknowledges all batches at once.
-    pub(super) fn new(limits: Limits) -> Self {
-        let receiver = ScriptedReceiver {
+impl Step {
+    /// As the step, but the outcome is known only after the deliverer has waited for this time.
+    pub(super) fn later(self, wait: Duration) -> Self {
+        Self::Later(wait, Box::new(self))
+    }
+}
+
+impl Default for ScriptedReceiver {
+    /// A receiver that acknowledges all batches at once.
+    fn default() -> Self {
+        Self {
             script: VecDeque::new(),
             default: Step::Acknowledge,
             arrivals: Vec::new(),
+            progress: Vec::new(),
             unknown_control: None,
             hostile: None,
             requests: 0,
-        };
-        let (receiver, has_ended) = (Arc::new(Mutex::new(receiver)), Arc::default());
-        Self { limits, routes: None, receiver, has_ended }
+            sessions: 0,
+        }
+    }
+}
+
+impl ScriptedSink {
+    /// A sink with one target, whose receiver acknowledges all batches at once.
+    pub(super) fn new(limits: Limits, stored: StoredWith) -> Self {
+        Self {
+            limits,
+            stored,
+            routes: None,
+            receiver: Arc::default(),
+            has_ended: Arc::default(),
+            mark: None,
+            progress: Vec::new(),
+        }
     }
 
     /// The same sink with the targets of a plan.
@@ -130,6 +172,11 @@ impl ScriptedSink {
     /// Begins a script, and forgets what has arrived. All batches after the script have the default
     /// step.
     pub(super) fn begin<const N: usize>(&self, script: [Step; N], default: Step) {
+        self.follow(script.into(), default);
+    }
+
+    /// As [`Self::begin`], for a script of any length.
+    pub(super) fn follow(&self, script: Vec<Step>, default: Step) {
         let mut receiver = self.receiver();
         receiver.script = script.into();
         receiver.default = default;
@@ -175,31 +222,12 @@ impl ScriptedSink {
 
     /// Panics if more records have arrived again than are permitted.
     pub(super) fn check_repeats(&self, permitted: Repeats) {
-        let (arrivals, arrived) = (self.arrivals(), self.arrived());
-        let repeated = arrivals.len() - arrived.len();
-        let window = self.limits.records * self.limits.in_flight;
-        match permitted {
-            Repeats::Nothing => assert_eq!(repeated, 0),
-            Repeats::OneWindow => {}
-            Repeats::Unacknowledged => {
-                assert!(repeated > 0, "no acknowledgement was lost");
-                let mut acknowledged = HashSet::new();
-                for arrival in &arrivals {
-                    assert!(!acknowledged.contains(&arrival.id), "{arrival:?}");
-                    acknowledged.extend(arrival.is_acknowledged.then_some(arrival.id));
-                }
-            }
-        }
-        assert!(repeated <= window, "{repeated} records were repeated, more than {window}");
+        check_repeats(&self.arrivals(), permitted, self.limits);
     }
 
     /// Panics if the entries of a tenant have not arrived in the order of its log.
     pub(super) fn check_order(&self) {
-        let (mut seen, mut last) = (HashSet::new(), HashMap::new());
-        for arrival in self.arrivals().into_iter().filter(|arrival| seen.insert(arrival.id)) {
-            let previous = last.insert(arrival.tenant, arrival.seq);
-            assert!(previous <= Some(arrival.seq), "{arrival:?} after {previous:?}");
-        }
+        check_order(&self.arrivals());
     }
 
     async fn receive(&self, batch: &Batch) -> Result<Acknowledgement, Failure> {
@@ -210,11 +238,15 @@ impl ScriptedSink {
             return Err(failure);
         }
 
-        let step = self.next_step();
-        if matches!(step, Step::Hang) {
-            pending::<()>().await;
+        match self.next_step() {
+            Step::Hang => pending().await,
+            Step::Later(wait, step) => {
+                let outcome = self.process(&step, batch);
+                let reported = self.clone().report_after(wait, outcome);
+                Ok(Acknowledgement::Pending(Box::pin(reported)))
+            }
+            step => self.report(self.process(&step, batch)).map(Acknowledgement::Received),
         }
-        self.reply(&step, batch)
     }
 
     fn hostile_failure(&self, batch: &Batch) -> Option<Failure> {
@@ -233,82 +265,121 @@ impl ScriptedSink {
         step.unwrap_or_else(|| receiver.default.clone())
     }
 
-    fn reply(&self, step: &Step, batch: &Batch) -> Result<Acknowledgement, Failure> {
+    /// Makes records of a batch arrive as a step requires.
+    fn process(&self, step: &Step, batch: &Batch) -> Outcome {
         match step {
             Step::Acknowledge => {
-                self.acknowledge(self.arrive(batch, batch.len()));
-                Ok(Acknowledgement::received())
+                let acknowledged = self.arrive(batch, |_| true);
+                Outcome { acknowledged, reply: Ok(self.receipt()) }
             }
-            Step::AcknowledgeAfter(wait) => {
-                let arrived = self.arrive(batch, batch.len());
-                let acknowledged = self.clone().acknowledge_after(*wait, arrived);
-                Ok(Acknowledgement::Pending(Box::pin(acknowledged)))
+            Step::Lose(failure) => {
+                self.arrive(batch, |_| true);
+                Outcome::failed(failure.clone())
             }
-            Step::Lose => {
-                self.arrive(batch, batch.len());
-                Err(Failure::retry("the connection was lost"))
-            }
-            Step::LoseAfter(wait) => {
-                self.arrive(batch, batch.len());
-                Ok(Acknowledgement::Pending(Box::pin(lose_after(*wait))))
-            }
-            Step::Fail(failure) => Err(failure.clone()),
+            Step::Fail(failure) => Outcome::failed(failure.clone()),
             Step::Part(records) => {
                 let records = batch.len().min(*records);
-                self.acknowledge(self.arrive(batch, records));
-                Err(Failure::partial(records, Failure::retry("busy")))
+                let acknowledged = self.arrive(batch, |index| index < records);
+                let reply = Err(Failure::partial(records, Failure::retry("busy")));
+                Outcome { acknowledged, reply }
             }
-            Step::RejectFirst => {
-                Err(Failure::Poison { rejected: reasons(0..1), rest_delivered: false })
+            Step::PartTooLarge => {
+                let half = batch.len() / 2;
+                self.arrive(batch, |index| index < half);
+                let (reason, arrived) = ("too large".to_owned(), (0..half).collect());
+                Outcome::failed(Failure::TooLarge { reason, arrived })
             }
+
+            Step::RejectFirst => Outcome::failed(rejection(0..1, RestOfBatch::NotSent)),
             Step::RejectEvery(number) => {
-                let rejected = reasons((0..batch.len()).step_by(*number));
-                let is_accepted = |index: usize| !index.is_multiple_of(*number);
-                self.acknowledge(self.arrive_if(batch, is_accepted));
-                Err(Failure::Poison { rejected, rest_delivered: true })
+                let acknowledged = self.arrive(batch, |index| !index.is_multiple_of(*number));
+                let rejected = (0..batch.len()).step_by(*number);
+                Outcome { acknowledged, reply: Err(rejection(rejected, RestOfBatch::Arrives)) }
             }
-            Step::RejectAll => {
-                Err(Failure::Poison { rejected: reasons(0..batch.len()), rest_delivered: false })
-            }
-            Step::RefuseTarget => Err(refused(batch)),
-            Step::Hang | Step::Panic => panic!("a fault of the sink"),
+            Step::RejectAll => Outcome::failed(rejection(0..batch.len(), RestOfBatch::NotSent)),
+            Step::RefuseTarget(rest) => self.refuse(batch, *rest),
+            Step::Later(..) | Step::Hang | Step::Panic => panic!("a fault of the sink"),
         }
     }
 
-    /// Adds the first records of a batch to those that have arrived, and returns their indexes.
-    fn arrive(&self, batch: &Batch, records: usize) -> Range<usize> {
-        self.arrive_if(batch, |index| index < records)
+    /// Refuses the target of the first record.
+    fn refuse(&self, batch: &Batch, rest: RestOfBatch) -> Outcome {
+        let name = batch.items()[0].target.clone().unwrap();
+        let others = batch.items().iter().enumerate();
+        let others = others.filter(|(_, item)| item.target.as_ref() != Some(&name));
+        let mut arrived: Vec<usize> = others.map(|(index, _)| index).collect();
+        match rest {
+            RestOfBatch::NotSent => arrived.clear(),
+            RestOfBatch::Arrives => {}
+            RestOfBatch::HalfArrives => arrived.truncate(arrived.len() / 2),
+        }
+
+        let acknowledged = self.arrive(batch, |index| arrived.contains(&index));
+        let busy = (rest == RestOfBatch::HalfArrives).then(|| Box::new(Failure::retry("busy")));
+        let target = RefusedTarget { name, reason: "no such index".to_owned(), hint: None };
+        let refusal = Refusal { targets: vec![target], arrived, rest: busy };
+        Outcome { acknowledged, reply: Err(Failure::Refused(refusal)) }
     }
 
-    fn arrive_if(&self, batch: &Batch, has_arrived: impl Fn(usize) -> bool) -> Range<usize> {
+    /// Adds records of a batch to those that have arrived, and returns their indexes there. The
+    /// progress of the batch is stored together with them.
+    fn arrive(&self, batch: &Batch, has_arrived: impl Fn(usize) -> bool) -> Range<usize> {
         let mut receiver = self.receiver();
-        let first = receiver.arrivals.len();
+        if self.stored == StoredWith::Progress {
+            for progress in batch.progress() {
+                receiver.progress.retain(|earlier| earlier.tenant != progress.tenant);
+                receiver.progress.push(progress.clone());
+            }
+        }
+
+        let (first, request, session) =
+            (receiver.arrivals.len(), receiver.requests, receiver.sessions);
         let records = batch.items().iter().enumerate().filter(|(index, _)| has_arrived(*index));
         receiver.arrivals.extend(records.map(|(_, item)| Arrival {
             id: item.event_id,
             tenant: item.tenant,
             seq: item.seq,
             kind: item.kind,
+            request,
+            session,
             is_acknowledged: false,
         }));
         first..receiver.arrivals.len()
     }
 
-    fn acknowledge(&self, arrived: Range<usize>) {
-        // A script that has begun in the meantime has forgotten the arrivals.
-        for arrival in self.receiver().arrivals.get_mut(arrived).into_iter().flatten() {
-            arrival.is_acknowledged = true;
-        }
+    /// The receipt for everything that has arrived.
+    fn receipt(&self) -> Receipt {
+        let length = self.receiver().arrivals.len();
+        Receipt { mark: (self.stored == StoredWith::Mark).then(|| mark_of(length)) }
     }
 
-    async fn acknowledge_after(
-        self,
-        wait: Duration,
-        arrived: Range<usize>,
-    ) -> Result<Receipt, Failure> {
+    /// Reports an outcome to the deliverer.
+    fn report(&self, outcome: Outcome) -> Result<Receipt, Failure> {
+        let Outcome { acknowledged, reply } = outcome;
+        // A script that has begun in the meantime has forgotten the arrivals.
+        for arrival in self.receiver().arrivals.get_mut(acknowledged).into_iter().flatten() {
+            arrival.is_acknowledged = true;
+        }
+        reply
+    }
+
+    async fn report_after(self, wait: Duration, outcome: Outcome) -> Result<Receipt, Failure> {
         sleep(wait).await;
-        self.acknowledge(arrived);
-        Ok(Receipt::default())
+        self.report(outcome)
+    }
+
+    /// The sink after it was opened with the stored mark.
+    fn opened(&self, stored: Option<&[u8]>) -> Self {
+        let mut receiver = self.receiver();
+        receiver.sessions += 1;
+        if self.stored == StoredWith::Mark
+            && let Some(mark) = stored
+        {
+            receiver.arrivals.truncate(length_of(mark));
+        }
+        let length = receiver.arrivals.len();
+        let mark = (self.stored == StoredWith::Mark).then(|| mark_of(length));
+        Self { mark, progress: receiver.progress.clone(), ..self.clone() }
     }
 
     fn receiver(&self) -> MutexGuard<'_, ScriptedReceiver> {
@@ -316,21 +387,27 @@ impl ScriptedSink {
     }
 }
 
-async fn lose_after(wait: Duration) -> Result<Receipt, Failure> {
-    sleep(wait).await;
-    Err(Failure::retry("the connection was lost"))
+impl Outcome {
+    /// A failure after which nothing is acknowledged.
+    fn failed(failure: Failure) -> Self {
+        Self { acknowledged: 0..0, reply: Err(failure) }
+    }
 }
 
-/// A message for each of these records.
-fn reasons(records: impl Iterator<Item = usize>) -> Vec<(usize, String)> {
-    records.map(|index| (index, "not valid".to_owned())).collect()
+/// The failure of a batch, these records of which are rejected.
+fn rejection(records: impl Iterator<Item = usize>, rest: RestOfBatch) -> Failure {
+    let rejected = records.map(|index| (index, "not valid".to_owned())).collect();
+    Failure::Poison { rejected, rest_delivered: rest == RestOfBatch::Arrives }
 }
 
-/// The failure of a batch, the target of whose first record is refused.
-fn refused(batch: &Batch) -> Failure {
-    let name = batch.items()[0].target.clone().unwrap();
-    let target = RefusedTarget { name, reason: "no such index".to_owned(), hint: None };
-    Failure::Refused(Refusal { targets: vec![target], ..Refusal::default() })
+/// The mark for this number of records.
+fn mark_of(length: usize) -> Vec<u8> {
+    length.to_le_bytes().to_vec()
+}
+
+/// The number of records in a mark.
+fn length_of(mark: &[u8]) -> usize {
+    usize::from_le_bytes(mark.try_into().unwrap())
 }
 
 impl Plan for ScriptedSink {
@@ -354,12 +431,20 @@ impl Plan for ScriptedSink {
         self.routes.as_ref()?.destination()
     }
 
+    fn failure_place(&self) -> FailurePlace {
+        if self.stored == StoredWith::Mark { FailurePlace::Host } else { FailurePlace::Receiver }
+    }
+
+    fn stores_progress(&self) -> bool {
+        self.stored == StoredWith::Progress
+    }
+
     fn open<'a>(
         &'a self,
         _: &'a Context,
-        _: Option<&'a [u8]>,
+        mark: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        let sink: Box<dyn Sink> = Box::new(self.clone());
+        let sink: Box<dyn Sink> = Box::new(self.opened(mark));
         Box::pin(ready(Ok(sink)))
     }
 }
@@ -382,5 +467,13 @@ impl Sink for ScriptedSink {
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(self.receive(batch))
+    }
+
+    fn progress(&self) -> &[Progress] {
+        &self.progress
+    }
+
+    fn mark(&self) -> Option<Vec<u8>> {
+        self.mark.clone()
     }
 }

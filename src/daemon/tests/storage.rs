@@ -46,7 +46,7 @@ async fn a_lost_claim_ends_the_watch() {
 #[tokio::test(start_paused = true)]
 async fn an_unknown_outcome_is_a_fault() {
     /// The third call of the write test, after the beginning and the statement.
-    const COMMIT: u64 = 2;
+    const COMMIT: usize = 2;
 
     for moment in [FaultMoment::LostBefore, FaultMoment::LostAfter] {
         let faults = FaultPlan::default();

@@ -3,7 +3,13 @@
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::*;
+use super::{
+    commands::{self, CommandCall},
+    domains::{self, DomainCall},
+    notes::{self, NoteCall},
+    queries::{self, Query},
+    *,
+};
 
 /// One call of a checkpoint.
 #[derive(Clone, Debug)]
@@ -12,6 +18,10 @@ pub(super) enum Call {
     Delivery { sink: usize, call: DeliveryCall },
     Sink { sink: usize, call: SinkCall },
     Operator(OperatorCall),
+    Command(CommandCall),
+    Domain(DomainCall),
+    Note(NoteCall),
+    Query(Query),
 }
 
 /// A call of the collector.
@@ -30,8 +40,7 @@ pub(super) struct Poll {
     pub(super) entries: Vec<NewDay>,
     /// The days to hold, each with its score.
     pub(super) held: Vec<(i32, u32)>,
-    /// The number of the stored snapshot that a richer copy replaces.
-    pub(super) enriched: Option<usize>,
+    pub(super) enriched: Option<Richer>,
     pub(super) catalog: usize,
     /// Each is a number of [`OBSERVED`], the first day, and the phase.
     pub(super) observations: Vec<(usize, i32, Phase)>,
@@ -40,7 +49,28 @@ pub(super) struct Poll {
     pub(super) no_longer_missing: Vec<i32>,
     pub(super) requested_from: Option<i32>,
     pub(super) polled_back_to: Option<i32>,
+    /// The number of the import that the commit completes; see [`Model::import_id`].
+    pub(super) finished: Option<usize>,
     pub(super) end: PollEnd,
+}
+
+/// A richer copy of a stored snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Richer {
+    /// The number of the snapshot.
+    pub(super) number: usize,
+    pub(super) copy: RicherCopy,
+}
+
+/// What a richer copy replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RicherCopy {
+    /// The snapshot.
+    Usable,
+    /// Nothing, because its facts are others.
+    OtherFacts,
+    /// Nothing, because its revision is not stored.
+    OtherRevision,
 }
 
 /// A snapshot to append.
@@ -76,6 +106,8 @@ pub(super) enum DeliveryCall {
     /// Advances the oldest replay for one of its tenants.
     AdvanceReplay {
         tenant: usize,
+        /// The tenant that is not served.
+        waiting: Option<usize>,
         step: Step,
         at: usize,
     },
@@ -141,6 +173,7 @@ pub(super) enum SinkCall {
     Register { tenants: Vec<usize>, others: OtherTenants, start_from: i32 },
     ConfirmStart { start_from: i32, today: i32 },
     SetFilter(EntryFilter),
+    SetType(usize),
     Remove { at: usize },
     Restore { at: usize },
     Rename { to: usize, at: usize },
@@ -179,13 +212,16 @@ pub(super) enum OperatorCall {
     DeleteRemoved {
         until: usize,
     },
-    Read(ReadRequest),
     WriteCursorFile,
     Restart,
 }
 
 /// A sequence of calls.
 pub(super) fn sequence() -> impl Strategy<Value = Vec<Call>> {
+    vec(call(), 1..70)
+}
+
+pub(super) fn call() -> impl Strategy<Value = Call> {
     let (tenant, sink) = (0..TENANTS, 0..NAMES.len());
     let poll = (tenant, poll_call()).prop_map(|(tenant, call)| Call::Poll { tenant, call });
     let delivery = (sink.clone(), delivery_call());
@@ -193,11 +229,26 @@ pub(super) fn sequence() -> impl Strategy<Value = Vec<Call>> {
     let change = (sink, sink_call()).prop_map(|(sink, call)| Call::Sink { sink, call });
     let operator = operator_call().prop_map(Call::Operator);
 
-    vec(prop_oneof![10 => poll, 9 => delivery, 9 => change, 4 => operator], 1..60)
+    prop_oneof![
+        10 => poll,
+        9 => delivery,
+        9 => change,
+        4 => operator,
+        2 => commands::call().prop_map(Call::Command),
+        1 => domains::call().prop_map(Call::Domain),
+        1 => notes::call().prop_map(Call::Note),
+        6 => queries::query().prop_map(Call::Query),
+    ]
 }
 
-fn time() -> impl Strategy<Value = usize> {
+/// The number of a time.
+pub(super) fn time() -> impl Strategy<Value = usize> {
     0..TIMES.len()
+}
+
+/// The number of a tenant, or of one that is never polled.
+pub(super) fn any_tenant() -> impl Strategy<Value = usize> {
+    0..=TENANTS
 }
 
 fn poll_call() -> impl Strategy<Value = PollCall> {
@@ -217,18 +268,18 @@ fn poll_call() -> impl Strategy<Value = PollCall> {
 
 fn poll() -> impl Strategy<Value = Poll> {
     let (read, held) = (vec(new_day(), 0..3), vec((0..DAYS, 0..SCORES), 0..2));
-    let days = (read, held, option::weighted(0.2, 0_usize..9), 0..CATALOGS.len());
+    let days = (read, held, option::weighted(0.2, richer()), 0..CATALOGS.len());
     let phase = select(vec![Phase::Begin, Phase::End]);
     let noticed = vec((0..OBSERVED.len(), 0..DAYS, phase), 0..3);
     let noticed = (noticed, option::weighted(0.3, time()));
     let requested = (vec(0..DAYS, 0..3), vec(0..DAYS, 0..2), option::of(0..DAYS));
-    let end = (option::of(0..DAYS), poll_end());
+    let end = (option::of(0..DAYS), option::weighted(0.2, 0_usize..9), poll_end());
 
     (time(), days, noticed, requested, end).prop_map(|(at, days, noticed, requested, end)| {
         let (entries, held, enriched, catalog) = days;
         let (observations, credential_expiry) = noticed;
         let (missing, no_longer_missing, requested_from) = requested;
-        let (polled_back_to, end) = end;
+        let (polled_back_to, finished, end) = end;
         Poll {
             at,
             entries,
@@ -241,6 +292,7 @@ fn poll() -> impl Strategy<Value = Poll> {
             no_longer_missing,
             requested_from,
             polled_back_to,
+            finished,
             end,
         }
     })
@@ -257,6 +309,15 @@ fn new_day() -> impl Strategy<Value = NewDay> {
     )
 }
 
+fn richer() -> impl Strategy<Value = Richer> {
+    let copy = prop_oneof![
+        4 => Just(RicherCopy::Usable),
+        1 => Just(RicherCopy::OtherFacts),
+        1 => Just(RicherCopy::OtherRevision),
+    ];
+    (0_usize..9, copy).prop_map(|(number, copy)| Richer { number, copy })
+}
+
 fn poll_end() -> impl Strategy<Value = PollEnd> {
     let incomplete = option::of(time()).prop_map(|not_before| PollEnd::Incomplete {
         reason: Explanation::new("no catalog").with_hint("grant the permission"),
@@ -266,13 +327,14 @@ fn poll_end() -> impl Strategy<Value = PollEnd> {
 }
 
 fn delivery_call() -> impl Strategy<Value = DeliveryCall> {
-    let replay = (0..TENANTS, step(), time())
-        .prop_map(|(tenant, step, at)| DeliveryCall::AdvanceReplay { tenant, step, at });
+    let replay = (0..TENANTS, option::weighted(0.3, 0..TENANTS), step(), time()).prop_map(
+        |(tenant, waiting, step, at)| DeliveryCall::AdvanceReplay { tenant, waiting, step, at },
+    );
     let outcomes = vec![Outcome::Acknowledged, Outcome::Rejected, Outcome::Unknown];
     let redeliver = (vec(select(outcomes), 3), time())
         .prop_map(|(outcomes, at)| DeliveryCall::Redeliver { outcomes, at });
     let skip =
-        (0..TENANTS, 1_u64..9).prop_map(|(tenant, seq)| DeliveryCall::SkipTo { tenant, seq });
+        (any_tenant(), 1_u64..9).prop_map(|(tenant, seq)| DeliveryCall::SkipTo { tenant, seq });
 
     let (parked, withheld) = (SinkFailure::TargetsParked, SinkFailure::TenantsWithheld);
     let failures = vec![SinkFailure::Retrying, SinkFailure::Parked, parked, withheld];
@@ -316,13 +378,14 @@ fn sink_call() -> impl Strategy<Value = SinkCall> {
     let confirm = (0..DAYS, -4..DAYS)
         .prop_map(|(start_from, today)| SinkCall::ConfirmStart { start_from, today });
     let rename = (0..NAMES.len(), time()).prop_map(|(to, at)| SinkCall::Rename { to, at });
-    let replay = (vec(0..TENANTS, 1..3), 0..DAYS, 0..DAYS, time())
+    let replay = (vec(any_tenant(), 1..3), 0..DAYS, 0..DAYS, time())
         .prop_map(|(tenants, first, last, at)| SinkCall::AddReplay { tenants, first, last, at });
 
     prop_oneof![
         10 => register,
         1 => confirm,
         2 => select(vec![EntryFilter::All, EntryFilter::Snapshots]).prop_map(SinkCall::SetFilter),
+        1 => (0..TYPES.len()).prop_map(SinkCall::SetType),
         2 => time().prop_map(|at| SinkCall::Remove { at }),
         2 => time().prop_map(|at| SinkCall::Restore { at }),
         2 => rename,
@@ -340,7 +403,8 @@ fn operator_call() -> impl Strategy<Value = OperatorCall> {
     let prune = (0..DAYS + 2, max_size, 0..DAYS + 2).prop_map(|(before, max_size, today)| {
         OperatorCall::Prune { before, max_size, today: today + KEPT_DAYS }
     });
-    let forget = (0..TENANTS, time()).prop_map(|(tenant, at)| OperatorCall::Forget { tenant, at });
+    let forget =
+        (any_tenant(), time()).prop_map(|(tenant, at)| OperatorCall::Forget { tenant, at });
 
     prop_oneof![
         3 => any::<u8>().prop_map(|letters| OperatorCall::Retry { letters }),
@@ -350,28 +414,7 @@ fn operator_call() -> impl Strategy<Value = OperatorCall> {
         1 => forget,
         1 => time().prop_map(|at| OperatorCall::CorrectRemovals { at }),
         1 => time().prop_map(|until| OperatorCall::DeleteRemoved { until }),
-        3 => read_request().prop_map(OperatorCall::Read),
         1 => Just(OperatorCall::WriteCursorFile),
         2 => Just(OperatorCall::Restart),
     ]
-}
-
-fn read_request() -> impl Strategy<Value = ReadRequest> {
-    let tenant = (0..TENANTS).prop_map(|number| tenants()[number]);
-    let days = (0..DAYS, option::of(0..DAYS));
-    let max_bytes = select(vec![1, 200, usize::MAX]);
-    (tenant, 1_u64..8, 0_u64..9, days, max_bytes, any::<bool>()).prop_map(
-        |(tenant, first_seq, entries, (first_day, last_day), max_bytes, with_observations)| {
-            ReadRequest {
-                tenant,
-                first_seq: Seq::new(first_seq),
-                last_seq: Seq::new(first_seq + entries),
-                first_day: day_at(first_day),
-                last_day: last_day.map(day_at),
-                max_bytes,
-                with_bases: true,
-                with_observations,
-            }
-        },
-    )
 }

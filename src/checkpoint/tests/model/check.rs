@@ -1,11 +1,12 @@
 //! Compares what the queries of a checkpoint return with the model.
 
+use std::collections::HashMap;
+
 use super::{
     run::{Run, Storage},
     values::without_ids,
     *,
 };
-use crate::model::{KeptDay, SnapshotRef};
 
 /// SQL: the bodies that nothing refers to.
 const UNUSED_BODIES: &str =
@@ -39,25 +40,20 @@ impl Run {
     /// Compares everything else, and all logs.
     pub(super) fn check_everything(&mut self) {
         self.compared.clear();
-        for tenant in tenants() {
+        for tenant in (0..=TENANTS).map(tenant_at) {
             self.check_new_entries(tenant);
+            self.check_past_entries(tenant, first_day(), Seq::ZERO);
             self.check_days(tenant);
         }
 
-        let (checkpoint, model) = (&self.checkpoint, &self.model);
-        let running: Vec<TenantId> = model.running.iter().copied().collect();
-        assert_eq!(checkpoint.running_polls().unwrap(), running);
-        assert_eq!(checkpoint.failures().unwrap(), model.failures());
-        let (polled, expected) = (checkpoint.poll_states().unwrap(), model.poll_states());
-        assert_eq!(polled.count(), expected.len());
-        for (tenant, state) in expected {
-            assert_eq!(polled.of(tenant), FoundPollState::Readable(state), "{tenant}");
-        }
-
-        let status = checkpoint.status(StatusDetail::Groups).unwrap();
-        assert_eq!(status.dead_letter_groups, model.letter_groups());
+        self.check_polls();
+        self.check_commands();
+        self.check_domains();
+        self.check_other_notes();
         self.check_sinks();
+        self.check_details();
 
+        let checkpoint = &self.checkpoint;
         assert_eq!(query_number(checkpoint, UNUSED_BODIES), 0, "bodies that are not used");
         if self.storage == Storage::Files {
             let findings = checkpoint.verify().unwrap().findings;
@@ -90,6 +86,26 @@ impl Run {
         let mut newest = self.model.configured_letters();
         newest.truncate(50);
         assert_eq!(without_ids(&found.dead_letters), newest);
+
+        assert_eq!(found.checkpoint_id, self.model.id);
+        assert_eq!(found.outdated_cursor_file, self.model.outdated);
+        self.check_unresolved(&found.unresolved);
+        self.check_notes(&found);
+    }
+
+    /// Compares the parts of the status that depend on the requested detail.
+    fn check_details(&self) {
+        let status = |detail| self.checkpoint.status(detail).unwrap();
+        let (summary, groups) = (status(StatusDetail::Summary), status(StatusDetail::Groups));
+        let expected = self.model.letter_groups(&DeadLetterFilter::default());
+        assert_eq!(groups.dead_letter_groups, expected);
+        assert!(summary.dead_letter_groups.is_empty());
+        assert!(status(StatusDetail::Items).dead_letter_groups.is_empty());
+        for status in [summary, groups] {
+            assert!(status.dead_letters.is_empty());
+            assert!(status.sinks.iter().all(|sink| sink.cursors.is_empty()));
+        }
+        self.check_dead_letters(&DeadLetterFilter::default(), u32::MAX);
     }
 
     /// Compares the entries that were not compared before.
@@ -108,113 +124,24 @@ impl Run {
         self.compared.insert(tenant, self.model.last_seq(tenant));
     }
 
-    pub(super) fn check_read(&mut self, request: &ReadRequest) {
-        let found = self.checkpoint.read(request).unwrap();
-        let seqs: Vec<Seq> = found.iter().map(LogEntry::seq).collect();
-        assert_eq!(seqs, self.model.read(request), "{request:?}");
-        for entry in &found {
-            match entry {
-                LogEntry::Snapshot(snapshot) => self.check_snapshot(request.tenant, snapshot),
-                LogEntry::Observation(observed) => {
-                    self.check_observation(request.tenant, observed);
-                }
-            }
+    /// Compares the states of polls, and what is failing.
+    fn check_polls(&self) {
+        let (checkpoint, model) = (&self.checkpoint, &self.model);
+        let running: Vec<TenantId> = model.running.iter().copied().collect();
+        assert_eq!(checkpoint.running_polls().unwrap(), running);
+        assert_eq!(checkpoint.failures().unwrap(), model.failures());
+
+        let (polled, expected) = (checkpoint.poll_states().unwrap(), model.poll_states());
+        assert_eq!(polled.count(), expected.len());
+        let expected: HashMap<TenantId, PollState> = expected.into_iter().collect();
+        for tenant in (0..=TENANTS).map(tenant_at) {
+            let state = expected.get(&tenant).cloned().unwrap_or_default();
+            assert_eq!(checkpoint.poll_state(tenant).unwrap(), state, "{tenant}");
+            assert_eq!(polled.of(tenant), FoundPollState::Readable(state), "{tenant}");
         }
-    }
 
-    fn check_snapshot(&mut self, tenant: TenantId, found: &StoredSnapshot) {
-        let catalog = self.members(found.catalog);
-        self.check_base(tenant, found);
-
-        let tenant = self.model.tenant(tenant).unwrap();
-        let seq = found.snapshot.seq;
-        let expected = self.model.entry(tenant.id, seq).unwrap().snapshot().unwrap();
-        let SnapshotRef { id, day, revision, late, backfilled, partial, imported, .. } =
-            &found.snapshot;
-        let flags = &expected.flags;
-        assert_eq!((id, *day), (&expected.snapshot_id, expected.facts.day), "{seq}");
-        assert_eq!((*revision, found.observed_at), (expected.revision, expected.observed_at));
-        assert_eq!([*late, *backfilled], [flags.late, flags.backfilled], "{seq}");
-        assert_eq!([*partial, *imported], [flags.partial, flags.imported], "{seq}");
-        assert_eq!(Some(&found.body), expected.body.as_ref(), "{seq}");
-        let version = expected.catalog.map(|index| tenant.catalogs[index].clone());
-        assert_eq!(catalog, version, "{seq}");
-
-        let of_day = tenant.snapshots().filter(|(_, other)| other.facts.day == *day);
-        let earlier = of_day.filter(|(_, other)| other.revision < *revision);
-        let history: Vec<DayFacts> = earlier.map(|(_, other)| other.facts.clone()).collect();
-        assert_eq!(found.history, history, "{seq}");
-
-        let mut before = tenant.snapshots().take_while(|(other, _)| *other < seq);
-        let is_later = before.any(|(_, other)| other.facts.day > *day);
-        assert_eq!(found.context.revises_past_day, *revision > 1 && is_later, "{seq}");
-        let mut before = tenant.snapshots().take_while(|(other, _)| *other < seq);
-        let is_first = before.all(|(_, other)| other.flags.partial);
-        let may_be_first = expected.base.is_none() && !*late && !*partial;
-        assert_eq!(found.context.first_contact, may_be_first && is_first, "{seq}");
-    }
-
-    /// Compares the base of a snapshot, and the chain of bases before it.
-    fn check_base(&mut self, tenant: TenantId, found: &StoredSnapshot) {
-        let catalog = found.context.base.as_ref().map(|base| self.members(base.catalog));
-        let tenant = self.model.tenant(tenant).unwrap();
-        let with_key = |(day, revision): (Day, u32)| {
-            let mut snapshots = tenant.snapshots();
-            snapshots.find(|(_, other)| (other.facts.day, other.revision) == (day, revision))
-        };
-        let (seq, expected) = with_key((found.snapshot.day, found.snapshot.revision)).unwrap();
-
-        let expected = expected.base.and_then(with_key);
-        let base = found.context.base.as_ref();
-        assert_eq!(base.map(|base| base.seq), expected.map(|(seq, _)| seq), "{seq}");
-        let (Some(base), Some((_, expected))) = (base, expected) else { return };
-        assert_eq!(*base.facts, expected.facts, "{seq}");
-        assert_eq!(base.backfilled, expected.flags.backfilled, "{seq}");
-        let version = expected.catalog.map(|index| tenant.catalogs[index].clone());
-        assert_eq!(catalog, Some(version), "{seq}");
-
-        let mut chain = Vec::new();
-        let mut next = expected.base.and_then(with_key);
-        while let Some((_, earlier)) = next {
-            chain.push(&earlier.facts);
-            next = earlier.base.and_then(with_key);
-        }
-        chain.reverse();
-        let found: Vec<&DayFacts> = base.earlier.iter().map(|facts| &**facts).collect();
-        assert_eq!(found, chain, "{seq}");
-    }
-
-    fn check_observation(&self, tenant: TenantId, found: &StoredObservation) {
-        let seq = found.snapshot.seq;
-        let tenant = self.model.tenant(tenant).unwrap();
-        let observations = tenant.entries().filter_map(|(seq, entry)| match entry {
-            ModelEntry::Snapshot(_) => None,
-            ModelEntry::Observation(observation, at) => Some((seq, observation, *at)),
-        });
-        let (mut before, mut others): (Vec<_>, Vec<_>) =
-            observations.partition(|(other, ..)| *other < seq);
-        let (_, expected, noticed_at) = others.remove(0);
-        assert_eq!((&found.observation, found.observed_at), (expected, noticed_at), "{seq}");
-        assert_eq!(found.snapshot.day, expected.first_day, "{seq}");
-
-        before.retain(|(_, other, _)| {
-            (other.what, &other.subject) == (expected.what, &expected.subject)
-                && (other.first_day, other.phase) == (expected.first_day, expected.phase)
-        });
-        assert_eq!(usize::try_from(found.repeats).unwrap(), before.len(), "{seq}");
-    }
-
-    /// The content of a catalog version. A daemon caches it by its ID, so an ID must never have
-    /// another content.
-    fn members(&mut self, version: Option<CatalogVersion>) -> Option<Members> {
-        let (version, checkpoint) = (version?, &self.checkpoint);
-        let members = self.catalogs.entry(version).or_insert_with(|| {
-            let stored = checkpoint.catalog(version).unwrap().into_iter();
-            stored
-                .map(|member| (checkpoint.profile(member.profile).unwrap(), member.decisions))
-                .collect()
-        });
-        Some(members.clone())
+        let ends = model.tenants.iter().map(|tenant| (tenant.id, tenant.next_seq()));
+        assert_eq!(checkpoint.log_ends().unwrap(), ends.collect::<HashMap<_, _>>());
     }
 
     /// Compares which days are stored, held and due.
@@ -230,18 +157,16 @@ impl Run {
         let found: Vec<_> = held.iter().map(held_day).collect();
         assert_eq!(found, tenant.held.values().map(held_day).collect::<Vec<_>>());
 
-        let kept_days = checkpoint.stored_days(id, first_day()).unwrap();
-        let kept_day =
-            |kept: &KeptDay| (kept.revision, kept.partial, kept.without_body, kept.facts.clone());
-        let found: BTreeMap<Day, _> =
-            kept_days.iter().map(|(day, kept)| (*day, kept_day(kept))).collect();
-        let expected = tenant.snapshots().map(|(_, snapshot)| {
-            let (partial, without_body) = (snapshot.flags.partial, snapshot.body.is_none());
-            let facts = snapshot.facts.clone();
-            (snapshot.facts.day, (snapshot.revision, partial, without_body, facts))
-        });
-        assert_eq!(found, expected.collect::<BTreeMap<_, _>>());
+        self.check_stored_days(id, first_day());
+        self.check_days_before(id, Seq::MAX);
+        self.check_range(id, Seq::FIRST, first_day());
+        self.check_bodies(id, (None, None), usize::MAX);
+        self.check_due(id, time_at(0));
 
+        let days = tenant.days();
+        let range = days.first().zip(days.last()).map(|(first, last)| *first..=*last);
+        assert_eq!(checkpoint.stored_day_range(id).unwrap(), range);
+        assert_eq!(checkpoint.newest_day(id).unwrap(), days.last().copied());
         let complete = tenant.snapshots().filter(|(_, snapshot)| !snapshot.flags.partial);
         let complete = complete.map(|(_, snapshot)| (snapshot.facts.day, snapshot.revision)).max();
         assert_eq!(checkpoint.newest_complete_day(id).unwrap(), complete);
@@ -254,8 +179,8 @@ impl Run {
     fn check_sinks(&self) {
         let (checkpoint, model) = (&self.checkpoint, &self.model);
         let stored = model.sinks.iter().map(|sink| {
-            let (name, removed_at) = (sink.name.clone(), sink.removed_at);
-            StoredSink { name, kind: None, removed_at }
+            let (name, kind) = (sink.name.clone(), sink.kind.map(str::to_owned));
+            StoredSink { name, kind, removed_at: sink.removed_at }
         });
         assert_eq!(checkpoint.stored_sinks().unwrap(), stored.collect::<Vec<_>>());
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::text::count;
 
 impl Model {
-    /// Advances the live cursors of a sink, or those of its oldest replay. `delivered` are the dead
+    /// Advances the live cursors of a sink, or those of a replay. `delivered` are the dead
     /// letters whose IDs are in the advance.
     pub(super) fn advance(
         &mut self,
@@ -53,8 +53,8 @@ impl Model {
     ) -> Option<&mut Position> {
         match lane {
             Lane::Live => Some(&mut self.sink_mut(sink)?.cursors.get_mut(&tenant)?.at),
-            Lane::Replay(_) => {
-                let replay = self.replays.iter_mut().find(|replay| replay.sink == *sink)?;
+            Lane::Replay(id) => {
+                let replay = self.replays.iter_mut().find(|replay| replay.id == Some(id))?;
                 Some(&mut replay.cursors.get_mut(&tenant)?.at)
             }
             Lane::DeadLetters => None,
@@ -183,7 +183,8 @@ impl Model {
         });
 
         let cursors = cursors.collect();
-        let replay = ModelReplay { sink: sink.clone(), first_day, last_day, cursors };
+        let (id, sink) = (None, sink.clone());
+        let replay = ModelReplay { id, sink, first_day, last_day, cursors };
         let entries: u64 = self.pending_of(&replay).iter().map(|pending| pending.entries).sum();
         if entries > 0 {
             self.replays.push(replay);
@@ -191,15 +192,29 @@ impl Model {
         entries
     }
 
-    /// What the oldest unfinished replay of a sink sends; empty if there is none. Deletes finished
-    /// replays.
-    pub(super) fn pending_replay(&mut self, sink: &SinkName) -> Vec<Pending> {
-        while let Some(index) = self.replays.iter().position(|replay| replay.sink == *sink) {
-            let pending = self.pending_of(&self.replays[index]);
-            if !pending.is_empty() {
+    /// What the oldest replay of a sink with entries for a tenant that `is_served` sends; empty if
+    /// there is none. Deletes the finished replays before it. `lane` contains its ID.
+    pub(super) fn pending_replay(
+        &mut self,
+        sink: &SinkName,
+        lane: Lane,
+        is_served: impl Fn(TenantId) -> bool,
+    ) -> Vec<Pending> {
+        let mut index = 0;
+        while let Some(replay) = self.replays.get(index) {
+            let pending = self.pending_of(replay);
+            if replay.sink != *sink {
+                index += 1;
+            } else if pending.is_empty() {
+                self.replays.remove(index);
+            } else if pending.iter().any(|pending| is_served(pending.tenant)) {
+                let Lane::Replay(id) = lane else { panic!("{lane:?} is not a replay") };
+                let known = self.replays[index].id.replace(id);
+                assert!(known.is_none_or(|known| known == id), "{known:?} {id}");
                 return pending;
+            } else {
+                index += 1;
             }
-            self.replays.remove(index);
         }
         Vec::new()
     }

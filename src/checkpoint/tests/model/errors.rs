@@ -1,6 +1,7 @@
 //! Calls that fail, and calls about something that does not exist: none of them changes anything.
 
 use super::{values::DayCopy, *};
+use crate::model::{ClockOffset, RejectedConfiguration};
 
 /// A call on a checkpoint.
 type CheckpointCall = fn(&Checkpoint) -> Result<(), CheckpointError>;
@@ -28,30 +29,18 @@ const FAILING_CALLS: &[FailingCall] = &[
         is_moved_cursor,
     ),
     (
-        |checkpoint| {
-            let unknown = ReplayId::from_value(SqlValue::Int(99)).unwrap();
-            advance(checkpoint, "a", Lane::Replay(unknown), &[(tenant(), at(1, 0))])
-        },
+        |checkpoint| advance(checkpoint, "a", Lane::Replay(unknown_row()), &[(tenant(), at(1, 0))]),
         is_moved_cursor,
     ),
     (|checkpoint| checkpoint.rename_sink(&"a".into(), &"b".into(), NOW).map(drop), is_taken_name),
     (commit_stored_revision, |error| {
         error.storage_fault() == Some(StorageFault::Unexpected) && !error.is_transient()
     }),
-    (
-        |checkpoint| {
-            let unknown = CatalogVersion::from_value(SqlValue::Int(99)).unwrap();
-            checkpoint.catalog(unknown).map(drop)
-        },
-        is_damaged,
-    ),
-    (
-        |checkpoint| {
-            let unknown = ProfileId::from_value(SqlValue::Int(99)).unwrap();
-            checkpoint.profile(unknown).map(drop)
-        },
-        is_damaged,
-    ),
+    (commit_large_catalog, |error| {
+        matches!(error, CheckpointError::TooLarge(_)) && !error.is_transient()
+    }),
+    (|checkpoint| checkpoint.catalog(unknown_row()).map(drop), is_damaged),
+    (|checkpoint| checkpoint.profile(unknown_row()).map(drop), is_damaged),
 ];
 
 /// Calls about sinks, tenants and dead letters, each with its name. In an empty checkpoint, they
@@ -101,6 +90,16 @@ const FRUITLESS_CALLS: &[(&str, CheckpointCall)] = &[
     ("forget", |checkpoint| nothing(&checkpoint.forget(tenant(), NOW)?)),
     ("poll_state", |checkpoint| nothing(&checkpoint.poll_state(tenant())?)),
     ("missing_days", |checkpoint| nothing(&checkpoint.missing_days(tenant())?)),
+    ("due_missing_days", |checkpoint| nothing(&checkpoint.due_missing_days(tenant(), NOW)?)),
+    ("drop_command", |checkpoint| checkpoint.drop_command(unknown_row())),
+    ("queued_snapshots", |checkpoint| {
+        let unknown = QueuedImport { id: unknown_row(), tenant: tenant() };
+        nothing(&checkpoint.queued_snapshots(unknown)?)
+    }),
+    ("days_before", |checkpoint| nothing(&checkpoint.days_before(tenant(), Seq::MAX)?)),
+    ("stored_day_range", |checkpoint| nothing(&checkpoint.stored_day_range(tenant())?)),
+    ("tenant_of_domain", |checkpoint| nothing(&checkpoint.tenant_of_domain("a.example")?)),
+    ("log_ends", |checkpoint| nothing(&checkpoint.log_ends()?)),
 ];
 
 /// Calls that always write, each with its name.
@@ -116,6 +115,29 @@ const WRITING_CALLS: &[(&str, CheckpointCall)] = &[
     ("rename_sink", |checkpoint| checkpoint.rename_sink(&"a".into(), &"c".into(), NOW).map(drop)),
     ("drop_sink", |checkpoint| checkpoint.drop_sink(&"a".into(), NOW)),
     ("retry_dead_letters", |checkpoint| checkpoint.retry_dead_letters(&[unknown_key()]).map(drop)),
+    ("queue_backfills", |checkpoint| checkpoint.queue_backfills(&tenants(), first_day(), NOW)),
+    ("queue_import", |checkpoint| checkpoint.queue_import(tenant(), &["{}"], NOW).map(drop)),
+    ("drop_command", |checkpoint| checkpoint.drop_command(unknown_row())),
+    ("store_resolved_domain", |checkpoint| checkpoint.store_resolved_domain("a.example", tenant())),
+    ("record_resolution_failure", |checkpoint| {
+        let (reason, class) = (&Explanation::new("unknown"), PollErrorClass::Configuration);
+        let failure = ResolutionFailure { at: NOW, reason, class, not_before: None };
+        checkpoint.record_resolution_failure("b.example", &failure)
+    }),
+    ("set_sink_type", |checkpoint| checkpoint.set_sink_type(&"b".into(), "file")),
+    ("set_mark", |checkpoint| checkpoint.set_mark(&"b".into(), b"mark")),
+    ("record_clock", |checkpoint| {
+        let ahead = NOW.saturating_add(Duration::from_hours(1));
+        checkpoint.record_clock(ClockOffset::between(ahead.into(), NOW.into()), NOW)
+    }),
+    ("set_last_prune_day", |checkpoint| checkpoint.set_last_prune_day(first_day())),
+    ("set_daemon_report", |checkpoint| {
+        checkpoint.set_daemon_report(Some(&DaemonReport::default()))
+    }),
+    ("set_rejected_configuration", |checkpoint| {
+        let rejected = RejectedConfiguration { at: NOW, reason: Explanation::new("unknown key") };
+        checkpoint.set_rejected_configuration(Some(&rejected))
+    }),
     ("forget", |checkpoint| checkpoint.forget(tenant(), NOW).map(drop)),
     ("record_alive", |checkpoint| checkpoint.record_alive(NOW)),
 ];
@@ -190,6 +212,14 @@ fn commit_stored_revision(checkpoint: &Checkpoint) -> Result<(), CheckpointError
         missing: vec![missing],
         ..empty_commit()
     };
+    checkpoint.commit_poll(TenantId::TEST, &poll).map(drop)
+}
+
+/// Commits a poll of a third tenant, whose catalog could not be read again.
+fn commit_large_catalog(checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+    let decisions = "x".repeat(64 << 20);
+    let catalog = vec![CatalogMember { shared: "{}", decisions: &decisions }];
+    let poll = PollCommit { catalog, missing: vec![first_day()], ..empty_commit() };
     checkpoint.commit_poll(TenantId::TEST, &poll).map(drop)
 }
 

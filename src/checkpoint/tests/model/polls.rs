@@ -1,7 +1,10 @@
 //! The polls of the model, and what operators do with the data of a tenant.
 
 use super::*;
-use crate::ledger::{Completeness, OpenCondition, OpenConditions, RequestedDays, after_poll};
+use crate::{
+    ledger::{Completeness, OpenCondition, OpenConditions, RequestedDays, after_poll},
+    model::day_hash,
+};
 
 impl Model {
     pub(super) fn commit(
@@ -32,6 +35,7 @@ impl Model {
         tenant.set_credential_expiry(commit.credential_expiry);
         tenant.update_missing(commit);
         tenant.end_poll(commit);
+        self.finish_commands(id, commit);
         if commit.end != PollEnd::NoPoll {
             self.running.remove(&id);
         }
@@ -109,9 +113,10 @@ impl Model {
             replay.cursors.remove(&id);
         }
         self.replays.retain(|replay| !replay.cursors.is_empty());
+        self.imports.retain(|import| import.tenant != id);
         self.running.remove(&id);
-        self.saved.forget(&id.to_string());
-        self.file = self.cursor_file();
+        self.domains.retain(|_, tenant| *tenant != id);
+        self.forget_cursors(id);
 
         let days: Vec<Day> = erased.snapshots().map(|(_, snapshot)| snapshot.facts.day).collect();
         Some(ErasureReceipt {
@@ -128,18 +133,25 @@ impl Model {
         })
     }
 
-    /// Forgets a tenant without data, which a running poll or a lost cursor can name.
+    /// Forgets a tenant without data, which a running poll, a domain or a lost cursor can name.
     fn forget_named(&mut self, id: TenantId, now: UnixMillis) -> Option<ErasureReceipt> {
         let tenant = id.to_string();
-        let is_running = self.running.remove(&id);
-        if !is_running && !self.saved.contains(&tenant) {
+        let (is_running, domains) = (self.running.remove(&id), self.domains.len());
+        self.domains.retain(|_, tenant| *tenant != id);
+        if !is_running && self.domains.len() == domains && !self.saved.contains(&tenant) {
             return None;
         }
 
-        self.saved.forget(&tenant);
-        self.file = self.cursor_file();
+        self.forget_cursors(id);
         let checkpoint_id = self.id.clone();
         Some(ErasureReceipt { checkpoint_id, erased_at: now, ..ErasureReceipt::empty(id) })
+    }
+
+    /// Removes the cursors of a tenant from the second cursor file, which an erasure writes.
+    fn forget_cursors(&mut self, id: TenantId) {
+        self.saved.forget(&id.to_string());
+        self.file = self.cursor_file();
+        self.outdated = None;
     }
 
     /// The number of profiles of an erased tenant that no other tenant uses.
@@ -189,10 +201,15 @@ impl ModelTenant {
         self.catalogs.len().checked_sub(1)
     }
 
+    /// Replaces a snapshot, unless it is not stored or its facts have another hash.
     fn enrich(&mut self, enriched: &EnrichedDay<'_>) {
         let key = (enriched.facts.day, enriched.revision);
         let mut snapshots = self.snapshots_mut();
-        let (_, stored) = snapshots.find(|(_, old)| (old.facts.day, old.revision) == key).unwrap();
+        let stored = snapshots.find(|(_, old)| (old.facts.day, old.revision) == key);
+        let Some((_, stored)) = stored else { return };
+        if day_hash(&stored.facts) != day_hash(enriched.facts) {
+            return;
+        }
         stored.facts = enriched.facts.clone();
         stored.body = Some(enriched.body.decompress().unwrap());
     }

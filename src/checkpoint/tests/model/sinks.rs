@@ -75,6 +75,12 @@ impl Model {
         }
     }
 
+    pub(super) fn set_type(&mut self, name: &SinkName, kind: &'static str) {
+        if let Some(sink) = self.sink_mut(name) {
+            sink.kind = Some(kind);
+        }
+    }
+
     pub(super) fn set_mark(&mut self, name: &SinkName, mark: &[u8]) {
         if let Some(sink) = self.sink_mut(name) {
             sink.mark = Some(mark.to_vec());
@@ -125,7 +131,7 @@ impl Model {
     ) -> Result<bool, Refusal> {
         let (exists, is_taken) = (self.sink(old).is_some(), self.sink(new).is_some());
         match (self.is_removed(old), self.is_removed(new)) {
-            _ if !exists => {}
+            _ if !exists || old == new => {}
             (true, _) if is_taken => self.merge_sink(old, new, now),
             (false, false) if is_taken => {
                 return Err(Refusal::SinkExists(old.clone(), new.clone()));
@@ -233,6 +239,7 @@ impl ModelSink {
     fn new(name: &SinkName) -> Self {
         Self {
             name: name.clone(),
+            kind: None,
             cursors: BTreeMap::new(),
             provisional: None,
             filter: EntryFilter::Snapshots,

@@ -110,7 +110,7 @@ pub(super) fn baseline(target: u8) -> Baseline {
 }
 
 pub(super) fn tenants_of(numbers: &[usize]) -> Vec<TenantId> {
-    numbers.iter().map(|number| tenants()[*number]).collect()
+    numbers.iter().copied().map(tenant_at).collect()
 }
 
 pub(super) fn without_ids(letters: &[QueuedDeadLetter]) -> Vec<QueuedDeadLetter> {

@@ -1,5 +1,7 @@
 //! What the queries return, derived from the model.
 
+use std::ops::RangeInclusive;
+
 use super::*;
 use crate::{
     ledger::DayPresence,
@@ -137,6 +139,11 @@ impl Model {
         unsent.into_iter().chain([after_sent.max(cursor.floor)]).min().unwrap()
     }
 
+    fn queued_commands(&self, tenant: &ModelTenant) -> u64 {
+        let imports = self.imports.iter().filter(|import| import.tenant == tenant.id);
+        (tenant.backfills.len() + imports.count()) as u64
+    }
+
     pub(super) fn tenant_status(&self) -> Vec<TenantStatus> {
         let status = |tenant: &ModelTenant| TenantStatus {
             id: Some(tenant.id),
@@ -152,8 +159,8 @@ impl Model {
             failing_since: tenant.failing_since,
             not_before: tenant.polls.not_before,
             observations: tenant.open_observations(),
-            queued_commands: 0,
-            backfill_requested: None,
+            queued_commands: self.queued_commands(tenant),
+            backfill_requested: tenant.backfills.iter().map(|(_, requested)| *requested).max(),
         };
         self.tenants.iter().map(status).collect()
     }
@@ -169,6 +176,9 @@ impl Model {
             if class.is_some_and(|class| class != PollErrorClass::Incomplete) {
                 failures.tenants.extend(tenant.failing_since.map(|since| (tenant.id, since)));
             }
+        }
+        for (domain, failure) in &self.unresolved {
+            failures.domains.insert((*domain).to_owned(), failure.failing_since);
         }
         for sink in self.sinks.iter().filter(|sink| sink.removed_at.is_none()) {
             let since = sink.failure.as_ref().map(|failure| (sink.name.clone(), failure.since));
@@ -225,6 +235,45 @@ impl Model {
         letters.filter(|letter| !self.is_removed(&letter.sink)).cloned().collect()
     }
 
+    /// The entries that a replay sends, if the sink is configured.
+    pub(super) fn replay_scope(
+        &self,
+        sink: &SinkName,
+        tenants: &[TenantId],
+        days: &RangeInclusive<Day>,
+    ) -> ReplayScope {
+        let sink = self.sink(sink).filter(|sink| sink.removed_at.is_none());
+        let Some(sink) = sink else { return ReplayScope::default() };
+
+        let (mut all_days, mut scope) = (BTreeSet::new(), ReplayScope::default());
+        let is_received =
+            |id: &TenantId| sink.cursors.get(id).is_some_and(|cursor| cursor.is_active);
+        for tenant in &self.tenants {
+            if !tenants.contains(&tenant.id) || !is_received(&tenant.id) {
+                continue;
+            }
+            let mut sent: Vec<(Seq, &ModelEntry)> = tenant.entries().collect();
+            sent.retain(|(_, entry)| days.contains(&entry.day()) && sink.receives(entry));
+            let snapshots = sent.iter().filter(|(_, entry)| entry.snapshot().is_some());
+            let seqs: Vec<Seq> = snapshots.clone().map(|(seq, _)| *seq).collect();
+            let days: BTreeSet<Day> = snapshots.map(|(_, entry)| entry.day()).collect();
+            if sent.is_empty() {
+                continue;
+            }
+
+            scope.tenants.push(ReplayTenant {
+                tenant: tenant.id,
+                days: days.len() as u64,
+                snapshots: seqs.len() as u64,
+                observations: (sent.len() - seqs.len()) as u64,
+                first_seq: seqs.first().copied().unwrap_or(Seq::ZERO),
+                last_seq: seqs.last().copied().unwrap_or(Seq::ZERO),
+            });
+            all_days.extend(days);
+        }
+        ReplayScope { days: all_days.len() as u64, ..scope }
+    }
+
     /// The dead letters that are sent to a sink again, in the order of the logs.
     pub(super) fn queued_letters(&self, name: &SinkName) -> Vec<QueuedDeadLetter> {
         let Some(sink) = self.sink(name) else { return Vec::new() };
@@ -239,10 +288,22 @@ impl Model {
         queued
     }
 
-    /// The groups of [`Self::configured_letters`], the one with the newest letter first.
-    pub(super) fn letter_groups(&self) -> Vec<DeadLetterGroup> {
+    /// The dead letters that a filter selects, newest first.
+    pub(super) fn selected_letters(&self, filter: &DeadLetterFilter) -> Vec<QueuedDeadLetter> {
+        let DeadLetterFilter { sink, tenants, event_id_prefix } = filter;
+        let mut letters = self.configured_letters();
+        letters.retain(|letter| {
+            sink.as_ref().is_none_or(|sink| *sink == letter.sink)
+                && tenants.as_ref().is_none_or(|tenants| tenants.contains(&letter.tenant))
+                && letter.event_id.to_string().starts_with(event_id_prefix)
+        });
+        letters
+    }
+
+    /// The groups of the dead letters that a filter selects, the one with the newest letter first.
+    pub(super) fn letter_groups(&self, filter: &DeadLetterFilter) -> Vec<DeadLetterGroup> {
         let mut groups: Vec<DeadLetterGroup> = Vec::new();
-        for letter in self.configured_letters() {
+        for letter in self.selected_letters(filter) {
             let day = letter.day.unwrap();
             let queued = u64::from(letter.retry);
             let same = groups.iter_mut().find(|group| {
@@ -273,8 +334,13 @@ impl Model {
 
 impl ModelTenant {
     /// The days that are stored.
-    fn days(&self) -> BTreeSet<Day> {
+    pub(super) fn days(&self) -> BTreeSet<Day> {
         self.snapshots().map(|(_, snapshot)| snapshot.facts.day).collect()
+    }
+
+    /// The earliest first day of a queued backfill.
+    pub(super) fn first_backfill(&self) -> Option<Day> {
+        self.backfills.iter().map(|(first_day, _)| *first_day).min()
     }
 
     fn poll_state(&self) -> PollState {
@@ -282,6 +348,7 @@ impl ModelTenant {
         let class = self.last_error.as_ref().map(|(_, class)| *class);
         PollState {
             polled: Polled { newest_day, ..self.polls.polled },
+            queued_backfill: self.first_backfill(),
             failed_locally: class.is_some_and(PollErrorClass::is_local),
             ..self.polls.clone()
         }
