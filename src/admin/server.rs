@@ -6,7 +6,12 @@
 //! client has connected is always permitted. The health endpoints respond to every client, but
 //! include their reasons only for a permitted name. Start reading at [`serve`].
 
-use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -245,15 +250,24 @@ impl HostCheck {
 /// Whether a `Host` header, with or without a port, contains a loopback name or address, the local
 /// address of the connection, or one of `hosts`.
 fn is_name_permitted(host: &str, hosts: &[String], local_address: Option<IpAddr>) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
+    let Some(name) = host_name(host) else { return false };
     name.eq_ignore_ascii_case("localhost")
         || name
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback() || local_address == Some(address))
         || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+}
+
+/// The name or the address in a `Host` header, without the brackets around an IPv6 address. `None`
+/// if the header has another form than a host with an optional port (RFC 9110, section 7.2, and RFC
+/// 3986, section 3.2).
+fn host_name(host: &str) -> Option<&str> {
+    let (name, after) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').filter(|(name, _)| name.parse::<Ipv6Addr>().is_ok())?,
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let port = if after.is_empty() { after } else { after.strip_prefix(':')? };
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(name)
 }
 
 fn http_response(page: PageResponse, method: &Method) -> Response<Full<Bytes>> {
@@ -312,6 +326,7 @@ mod tests {
             "10.1.2.3:9633",
             "collector-7.example.com",
             "collector-7.EXAMPLE.com:80",
+            "localhost:",
         ] {
             assert!(is_name_permitted(permitted, &hosts, local_address), "{permitted}");
         }
@@ -328,6 +343,38 @@ mod tests {
             "0.0.0.0",
         ] {
             assert!(!is_name_permitted(rejected, &hosts, local_address), "{rejected}");
+        }
+    }
+
+    /// Regression: everything after the bracket of an IPv6 address, and everything after the last
+    /// colon, was ignored.
+    #[test]
+    fn only_a_port_follows_a_name() {
+        let hosts = ["collector-7.example.com".to_owned()];
+
+        for rejected in [
+            "[::1]@evil",
+            "[::1]evil.example",
+            "[::1]:80@evil",
+            "[::1]:x",
+            "[::1",
+            "[localhost]",
+            "[127.0.0.1]",
+            "[collector-7.example.com]",
+            "::1",
+            "localhost:x@evil",
+            "localhost:80@evil",
+            "localhost:80:80",
+            "localhost:+80",
+            "localhost@evil",
+            "user@localhost",
+            "localhost/",
+            "localhost ",
+            "127.0.0.1:80.evil.example",
+            "collector-7.example.com:evil.example",
+            ":80",
+        ] {
+            assert!(!is_name_permitted(rejected, &hosts, None), "{rejected}");
         }
     }
 }
