@@ -21,6 +21,7 @@ use super::{
     Changes, Engine, Poller, ReloadReport, TenantRemovals, blocking,
     control::{self, ReloadRequest},
     deliverer::{Shutdown, supervise},
+    generation_tasks::{GenerationTask, GenerationTasks},
     storage_watch::watch_storage,
     systemd,
 };
@@ -88,7 +89,7 @@ struct Generation {
     shutdown: Shutdown,
     /// Ends polls and the control socket.
     cancel: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: GenerationTasks,
 }
 
 /// Whether the next configuration is in force.
@@ -235,14 +236,17 @@ impl Generation {
         tick: &Arc<Notify>,
     ) -> Self {
         let (shutdown, cancel) = (Shutdown::default(), CancellationToken::new());
-        let mut tasks = JoinSet::new();
+        let mut tasks = GenerationTasks::default();
 
         for plan in engine.sinks().active() {
-            tasks.spawn(supervise(engine.clone(), plan.clone(), shutdown.clone()));
+            let task = GenerationTask::Sink(plan.name.to_string());
+            tasks.spawn(task, supervise(engine.clone(), plan.clone(), shutdown.clone()));
         }
-        tasks.spawn(poll_loop(engine.clone(), tick.clone(), cancel.clone()));
+        let polls = poll_loop(engine.clone(), tick.clone(), cancel.clone());
+        tasks.spawn(GenerationTask::Polls, polls);
         let (listener, reloads) = (listener.clone(), reloads.clone());
-        tasks.spawn(control::serve(engine.clone(), listener, reloads, cancel.clone()));
+        let served = control::serve(engine.clone(), listener, reloads, cancel.clone());
+        tasks.spawn(GenerationTask::Control, served);
 
         Self { engine, shutdown, cancel, tasks }
     }
@@ -260,10 +264,10 @@ impl Generation {
         self.shutdown.begin(acknowledgement_wait);
         self.cancel.cancel();
 
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(acknowledgement_wait + CLOSE_LIMIT, all).await.is_err() {
-            tracing::warn!("a task did not end in time and was aborted");
-            self.tasks.shutdown().await;
+        let limit = acknowledgement_wait + CLOSE_LIMIT;
+        if tokio::time::timeout(limit, self.tasks.join()).await.is_err() {
+            self.log_unfinished();
+            self.tasks.abort().await;
         }
         // Acknowledgements may have moved cursors.
         self.engine.cursor_file().update_or_log();
@@ -274,15 +278,19 @@ impl Generation {
     async fn end_last(&mut self, lost: Option<&CheckpointError>) {
         let end = self.end(ACKNOWLEDGEMENT_WAIT_AT_STOP);
         if tokio::time::timeout(STOP_LIMIT, end).await.is_err() {
-            tracing::warn!(
-                "a sink did not stop in time; unacknowledged records will be sent again"
-            );
+            self.log_unfinished();
         }
         if matches!(lost, Some(CheckpointError::DatabaseLost(..))) {
             // The next start notices the loss only by the second cursor file.
             self.engine.cursor_file().mark_moved();
         }
         self.engine.cursor_file().update_or_log();
+    }
+
+    fn log_unfinished(&self) {
+        for sentence in self.tasks.unfinished() {
+            tracing::warn!("{sentence}");
+        }
     }
 
     /// Applies the next configuration after the end of this generation. Returns the engine to
