@@ -5,8 +5,8 @@
 //! every client from files that `pem` reads, `resolver` resolves host names, `connect` opens
 //! connections without HTTP to addresses that `address` parses, `urls` parses URLs, `tls` explains
 //! why TLS failed, `proxy_fault` explains faults of a proxy, and `failures` why a server cannot be
-//! reached. `credentials` decides to which addresses a credential may be sent, and
-//! `request_secrets` collects those of a request.
+//! reached. `credentials` decides to which addresses a credential may be sent, `request_secrets`
+//! collects those of a request, and `redaction` removes them from a response.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
@@ -16,6 +16,7 @@ mod credentials;
 mod failures;
 mod pem;
 mod proxy_fault;
+mod redaction;
 mod request_secrets;
 mod resolver;
 mod tls;
@@ -32,6 +33,9 @@ pub use credentials::{CredentialChannel, is_platform_url, is_safe_platform_url, 
 pub use failures::{UnreachableCause, may_expect_tls};
 pub use pem::{PemFault, PemFile, in_order};
 pub use proxy_fault::{ProxyAccess, ProxyFault};
+#[cfg(any(feature = "email", feature = "object_store"))]
+pub(crate) use redaction::redact_body;
+pub(crate) use redaction::{off_worker_to_redact, redact, redact_beginning, redact_document};
 #[cfg(feature = "object_store")]
 pub(crate) use request_secrets::parts_secrets;
 pub(crate) use request_secrets::request_secrets;

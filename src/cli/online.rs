@@ -12,9 +12,9 @@ use crate::{
     config::{Configuration, SinkPlan, TenantName, TenantPlan},
     daemon::sink_context,
     error::{Explanation, chain},
-    foreign_text::SentSecrets,
+    foreign_text::{DocumentSecrets, SentSecrets},
     model::{CLOCK_HINT, Day},
-    source::{Api, Clients, Collection, Graph, Probe, without_secrets},
+    source::{Api, Clients, Collection, Graph, Probe, text_without_secrets, without_secrets},
     text::{count, with_separators},
     wire::{self, WireError},
 };
@@ -182,6 +182,7 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
 
     let (api, secrets) = (plan.access.api, &probe.secrets);
     let first = first_snapshot(&probe.body, api).map_err(|error| {
+        let secrets = &DocumentSecrets::new(secrets);
         without_secrets(error, &probe.body, secrets, |body| first_snapshot(body, api).err())
     });
     match first {
@@ -258,7 +259,7 @@ fn judge_grants(
         findings.push(
             Explanation::new(format!(
                 "the token grants more permissions than required: `{}`",
-                secrets.redact(&excess.join("`, `"))
+                text_without_secrets(&excess.join("`, `"), secrets)
             ))
             .with_hint(format!("remove all permissions except `{required}`")),
         );
@@ -268,7 +269,7 @@ fn judge_grants(
         && !tid.eq_ignore_ascii_case(&id.to_string())
     {
         sufficient = false;
-        let tid = secrets.redact(tid);
+        let tid = text_without_secrets(tid, secrets);
         findings.push(format!("the token is for another tenant, `{tid}`").into());
     }
     sufficient
@@ -333,7 +334,8 @@ mod tests {
             (r#"{"value":["canary-of-a-token"]}"#, "a text instead of an object"),
         ] {
             let error = first_snapshot(body.as_bytes(), Api::SecureScores).unwrap_err();
-            let error = without_secrets(error, body.as_bytes(), &secrets, |body| {
+            let secrets = &DocumentSecrets::new(&secrets);
+            let error = without_secrets(error, body.as_bytes(), secrets, |body| {
                 first_snapshot(body, Api::SecureScores).err()
             });
             let message = chain(&error);

@@ -16,6 +16,7 @@ mod engine;
 mod estimate;
 mod facts;
 mod fetch;
+mod generation_tasks;
 mod host_clock;
 mod lifecycle;
 mod live_facts;

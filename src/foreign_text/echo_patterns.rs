@@ -4,8 +4,8 @@
 //! comparable forms are compared after each step, so a secret that looks like an escape sequence is
 //! found too. Long secrets are found by their parts of eight bytes, so one that the peer has cut is
 //! found, and the time does not depend on the number of secrets. A large text is searched in
-//! windows that overlap, so the memory is limited. Start reading at [`EchoPatterns`]. See decision
-//! 0086.
+//! windows that overlap, so the memory is limited; a `SearchBudget` limits the work. Start reading
+//! at [`EchoPatterns`]. See decision 0086.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -17,7 +17,10 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 
-use super::echo::{EchoEncoding, EchoText};
+use super::{
+    echo::{EchoEncoding, EchoText},
+    search_budget::{SearchBudget, SearchTooLong},
+};
 
 /// The maximum length of an encoded part of a secret that is found in a text of any length. A part
 /// whose bytes are all escaped twice has at most 36 times its length.
@@ -46,6 +49,15 @@ pub(super) struct EchoPatterns {
     /// Whether a part or a whole value begins with two bytes, by their number, which excludes most
     /// positions of a text. Empty if there are none.
     beginnings: Vec<bool>,
+}
+
+/// The secrets in a text.
+#[derive(Debug)]
+pub(super) struct FoundSecrets {
+    /// Their ranges, in order and without overlaps.
+    pub ranges: Vec<Range<usize>>,
+    /// Whether the whole text was searched. Otherwise, the last range is the rest of the text.
+    pub is_complete: bool,
 }
 
 impl EchoPatterns {
@@ -77,20 +89,25 @@ impl EchoPatterns {
         }
     }
 
-    /// The ranges of a text that contain secrets, in order and without overlaps.
-    pub(super) fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+    /// The ranges of a text that contain secrets. If the budget is exceeded, the window that is
+    /// being searched then, and everything after it, counts as one.
+    pub(super) fn find(&self, text: &[u8], budget: &SearchBudget) -> FoundSecrets {
         let mut found = Vec::new();
         let mut start = 0;
         loop {
             let end = text.len().min(start + WINDOW_BYTES);
             let window = EchoText::new(&text[start..end]);
             let mut in_window = Vec::new();
-            self.find_decoded(&window, MAX_DEPTH, EchoEncoding::ALL, &mut in_window);
+            let (depth, encodings) = (MAX_DEPTH, EchoEncoding::ALL);
+            let searched = self.find_decoded(&window, depth, encodings, budget, &mut in_window);
 
             let in_window = merged(in_window).into_iter();
             found.extend(in_window.map(|range| range.start + start..range.end + start));
-            if end == text.len() {
-                return merged(found);
+            if searched.is_err() {
+                found.push(start..text.len());
+            }
+            if searched.is_err() || end == text.len() {
+                return FoundSecrets { ranges: merged(found), is_complete: searched.is_ok() };
             }
             start = end - MAX_ENCODED_BYTES;
         }
@@ -123,24 +140,30 @@ impl EchoPatterns {
     }
 
     /// Searches a text, and the text after each of the encodings is decoded, up to `depth` times.
-    /// Before each step, invisible characters within the escapes are removed.
+    /// Before each step, invisible characters within the escapes are removed. Fails if the budget
+    /// is exceeded.
     fn find_decoded(
         &self,
         text: &EchoText,
         depth: usize,
         encodings: &'static [EchoEncoding],
+        budget: &SearchBudget,
         found: &mut Vec<Range<usize>>,
-    ) {
+    ) -> Result<(), SearchTooLong> {
+        budget.reserve(text.bytes().len())?;
         self.find_comparable(&text.comparable(), found);
         if depth == 0 {
-            return;
+            return Ok(());
         }
+
         let visible = text.visible();
         for encoding in encodings {
             for decoded in text.all_decoded(visible.as_ref(), *encoding) {
-                self.find_decoded(&decoded, depth - 1, encoding.inner(encodings), found);
+                let inner = encoding.inner(encodings);
+                self.find_decoded(&decoded, depth - 1, inner, budget, found)?;
             }
         }
+        Ok(())
     }
 
     fn find_comparable(&self, text: &EchoText, found: &mut Vec<Range<usize>>) {

@@ -6,24 +6,27 @@
 //! in a [`ForeignText`], and calls the method of its medium. A medium for operators shows hidden
 //! characters as escapes such as `\u{1b}`, and a document shows U+FFFD in their place; records in
 //! JSON keep the value of every text. Before anything else, [`SentSecrets`] removes secrets from
-//! the replies of a peer, and [`PeerSecrets`] those of its earlier requests too. See decisions
-//! 0065, 0086 and 0092.
+//! the replies of a peer, and [`PeerSecrets`] those of its earlier requests too; the search can
+//! take long, so `net` must run it. See decisions 0065, 0086 and 0092.
 
 mod character_names;
 mod characters;
 mod csv;
+mod document_secrets;
 mod echo;
 mod echo_escapes;
 mod echo_patterns;
 mod escape;
 mod markup;
 mod peer_secrets;
+mod search_budget;
 mod sent_secrets;
 
 use std::borrow::Cow;
 
 pub use self::{
     characters::{is_hidden, is_joiner, replacement},
+    document_secrets::{DocumentSecrets, RedactedDocument},
     escape::push_json_escape,
     peer_secrets::PeerSecrets,
     sent_secrets::{CUT_MARGIN_BYTES, MAX_ERROR_BODY_BYTES, SentSecrets},

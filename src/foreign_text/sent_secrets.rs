@@ -3,8 +3,8 @@
 //!
 //! A text of a reply must be redacted before it is escaped or shown, and while it is cut, because a
 //! part of a secret would not be found afterwards. The code that sends a request collects its
-//! secrets, so that no reader of a reply has to know them. Start reading at [`SentSecrets`]. See
-//! decision 0086.
+//! secrets, so that no reader of a reply has to know them. The work of a search is limited, and a
+//! text that exceeds the limit is removed. Start reading at [`SentSecrets`]. See decision 0086.
 
 use std::{
     borrow::Cow,
@@ -18,8 +18,10 @@ use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded;
 
 use super::{
+    document_secrets::RedactedDocument,
     echo_escapes::percent_decoded,
-    echo_patterns::{EchoPatterns, MAX_ENCODED_BYTES},
+    echo_patterns::{EchoPatterns, FoundSecrets, MAX_ENCODED_BYTES},
+    search_budget::SearchBudget,
 };
 
 /// The maximum size of the body of an error that is searched for secrets and for a message. Only a
@@ -245,20 +247,16 @@ impl SentSecrets {
         }
     }
 
-    /// A text with `[redacted]` in place of every secret.
+    /// A text with `[redacted]` in place of every secret. If the search would take too long,
+    /// because the text mixes many encodings, also in place of everything from that point on.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let found = self.find(text.as_bytes());
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let redacted = replaced(text.as_bytes(), &found, text.len());
-        Cow::Owned(String::from_utf8_lossy(&redacted).into_owned())
+        self.redact_within(text, &SearchBudget::of_text(text.len()))
     }
 
     /// Like [`Self::redact`], for a body or another text of any encoding.
     pub fn redact_body(&self, body: Vec<u8>) -> Vec<u8> {
-        let found = self.find(&body);
-        if found.is_empty() { body } else { replaced(&body, &found, body.len()) }
+        let FoundSecrets { ranges, .. } = self.find(&body, &SearchBudget::of_text(body.len()));
+        if ranges.is_empty() { body } else { replaced(&body, &ranges, body.len()) }
     }
 
     /// The first `max` bytes of a text of any encoding, with `[redacted]` in place of every secret,
@@ -267,7 +265,44 @@ impl SentSecrets {
     pub fn redact_beginning(&self, text: &[u8], max: usize) -> Vec<u8> {
         let end = text.len().min(max.saturating_add(CUT_MARGIN_BYTES));
         let searched = &text[..end];
-        replaced(searched, &self.find(searched), max.min(end))
+        let FoundSecrets { ranges, .. } = self.find(searched, &SearchBudget::of_text(end));
+        replaced(searched, &ranges, max.min(end))
+    }
+
+    /// Like [`Self::redact`], within a budget that several texts share.
+    pub(super) fn redact_within<'a>(&self, text: &'a str, budget: &SearchBudget) -> Cow<'a, str> {
+        let FoundSecrets { ranges, .. } = self.find(text.as_bytes(), budget);
+        if ranges.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let redacted = replaced(text.as_bytes(), &ranges, text.len());
+        Cow::Owned(String::from_utf8_lossy(&redacted).into_owned())
+    }
+
+    /// A document without the secrets, within a budget that several documents share.
+    pub(super) fn redact_document(
+        &self,
+        document: &[u8],
+        budget: &SearchBudget,
+    ) -> RedactedDocument {
+        match self.find(document, budget) {
+            FoundSecrets { is_complete: false, .. } => RedactedDocument::NotSearched,
+            FoundSecrets { ranges, .. } if ranges.is_empty() => RedactedDocument::Unchanged,
+            FoundSecrets { ranges, .. } => {
+                RedactedDocument::Changed(replaced(document, &ranges, document.len()))
+            }
+        }
+    }
+
+    /// The size of the search in a text of this size: that of the text and, before the first
+    /// search, that of the secrets.
+    pub fn search_bytes(&self, text_bytes: usize) -> usize {
+        if self.secrets.is_empty() {
+            return 0;
+        }
+        let is_prepared = self.patterns.get().is_some();
+        let secrets = self.secrets.iter().map(SentSecret::len);
+        text_bytes.saturating_add(if is_prepared { 0 } else { secrets.sum() })
     }
 
     /// The total size of all secrets.
@@ -310,12 +345,12 @@ impl SentSecrets {
         }
     }
 
-    /// The positions of all secrets in a text, in order and without overlaps.
-    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
+    /// The positions of all secrets in a text.
+    fn find(&self, text: &[u8], budget: &SearchBudget) -> FoundSecrets {
         if self.secrets.is_empty() || text.is_empty() {
-            return Vec::new();
+            return FoundSecrets { ranges: Vec::new(), is_complete: true };
         }
-        self.patterns.get_or_init(|| Arc::new(self.patterns())).find(text)
+        self.patterns.get_or_init(|| Arc::new(self.patterns())).find(text, budget)
     }
 
     fn patterns(&self) -> EchoPatterns {

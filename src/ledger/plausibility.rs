@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::AcceptedSnapshot;
 use crate::{
-    foreign_text::{ForeignText, SentSecrets, is_hidden, is_joiner},
+    foreign_text::{DocumentSecrets, ForeignText, is_hidden, is_joiner},
     model::{ControlScore, DataFaults, DayFacts, Number, Snapshot},
 };
 
@@ -48,11 +48,11 @@ impl CatalogMaxima {
     /// Adds a fault for every control whose score is above its maximum, without the secrets that
     /// the server may have written into its name. The catalog describes the day on which it was
     /// read, so an older day must not be checked against it.
-    pub fn check(&self, snapshot: &mut AcceptedSnapshot, secrets: &SentSecrets) {
+    pub fn check(&self, snapshot: &mut AcceptedSnapshot, secrets: &DocumentSecrets<'_>) {
         for control in &snapshot.facts.controls {
             let max = self.by_folded_id.get(&control.name.to_ascii_lowercase());
             if let (Some(score), Some(max)) = (control.score, max) {
-                let name = || named("control", &secrets.redact(&control.name));
+                let name = || named("control", &secrets.redact_text(&control.name));
                 check_maximum(name, score, *max, &mut snapshot.faults);
             }
         }
@@ -183,6 +183,7 @@ fn named(element: &str, name: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
+        foreign_text::SentSecrets,
         ledger::{SnapshotOrigin, accept},
         model::{Day, TenantId, UnixMillis},
         wire,
@@ -410,7 +411,7 @@ mod tests {
             ("Unknown", "1.0", ""),
         ] {
             let mut snapshot = accepted(id, score);
-            maxima.check(&mut snapshot, &SentSecrets::default());
+            maxima.check(&mut snapshot, &DocumentSecrets::new(&SentSecrets::default()));
             assert_eq!(snapshot.faults.to_string(), expected, "{id} {score}");
         }
     }
@@ -423,7 +424,7 @@ mod tests {
         let id = "canary\\u000a-of-a-token";
         let mut snapshot = accepted(id, "10.5");
         let maxima = CatalogMaxima::new([("canary\n-of-a-token", Number::new(10.0).unwrap())]);
-        maxima.check(&mut snapshot, &secrets);
+        maxima.check(&mut snapshot, &DocumentSecrets::new(&secrets));
         let expected = "control `[redacted]`: the score is above the maximum score";
         assert_eq!(snapshot.faults.to_string(), expected);
     }

@@ -111,7 +111,7 @@ impl TlsFault {
     /// received on an earlier connection.
     #[must_use]
     pub fn redacted(self, secrets: &SentSecrets) -> Self {
-        let without = |name: String| secrets.redact(&name).into_owned();
+        let without = |name: String| super::redact(secrets, &name).into_owned();
         match self {
             Self::MissingIntermediate { issuer } => {
                 Self::MissingIntermediate { issuer: without(issuer) }

@@ -122,9 +122,7 @@ impl HttpResponse {
 
         // A success is data, of which only single texts are quoted.
         if !(200..=299).contains(&status) {
-            reply.body = net::off_worker(reply.body.len(), || {
-                reply.secrets.redact_beginning(&reply.body, MAX_ERROR_BODY_BYTES)
-            });
+            reply.body = net::redact_beginning(&reply.secrets, &reply.body, MAX_ERROR_BODY_BYTES);
         }
         Ok(reply)
     }
@@ -200,7 +198,7 @@ impl HttpResponse {
     /// [`CUT_MARGIN_BYTES`]: crate::foreign_text::CUT_MARGIN_BYTES
     pub(super) fn quote(&self, text: &[u8], max: usize) -> String {
         // A character has at most four bytes.
-        let redacted = self.secrets.redact_beginning(text, max.saturating_mul(4));
+        let redacted = net::redact_beginning(&self.secrets, text, max.saturating_mul(4));
         ForeignText::new(&String::from_utf8_lossy(&redacted)).for_message(max)
     }
 
@@ -379,7 +377,7 @@ fn content_type(headers: &HeaderMap) -> &str {
 /// An error of the HTTP client with its causes, on one line of limited length, without the secrets
 /// of the request.
 pub(super) fn describe(error: &(dyn Error + 'static), secrets: &SentSecrets) -> String {
-    ForeignText::new(&secrets.redact(&chain(error))).for_message(MAX_MESSAGE_CHARS)
+    ForeignText::new(&net::redact(secrets, &chain(error))).for_message(MAX_MESSAGE_CHARS)
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@ use super::{
 };
 use crate::{
     error::{Hint, chain},
-    foreign_text::{ForeignText, SentSecrets},
+    foreign_text::{
+        DocumentSecrets, ForeignText, MAX_ERROR_BODY_BYTES, RedactedDocument, SentSecrets,
+    },
     model::{CLOCK_HINT, ClockOffset, PollErrorClass},
-    net::{BodyError, ProxyFault, TlsFault, UnreachableCause},
+    net::{self, BodyError, ProxyFault, TlsFault, UnreachableCause},
     wire::{EntraError, GraphError, WireError},
 };
 
@@ -142,7 +144,7 @@ impl SourceError {
 
     /// The error with a message that contains a secret of the request; `None` if it has none.
     fn quoting(what: &'static str, message: &str, secrets: &SentSecrets) -> Option<Self> {
-        let redacted = secrets.redact(message);
+        let redacted = net::redact(secrets, message);
         let is_quoted = matches!(redacted, Cow::Owned(_));
         let reason = ForeignText::new(&redacted).for_message(MAX_REASON_CHARS);
         is_quoted.then_some(Self::Quoting { what, reason })
@@ -227,16 +229,29 @@ impl Hint for SourceError {
 }
 
 /// The error of decoding a document of a server, which may repeat a secret. Its message may quote
-/// the document, so it is that of the document without the secrets. `decode` returns the error of a
-/// document; `None` if it has none.
+/// the document, so it is that of the document without the secrets. A message about a large
+/// document that quotes nothing is kept without a search, and one that quotes a document that
+/// cannot be searched within the limit is hidden. `decode` returns the error of a document; `None`
+/// if it has none.
 pub fn without_secrets(
     error: WireError,
     document: &[u8],
-    secrets: &SentSecrets,
+    secrets: &DocumentSecrets<'_>,
     decode: impl Fn(&[u8]) -> Option<WireError>,
 ) -> WireError {
-    let redacted = secrets.redact_body(document.to_vec());
-    if redacted == document { error } else { decode(&redacted).unwrap_or(WireError::Hidden) }
+    if document.len() > MAX_ERROR_BODY_BYTES && !error.quotes_document() {
+        return error;
+    }
+    match net::redact_document(secrets, document) {
+        RedactedDocument::Changed(redacted) => decode(&redacted).unwrap_or(WireError::Hidden),
+        RedactedDocument::NotSearched if error.quotes_document() => WireError::NotSearched,
+        RedactedDocument::Unchanged | RedactedDocument::NotSearched => error,
+    }
+}
+
+/// A text of a server without the secrets that it may repeat.
+pub fn text_without_secrets<'a>(text: &'a str, secrets: &SentSecrets) -> Cow<'a, str> {
+    net::redact(secrets, text)
 }
 
 /// What an operator can do if a server of Microsoft cannot be reached.
@@ -317,6 +332,7 @@ fn graph_hint(status: u16, error: &GraphError) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
 
     /// Regression: Graph's message was dropped if its code was empty.
     #[test]
@@ -335,6 +351,30 @@ mod tests {
             let text = refused.to_string();
             let start = "cannot read all pages: Graph refused `$top=30` with HTTP 400: ";
             assert_eq!(text, format!("{start}{expected} (request-id `r1`)"));
+        }
+    }
+
+    /// Regression: a large response that was not valid JSON was searched for secrets for minutes,
+    /// although no text of it was shown.
+    #[test]
+    fn large_documents_are_searched_if_quoted() {
+        let mut secrets = SentSecrets::default();
+        secrets.add("canary-token");
+        let padding = " ".repeat(MAX_ERROR_BODY_BYTES);
+        for (body, expected, is_searched) in [
+            (format!("{padding}{{"), "EOF while parsing an object", false),
+            (format!("{padding}\"canary-token\""), "[redacted]", true),
+        ] {
+            let error_of = |body: &[u8]| wire::page(body).unwrap_err();
+            let documents = DocumentSecrets::new(&secrets);
+            let body = body.as_bytes();
+            let error =
+                without_secrets(error_of(body), body, &documents, |body| Some(error_of(body)));
+            assert!(chain(&error).contains(expected), "{}", chain(&error));
+
+            let exceeded = DocumentSecrets::with_limit(&secrets, 0);
+            let error = without_secrets(error_of(body), body, &exceeded, |_| None);
+            assert_eq!(matches!(error, WireError::NotSearched), is_searched, "{error}");
         }
     }
 }

@@ -181,7 +181,8 @@ impl Graph {
 
         let body = net::read_body(response, 1 << 20).await;
         let body = body.map_err(|source| SourceError::unreadable(what, source, &secrets))?;
-        wire::issuer_tenant(&without_byte_order_mark(body)).ok_or_else(unknown)
+        let body = without_byte_order_mark(body);
+        net::off_worker(body.len(), || wire::issuer_tenant(&body)).ok_or_else(unknown)
     }
 
     /// How far the clock of this host is ahead of that of the sign-in service; `None` if its
@@ -346,9 +347,8 @@ impl Graph {
             redact_headers(&mut headers, &secrets);
         }
         if is_error || !matches!(status, 200 | 206) {
-            body = net::off_worker(body.len(), || {
-                secrets.redact_beginning(&in_utf8(&body), MAX_ERROR_BODY_BYTES)
-            });
+            let redacted = net::redact_beginning(&secrets, &in_utf8(&body), MAX_ERROR_BODY_BYTES);
+            body = redacted;
         }
         Ok(RawResponse { status, headers, body, client_request_id })
     }

@@ -14,7 +14,7 @@ use super::SourceError;
 use crate::{
     foreign_text::{CUT_MARGIN_BYTES, ForeignText, MAX_ERROR_BODY_BYTES, SentSecrets},
     model::ClockOffset,
-    wire,
+    net, wire,
 };
 
 /// The maximum number of characters of a header in a message.
@@ -54,12 +54,15 @@ pub(super) fn request_headers(
 
 /// Removes the secrets of a request from the headers of its response, and cuts long values.
 pub(super) fn redact_headers(headers: &mut HeaderMap, secrets: &SentSecrets) {
-    for value in headers.values_mut() {
-        let redacted = secrets.redact_beginning(value.as_bytes(), MAX_VALUE_BYTES);
-        if redacted != value.as_bytes() {
-            *value = HeaderValue::from_bytes(&redacted).unwrap_or(HeaderValue::from_static(""));
+    let bytes: usize = headers.values().map(HeaderValue::len).sum();
+    net::off_worker_to_redact(secrets.search_bytes(bytes), || {
+        for value in headers.values_mut() {
+            let redacted = net::redact_beginning(secrets, value.as_bytes(), MAX_VALUE_BYTES);
+            if redacted != value.as_bytes() {
+                *value = HeaderValue::from_bytes(&redacted).unwrap_or(HeaderValue::from_static(""));
+            }
         }
-    }
+    });
 }
 
 /// The decoded claims of a challenge `WWW-Authenticate: Bearer …, claims="<base64>"`, as

@@ -28,7 +28,7 @@ pub use auth::{
 };
 pub use clients::{Clients, GraphHttpOptions};
 pub use cloud::{CLOUDS_WITHOUT_SECURE_SCORE, Cloud};
-pub use error::{SourceError, without_secrets};
+pub use error::{SourceError, text_without_secrets, without_secrets};
 pub use graph::{Access, Api, Graph, PartialBody, Probe, expires_soon};
 pub use pages::{PageOutcome, ReadEvent};
 pub use paging::Collection;

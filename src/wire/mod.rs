@@ -73,9 +73,28 @@ pub enum WireError {
     /// Another error, whose message would quote a secret.
     #[error("it repeats a secret that was sent to the server, and its text is not shown")]
     Hidden,
+    /// Another error, whose message would quote a document that was not searched for secrets.
+    #[error("its text is not shown, because searching it for secrets takes too long")]
+    NotSearched,
 }
 
 impl WireError {
+    /// Whether the message can contain a text of the document.
+    pub fn quotes_document(&self) -> bool {
+        match self {
+            // A message about the syntax contains only a position.
+            Self::NotJson(error) => error.is_data(),
+            Self::NotAToken(_) | Self::NoProfileId(_) | Self::LongProfileId { .. } => true,
+            Self::NotText
+            | Self::Exceeds(_)
+            | Self::NotAnObject(_)
+            | Self::UnexpectedShape { .. }
+            | Self::NoToken
+            | Self::Hidden
+            | Self::NotSearched => false,
+        }
+    }
+
     /// The error of a document that is not the expected JSON. The parser may quote a text of the
     /// document, which can have any length, so the message is cut.
     pub fn not_json(error: serde_json::Error) -> Self {

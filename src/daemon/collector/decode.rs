@@ -3,16 +3,16 @@
 //! A document is data, which must never be changed here. A message about it quotes the document,
 //! though, and a server can write a secret into it that it has received. In a quoted text, which is
 //! cut and has other characters in place of hidden ones, a secret could no longer be recognized.
-//! Every message is therefore one about the document without the secrets. Start reading at
-//! [`SnapshotContext::accept`]; decision 0086 has the reasons.
-
-use std::borrow::Cow;
+//! Every message is therefore one about the document without the secrets, and one about a document
+//! that is not searched for them quotes nothing. Start reading at [`SnapshotContext::accept`];
+//! decision 0086 has the reasons.
 
 use crate::{
     error::chain,
-    foreign_text::SentSecrets,
+    foreign_text::{DocumentSecrets, RedactedDocument},
     ledger::{self, AcceptedSnapshot, Rejected, SnapshotOrigin},
     model::{DataFaults, Day, TenantId, UnixMillis},
+    net,
     source::without_secrets,
     wire::{self, Page, ProfileParts, WireError},
 };
@@ -27,7 +27,7 @@ pub(super) struct SnapshotContext<'a> {
     pub origin: SnapshotOrigin,
     pub observed_at: UnixMillis,
     /// The secrets that the server may repeat.
-    pub secrets: &'a SentSecrets,
+    pub secrets: &'a DocumentSecrets<'a>,
 }
 
 impl SnapshotContext<'_> {
@@ -38,18 +38,23 @@ impl SnapshotContext<'_> {
             return judged;
         }
 
-        let redacted = match self.secrets.redact(json) {
-            Cow::Borrowed(_) => return judged,
-            Cow::Owned(redacted) => self.judge(&redacted),
+        let (redacted, reason) = match net::redact_document(self.secrets, json.as_bytes()) {
+            RedactedDocument::Unchanged => return judged,
+            RedactedDocument::Changed(redacted) => {
+                (Some(self.judge(&String::from_utf8_lossy(&redacted))), WireError::Hidden)
+            }
+            RedactedDocument::NotSearched => (None, WireError::NotSearched),
         };
         match judged {
             Ok(snapshot) => {
-                let faults = faults_of(redacted.ok().map(|redacted| redacted.faults));
+                let redacted = redacted.and_then(Result::ok);
+                let faults = faults_of(redacted.map(|redacted| redacted.faults), &reason);
                 Ok(AcceptedSnapshot { faults, ..snapshot })
             }
             Err(mut rejected) => {
-                let details = redacted.err().map(|redacted| redacted.observation.details);
-                rejected.observation.details = details.unwrap_or_else(hidden);
+                let redacted = redacted.and_then(Result::err);
+                let details = redacted.map(|redacted| redacted.observation.details);
+                rejected.observation.details = details.unwrap_or_else(|| reason.to_string());
                 Err(rejected)
             }
         }
@@ -67,50 +72,50 @@ impl SnapshotContext<'_> {
 pub(super) fn page<'a>(
     body: &'a [u8],
     parse: ParsePage,
-    secrets: &SentSecrets,
+    secrets: &DocumentSecrets<'_>,
 ) -> Result<Page<'a>, WireError> {
     parse(body)
         .map_err(|error| without_secrets(error, body, secrets, |redacted| parse(redacted).err()))
 }
 
 /// Divides a control profile as [`wire::split_profile`] does.
-pub(super) fn profile(json: &str, secrets: &SentSecrets) -> Result<ProfileParts, WireError> {
-    let split = wire::split_profile(json);
-    if split.as_ref().is_ok_and(|parts| parts.faults.is_empty()) {
-        return split;
+pub(super) fn profile(
+    json: &str,
+    secrets: &DocumentSecrets<'_>,
+) -> Result<ProfileParts, WireError> {
+    let split_redacted = |json: &[u8]| wire::split_profile(&String::from_utf8_lossy(json));
+    let parts = wire::split_profile(json).map_err(|error| {
+        without_secrets(error, json.as_bytes(), secrets, |json| split_redacted(json).err())
+    })?;
+    if parts.faults.is_empty() {
+        return Ok(parts);
     }
 
-    let redacted = match secrets.redact(json) {
-        Cow::Borrowed(_) => return split,
-        Cow::Owned(redacted) => wire::split_profile(&redacted),
-    };
-    match split {
-        Ok(parts) => {
-            let faults = faults_of(redacted.ok().map(|redacted| redacted.faults));
-            Ok(ProfileParts { faults, ..parts })
+    let faults = match net::redact_document(secrets, json.as_bytes()) {
+        RedactedDocument::Unchanged => return Ok(parts),
+        RedactedDocument::Changed(redacted) => {
+            let redacted = split_redacted(&redacted).ok();
+            faults_of(redacted.map(|redacted| redacted.faults), &WireError::Hidden)
         }
-        Err(_) => Err(redacted.err().unwrap_or(WireError::Hidden)),
-    }
+        RedactedDocument::NotSearched => faults_of(None, &WireError::NotSearched),
+    };
+    Ok(ProfileParts { faults, ..parts })
 }
 
 /// The faults of a document that has some, from the same document without secrets, which may have
-/// none, or may not be usable.
-fn faults_of(redacted: Option<DataFaults>) -> DataFaults {
+/// none, or may not be usable; then the only fault is the reason why none is shown.
+fn faults_of(redacted: Option<DataFaults>, reason: &WireError) -> DataFaults {
     redacted.filter(|faults| !faults.is_empty()).unwrap_or_else(|| {
         let mut faults = DataFaults::default();
-        faults.add(hidden());
+        faults.add(reason.to_string());
         faults
     })
-}
-
-/// The reason in place of one that quotes a secret.
-fn hidden() -> String {
-    WireError::Hidden.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreign_text::SentSecrets;
 
     const GUID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
     const SECRET: &str = "canary-of-a-token";
@@ -122,9 +127,15 @@ mod tests {
     }
 
     fn accept(json: &str) -> Result<AcceptedSnapshot, Rejected> {
-        let tenant = TenantId::parse(GUID).unwrap();
+        accept_with(json, &DocumentSecrets::new(&secrets()))
+    }
+
+    fn accept_with(
+        json: &str,
+        secrets: &DocumentSecrets<'_>,
+    ) -> Result<AcceptedSnapshot, Rejected> {
+        let (tenant, origin) = (TenantId::parse(GUID).unwrap(), SnapshotOrigin::Poll);
         let (today, observed_at) = (Day::parse("2026-11-22").unwrap(), UnixMillis::new(0));
-        let (origin, secrets) = (SnapshotOrigin::Poll, &secrets());
         SnapshotContext { tenant, today, origin, observed_at, secrets }.accept(json)
     }
 
@@ -159,6 +170,8 @@ mod tests {
     /// response repeated.
     #[test]
     fn errors_about_pages_contain_no_secret() {
+        let secrets = secrets();
+        let secrets = DocumentSecrets::new(&secrets);
         for secret in spellings() {
             for body in [
                 format!("\"{secret}\""),
@@ -167,13 +180,13 @@ mod tests {
                 format!(r#"{{"value":{{"{secret}":1}}}}"#),
             ] {
                 for parse in [wire::page as ParsePage, wire::bare_list] {
-                    let error = page(body.as_bytes(), parse, &secrets()).unwrap_err();
+                    let error = page(body.as_bytes(), parse, &secrets).unwrap_err();
                     let message = chain(&error);
                     assert!(!letters(&message).contains("canary"), "{message}");
                 }
             }
             let text = format!("\"{secret}\"");
-            let error = page(text.as_bytes(), wire::page, &secrets()).unwrap_err();
+            let error = page(text.as_bytes(), wire::page, &secrets).unwrap_err();
             assert_redacted(&chain(&error));
         }
     }
@@ -218,14 +231,16 @@ mod tests {
 
     #[test]
     fn messages_about_profiles_contain_no_secret() {
+        let secrets = secrets();
+        let secrets = DocumentSecrets::new(&secrets);
         for secret in spellings() {
-            let parts = profile(&format!(r#"{{"id":"{secret}","maxScore":-1}}"#), &secrets());
+            let parts = profile(&format!(r#"{{"id":"{secret}","maxScore":-1}}"#), &secrets);
             let parts = parts.unwrap();
             assert_redacted(&parts.faults.to_string());
             assert!(letters(&parts.id).starts_with("canary"), "{}", parts.id);
 
             let long = format!(r#"{{"id":"{secret}{}"}}"#, "x".repeat(2_000));
-            assert_redacted(&chain(&profile(&long, &secrets()).unwrap_err()));
+            assert_redacted(&chain(&profile(&long, &secrets).unwrap_err()));
         }
     }
 
@@ -235,11 +250,43 @@ mod tests {
         let mut secrets = SentSecrets::default();
         secrets.add("ab\\qdefgh");
         let json = r#"{"value":["ab\qdefgh"]}"#;
+        let secrets = DocumentSecrets::new(&secrets);
         let error = page(json.as_bytes(), wire::page, &secrets).unwrap_err();
         assert!(matches!(error, WireError::Hidden), "{error}");
 
-        assert_eq!(faults_of(None).to_string(), hidden());
-        assert_eq!(faults_of(Some(DataFaults::default())).to_string(), hidden());
+        for redacted in [None, Some(DataFaults::default())] {
+            let faults = faults_of(redacted, &WireError::Hidden);
+            assert_eq!(faults.to_string(), WireError::Hidden.to_string());
+        }
+    }
+
+    /// Regression: a page of 16 MiB that mixed many encodings was searched for minutes, while it
+    /// occupied half of the memory for pages.
+    #[test]
+    fn documents_above_the_limit_are_not_quoted() {
+        let secrets = secrets();
+        let exceeded = || DocumentSecrets::with_limit(&secrets, 0);
+        let not_searched = WireError::NotSearched.to_string();
+
+        for (body, expected) in [
+            (r#"{"value":"text"}"#, not_searched.as_str()),
+            (r#"{"value":["#, "not the expected JSON: EOF while parsing"),
+            ("\u{1}", "not the expected JSON: expected value"),
+        ] {
+            let error = page(body.as_bytes(), wire::page, &exceeded()).unwrap_err();
+            assert!(chain(&error).starts_with(expected), "{body}: {}", chain(&error));
+        }
+
+        let rejected = accept_with(r#"{"azureTenantId":"other"}"#, &exceeded()).unwrap_err();
+        assert_eq!(rejected.observation.details, not_searched);
+        let controls = r#""controlScores":[{"controlName":"A","score":-1}]"#;
+        let accepted = accept_with(&snapshot(controls), &exceeded()).unwrap();
+        assert_eq!(accepted.faults.to_string(), not_searched);
+
+        let error = profile(&format!(r#"{{"id":"{}"}}"#, "x".repeat(2_000)), &exceeded());
+        assert_eq!(error.unwrap_err().to_string(), not_searched);
+        let parts = profile(r#"{"id":"a","maxScore":-1}"#, &exceeded()).unwrap();
+        assert_eq!((parts.id.as_str(), parts.faults.to_string()), ("a", not_searched));
     }
 
     #[test]
@@ -247,7 +294,8 @@ mod tests {
         let json = r#"{"azureTenantId":"not a tenant"}"#;
         let details = accept(json).unwrap_err().observation.details;
         assert_eq!(details, "`azureTenantId` of the snapshot is `not a tenant`");
-        let error = profile(r#"{"id":1}"#, &secrets()).unwrap_err();
+        let secrets = secrets();
+        let error = profile(r#"{"id":1}"#, &DocumentSecrets::new(&secrets)).unwrap_err();
         assert_eq!(error.to_string(), "`id` is a number instead of a text");
     }
 }

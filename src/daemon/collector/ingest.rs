@@ -22,7 +22,7 @@ use crate::{
     conditions::is_near_expiry,
     daemon::{TenantState, blocking},
     error::Explanation,
-    foreign_text::SentSecrets,
+    foreign_text::{DocumentSecrets, SentSecrets},
     ledger::{
         self, AcceptedSnapshot, Holding, PollPlan, Rejected, Rejections, Release, SnapshotOrigin,
     },
@@ -167,7 +167,8 @@ impl Collector {
 
         let (mut snapshots, mut rejected) = (Vec::new(), Rejections::default());
         // A file of the operator repeats no request.
-        let (secrets, origin) = (&SentSecrets::default(), SnapshotOrigin::Import);
+        let (secrets, origin) = (SentSecrets::default(), SnapshotOrigin::Import);
+        let secrets = &DocumentSecrets::new(&secrets);
         let (id, observed_at) = (tenant.id, now.into());
         let context = SnapshotContext { tenant: id, today, origin, observed_at, secrets };
         for item in items {
@@ -299,7 +300,8 @@ impl Collector {
         if held.is_empty() {
             return Vec::new();
         }
-        let secrets = &self.sent_secrets(tenant);
+        let secrets = self.sent_secrets(tenant);
+        let secrets = &DocumentSecrets::new(&secrets);
         let read_again: HashSet<Day> =
             snapshots.iter().map(|snapshot| snapshot.facts.day).collect();
 

@@ -4,6 +4,7 @@
 //! Start reading at `Collector::poll`, then `response` and `ingest`.
 
 mod decode;
+mod distinct_profiles;
 mod ingest;
 pub(super) mod interrupted_polls;
 mod local_failure;

@@ -5,21 +5,20 @@
 //! one copy of each requested day, and the first rejected snapshots. Start reading at [`read`]. See
 //! decision 0063.
 
-use std::{
-    borrow::Cow,
-    cmp::Reverse,
-    collections::{BTreeMap, HashSet},
-};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
 
-use super::decode::{self, ParsePage, SnapshotContext};
+use super::{
+    decode::{self, ParsePage, SnapshotContext},
+    distinct_profiles::distinct,
+};
 use crate::{
     error::chain,
-    foreign_text::{ForeignText, SentSecrets},
+    foreign_text::{DocumentSecrets, SentSecrets},
     ledger::{self, AcceptedSnapshot, CatalogMaxima, Rejected, Rejections, SnapshotOrigin},
     model::{DAYS_AT_SOURCE, DataFaults, Day, Observation, Tenant, UnixMillis},
-    net::BodyError,
+    net::{self, BodyError},
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
     wire::{self, DecodeLimit, WireError},
 };
@@ -63,9 +62,6 @@ const MAX_DAY_BYTES: usize = 512 << 10;
 const DAYS_PER_PAGE: u32 = 10;
 /// Days per page of a poll that reads only the window, so that one page is enough.
 const DAYS_PER_WINDOW_PAGE: u32 = 3;
-
-/// The largest number of characters of a control's ID in a message.
-const MAX_ID_CHARS: usize = 64;
 
 /// The names of the collections in error messages.
 const SCORES: &str = "secureScores";
@@ -121,6 +117,7 @@ impl PollResponse {
         secrets: &SentSecrets,
     ) -> Option<Observation> {
         let CatalogRead::Complete(parts) = &self.catalog else { return None };
+        let secrets = &DocumentSecrets::new(secrets);
 
         let maxima = parts.iter().filter_map(|part| Some((part.id.as_str(), part.max_score?)));
         let maxima = CatalogMaxima::new(maxima);
@@ -201,6 +198,7 @@ impl<'a> ScoresReader<'a> {
         warning: Option<&str>,
         secrets: &SentSecrets,
     ) -> Result<PageOutcome, SourceError> {
+        let secrets = &DocumentSecrets::new(secrets);
         let parse: ParsePage = if self.is_legacy { wire::bare_list } else { wire::page };
         let page = decode::page(body, parse, secrets)
             .map_err(|source| SourceError::Wire { what: SCORES, source })?;
@@ -333,9 +331,11 @@ impl ProfilesReader {
             return Ok(PageOutcome::default());
         };
 
+        self.secrets = secrets.clone();
+        let secrets = &DocumentSecrets::new(secrets);
         let page = decode::page(body, wire::page, secrets)
             .map_err(|source| SourceError::Wire { what: PROFILES, source })?;
-        self.secrets = secrets.clone();
+
         for item in &page.items {
             if self.parts.len() >= DecodeLimit::PROFILES.max {
                 let source = WireError::Exceeds(DecodeLimit::PROFILES);
@@ -382,41 +382,15 @@ impl ProfilesReader {
             }
             (_, Some(warning)) => CatalogRead::Failed(SourceError::partial(warning)),
             (_, None) => {
-                let parts = distinct(self.parts, &mut self.faults, &self.secrets);
-                CatalogRead::Complete(parts)
+                let secrets = &DocumentSecrets::new(&self.secrets);
+                let bytes = self.parts.len().saturating_mul(DecodeLimit::NAME.max);
+                let (parts, faults) = (self.parts, &mut self.faults);
+                let work = || distinct(parts, faults, secrets);
+                CatalogRead::Complete(net::off_worker_to_redact(bytes, work))
             }
         };
         (catalog, self.faults)
     }
-}
-
-/// The profiles, sorted by ID. Of several with one ID in any case, which are a fault, the one with
-/// the most decisions is kept, in whichever order Microsoft lists them.
-fn distinct(
-    mut parts: Vec<wire::ProfileParts>,
-    faults: &mut DataFaults,
-    secrets: &SentSecrets,
-) -> Vec<wire::ProfileParts> {
-    parts.sort_by(|a, b| {
-        let rank = |part: &wire::ProfileParts| Reverse(part.decisions.len());
-        rank(a)
-            .cmp(&rank(b))
-            .then_with(|| (&a.id, &a.decisions, &a.shared).cmp(&(&b.id, &b.decisions, &b.shared)))
-    });
-
-    let mut folded_ids = HashSet::with_capacity(parts.len());
-    parts.retain(|part| {
-        let is_first = folded_ids.insert(part.id.to_ascii_lowercase());
-        if !is_first {
-            let id = secrets.redact(&part.id);
-            let id = ForeignText::new(&id).for_message(MAX_ID_CHARS);
-            faults.add(format!("profile `{id}` appears more than once"));
-        }
-        is_first
-    });
-
-    parts.sort_by(|a, b| a.id.cmp(&b.id));
-    parts
 }
 
 #[cfg(test)]
@@ -471,29 +445,5 @@ mod tests {
         let used: usize = response.snapshots.iter().map(AcceptedSnapshot::memory_bytes).sum();
         assert_eq!(bytes, used);
         assert!(response.snapshots.iter().all(|snapshot| snapshot.faults.is_empty()));
-    }
-
-    /// Regression: two profiles whose IDs differed only in case were both part of the catalog.
-    #[test]
-    fn profiles_are_equal_in_any_case() {
-        let accepted = r#""controlStateUpdates":[{"state":"Ignored"}]"#;
-        let mut profiles = [
-            r#"{"id":"C"}"#.to_owned(),
-            format!(r#"{{"id":"c",{accepted}}}"#),
-            r#"{"id":"a"}"#.to_owned(),
-            r#"{"id":"A"}"#.to_owned(),
-            r#"{"id":"B"}"#.to_owned(),
-        ];
-
-        for _ in 0..2 {
-            let parts = profiles.iter().map(|json| wire::split_profile(json).unwrap()).collect();
-            let mut faults = DataFaults::default();
-            let used = distinct(parts, &mut faults, &SentSecrets::default());
-            // A decision is never lost.
-            assert_eq!(used.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["A", "B", "c"]);
-            let expected = "profile `C` appears more than once; profile `a` appears more than once";
-            assert_eq!(faults.to_string(), expected);
-            profiles.reverse();
-        }
     }
 }

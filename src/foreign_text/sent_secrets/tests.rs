@@ -1,6 +1,7 @@
 //! Tests of the removal of secrets: what counts as one, and in which encodings it is found.
 
 mod encodings;
+mod work;
 
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use proptest::prelude::*;

@@ -111,7 +111,7 @@ impl Sink for Elastic {
             }
 
             let cause = self.rejection_cause;
-            let (result, cause) = net::off_worker(response.body.len(), || {
+            let (result, cause) = net::off_worker_to_redact(response.body.len(), || {
                 let has_one_reason = || response::has_one_reason(&response, batch.len());
                 let result = response::read(&response, batch.items(), self.plan.index.fixed());
                 judge_results(batch, result, cause, has_one_reason, REJECTS_ALL)

@@ -186,7 +186,8 @@ async fn read_reply(stream: &mut impl ByteStream, secrets: &SentSecrets) -> Resu
         }
         bytes.push(stream.read_u8().await.map_err(|error| lost(&error))?);
     }
-    Reply::parse(&bytes, secrets)
+    let search_bytes = secrets.search_bytes(bytes.len());
+    net::off_worker_to_redact(search_bytes, || Reply::parse(&bytes, secrets))
 }
 
 /// Whether the last line is complete: a `-` after the code continues the reply.
@@ -253,8 +254,9 @@ impl Reply {
     /// not begin with a code.
     fn parse(reply: &[u8], secrets: &SentSecrets) -> Result<Self, Failure> {
         // The text may not be valid UTF-8, because a server may repeat a password in Latin-1.
-        let redacted =
-            |text: &[u8]| String::from_utf8_lossy(&secrets.redact_body(text.to_vec())).into_owned();
+        let redacted = |text: &[u8]| {
+            String::from_utf8_lossy(&net::redact_body(secrets, text.to_vec())).into_owned()
+        };
         let lines = reply.split_inclusive(|byte| *byte == b'\n');
 
         let code = lines.clone().next_back().and_then(|line| line.get(..3));

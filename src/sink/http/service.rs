@@ -201,4 +201,18 @@ mod tests {
             assert!(failure.to_string().contains("without an acknowledgement"), "{failure}");
         }
     }
+
+    /// A generic receiver can reject a single malformed record with 400 or 422; the other statuses
+    /// are those of a firewall.
+    #[test]
+    fn invalid_bodies_are_divided_by_record() {
+        for (status, is_divided) in
+            [(400, true), (422, true), (403, false), (406, false), (451, false), (404, false)]
+        {
+            let response = HttpResponse::of(ENDPOINT, status, b"no");
+            let failure = BatchFailure::of(status, interpret(&response)).unwrap_err();
+            let is_rejected = matches!(failure, BatchFailure::Rejected(_));
+            assert_eq!(is_rejected, is_divided, "{status}: {failure:?}");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! librdkafka requests a token through a callback of the client, and only while the client is
 //! polled. Its administration client has no such callback, so with `oauthbearer` no topic can be
-//! created. Texts of librdkafka can quote a broker, so [`TokenContext::redact`] removes the secrets
-//! of the client from them; see decision 0086.
+//! created. Texts of librdkafka can quote a broker, so [`TokenContext::without_secrets`] removes
+//! the secrets of the client from them; see decision 0086.
 //!
 //! Sources: learn.microsoft.com, "Authenticate an application with Microsoft Entra ID to access
 //! Event Hubs"; RFC 7628.
@@ -26,6 +26,7 @@ use crate::{
     clock,
     foreign_text::{PeerSecrets, SentSecrets},
     model::UnixMillis,
+    net,
     sink::{Context, Failure, Tokens},
 };
 
@@ -47,6 +48,9 @@ pub(super) struct TokenContext {
 const SECRET_PROPERTIES: [&str; 4] =
     ["sasl.password", "ssl.key.password", "ssl.keystore.password", "ssl.key.pem"];
 
+/// The maximum size of statistics in the log. They grow with the number of brokers and partitions
+/// that the cluster reports.
+const MAX_STATISTICS_BYTES: usize = 1 << 20;
 /// The lifetime of a token as reported to librdkafka. Every token is valid for at least this long.
 /// After that, librdkafka requests a token again and may receive the same one.
 const LIFETIME: Duration = Duration::from_mins(5);
@@ -74,8 +78,33 @@ impl TokenContext {
     }
 
     /// A text of librdkafka, which can quote a broker, without the secrets of the client.
-    pub(super) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).redact(text)
+    pub(super) fn without_secrets<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        net::redact(&secrets, text)
+    }
+
+    /// Logs the statistics that the property `statistics.interval.ms` requests, which are JSON. Of
+    /// larger statistics, only the size is logged.
+    pub(super) fn log_statistics(&self, statistics: &[u8]) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        if let Some(detail) = self.statistics_text(statistics) {
+            tracing::debug!(detail = %detail, "librdkafka statistics");
+        } else {
+            let bytes = statistics.len();
+            tracing::debug!(bytes, "the statistics of librdkafka are too large for the log");
+        }
+    }
+
+    /// The statistics without the secrets of the client, because they contain names that a broker
+    /// has chosen, such as those of its hosts. `None` if they are too large.
+    fn statistics_text(&self, statistics: &[u8]) -> Option<String> {
+        if statistics.len() > MAX_STATISTICS_BYTES {
+            return None;
+        }
+        let statistics = String::from_utf8_lossy(statistics);
+        Some(self.without_secrets(&statistics).into_owned())
     }
 
     /// Whether the sink authenticates with Entra tokens.
@@ -107,12 +136,12 @@ impl ClientContext for TokenContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let detail = self.redact(message);
+        let detail = self.without_secrets(message);
         tracing::debug!(severity = ?level, facility, detail = %detail, "librdkafka");
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        log_statistics(statistics);
+        self.log_statistics(statistics);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -120,20 +149,38 @@ impl ClientContext for TokenContext {
     }
 }
 
-/// The maximum size of statistics in the log. They grow with the number of brokers and partitions
-/// that the cluster reports.
-const MAX_STATISTICS_BYTES: usize = 1 << 20;
-
-/// Logs the statistics that the property `statistics.interval.ms` requests, which are JSON. Of
-/// larger statistics, only the size is logged.
-pub(super) fn log_statistics(statistics: &[u8]) {
-    let bytes = statistics.len();
-    if bytes > MAX_STATISTICS_BYTES {
-        tracing::debug!(bytes, "the statistics of librdkafka are too large for the log");
-        return;
-    }
-    let statistics = String::from_utf8_lossy(statistics);
-    tracing::debug!(detail = %statistics, "librdkafka statistics");
-}
-
 impl ConsumerContext for TokenContext {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Texts;
+
+    /// Regression: the statistics were logged with the password of the client, which a broker can
+    /// report as the name of its host.
+    #[tokio::test]
+    async fn statistics_contain_no_secret() {
+        let context = Context {
+            name: "lake".into(),
+            host: "h".into(),
+            texts: Texts::None,
+            fields: vec![],
+            tokens: None,
+        };
+        let mut config = ClientConfig::new();
+        config.set("sasl.password", "canary-of-a-password");
+        let tokens = TokenContext::new(&context, &config).await.unwrap();
+
+        for (statistics, expected) in [
+            (r#"{"brokers":{"b:9092/1":{}}}"#, r#"{"brokers":{"b:9092/1":{}}}"#),
+            (
+                r#"{"brokers":{"canary-of-a-password:9092/1":{}}}"#,
+                r#"{"brokers":{"[redacted]:9092/1":{}}}"#,
+            ),
+            (r#"{"name":"canary\u002dof-a-password"}"#, r#"{"name":"[redacted]"}"#),
+        ] {
+            assert_eq!(tokens.statistics_text(statistics.as_bytes()).as_deref(), Some(expected));
+        }
+        assert_eq!(tokens.statistics_text(&vec![b' '; MAX_STATISTICS_BYTES + 1]), None);
+    }
+}

@@ -21,10 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    oauth::{TokenContext, log_statistics},
-    transaction_support::TransactionSupport,
-};
+use super::{oauth::TokenContext, transaction_support::TransactionSupport};
 use crate::{
     foreign_text::ForeignText,
     net::{TlsFault, UnreachableCause},
@@ -167,7 +164,7 @@ impl ClientContext for Reports {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let message = self.tokens.redact(message);
+        let message = self.tokens.without_secrets(message);
         if let Some(support) = TransactionSupport::of_log(facility, &message) {
             self.transactions.send_replace(support);
         }
@@ -176,11 +173,11 @@ impl ClientContext for Reports {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        log_statistics(statistics);
+        self.tokens.log_statistics(statistics);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let reason = self.tokens.redact(reason);
+        let reason = self.tokens.without_secrets(reason);
         let reason = ForeignText::new(&reason).for_message(MAX_DESCRIPTION_CHARS);
         tracing::debug!(%error, reason, "librdkafka");
 

@@ -151,7 +151,7 @@ impl HttpService for LimitedClient {
         }
         if is_success && creates_object && !received.trim_ascii().is_empty() {
             let message = net::off_worker(received.len(), || {
-                let message = secrets.redact_beginning(&received, MAX_ERROR_BODY_BYTES);
+                let message = net::redact_beginning(&secrets, &received, MAX_ERROR_BODY_BYTES);
                 summary_of(&String::from_utf8_lossy(&message))
             });
             return Err(HttpError::new(HttpErrorKind::Decode, MessageError(message)));
@@ -159,9 +159,9 @@ impl HttpService for LimitedClient {
 
         let body: HttpResponseBody = net::off_worker(received.len(), || {
             if is_success {
-                return secrets.redact_body(received).into();
+                return net::redact_body(&secrets, received).into();
             }
-            let message = secrets.redact_beginning(&received, MAX_ERROR_BODY_BYTES);
+            let message = net::redact_beginning(&secrets, &received, MAX_ERROR_BODY_BYTES);
             // The library rejects a message that is not valid UTF-8, such as one that was cut.
             String::from_utf8_lossy(&message).into_owned().into()
         });
@@ -182,7 +182,7 @@ fn redacted(error: HttpError, secrets: &SentSecrets) -> HttpError {
     if let Some(fault) = TlsFault::of(&error) {
         return HttpError::new(error.kind(), fault.redacted(secrets));
     }
-    match secrets.redact(&chain(&error)) {
+    match net::redact(secrets, &chain(&error)) {
         Cow::Borrowed(_) => error,
         Cow::Owned(text) => HttpError::new(error.kind(), QuotingError(text)),
     }

@@ -300,8 +300,9 @@ impl DeviceLogin {
         if reply.status != 200 {
             return Err(reply.error(what).into());
         }
-        let not_json = |error| SourceError::Wire { what, source: wire::WireError::not_json(error) };
-        Ok(reply.parse(|body| serde_json::from_slice(body)).map_err(not_json)?)
+        let login =
+            reply.parse(|body| serde_json::from_slice(body).map_err(wire::WireError::not_json));
+        Ok(login.map_err(|source| SourceError::Wire { what, source })?)
     }
 
     /// Polls until the user has entered the code, and returns the refresh token.

@@ -33,16 +33,16 @@ pub use workload_identity::WorkloadIdentity;
 
 use super::{
     Clients, Cloud, SourceError,
-    error::code_and_message,
+    error::{code_and_message, without_secrets},
     headers::{in_utf8, redact_headers, without_byte_order_mark},
 };
 use crate::{
     error::Hint,
     files::FileError,
-    foreign_text::{MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
+    foreign_text::{DocumentSecrets, MAX_ERROR_BODY_BYTES, PeerSecrets, SentSecrets},
     net,
     settings::SecretError,
-    wire::{self, Token},
+    wire::{self, Token, WireError},
 };
 
 /// The server's name in error messages.
@@ -258,15 +258,16 @@ async fn send(
 
 /// The beginning of a body in UTF-8, without the secrets of the request.
 fn redacted_beginning(body: &[u8], secrets: &SentSecrets) -> Vec<u8> {
-    net::off_worker(body.len(), || secrets.redact_beginning(&in_utf8(body), MAX_ERROR_BODY_BYTES))
+    net::redact_beginning(secrets, &in_utf8(body), MAX_ERROR_BODY_BYTES)
 }
 
 impl TokenReply {
     /// Parses the body of a successful response. An error may quote the body, so it is that of the
     /// body without the secrets of the request.
-    fn parse<T, E>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> Result<T, E> {
-        parse(&self.body)
-            .or_else(|_| parse(&self.secrets.redact_beginning(&self.body, self.body.len())))
+    fn parse<T>(&self, parse: impl Fn(&[u8]) -> Result<T, WireError>) -> Result<T, WireError> {
+        let (body, secrets) = (&self.body, &DocumentSecrets::new(&self.secrets));
+        net::off_worker(body.len(), || parse(body))
+            .map_err(|error| without_secrets(error, body, secrets, |body| parse(body).err()))
     }
 
     /// The error of a response that is not the expected one. The body of a success is redacted
@@ -308,6 +309,23 @@ mod tests {
             let (headers, secrets) = (HeaderMap::new(), secrets.clone());
             let reply = TokenReply { status: 200, headers, body: body.into(), secrets };
             assert_eq!(reply.error(WHAT).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn errors_about_tokens_contain_no_secret() {
+        let mut secrets = SentSecrets::default();
+        secrets.add("canary-of-a-key");
+        let cut = r#"{"access_token":"canary-of-a-key"#;
+        for (body, expected) in [
+            ("<title>canary-of-a-key</title>", "an HTML page, `[redacted]` instead of a token"),
+            (cut, "JSON that ends too early instead of a token"),
+            (r#"{"error":"canary-of-a-key"}"#, "the response contains no token"),
+        ] {
+            let (headers, secrets) = (HeaderMap::new(), secrets.clone());
+            let reply = TokenReply { status: 200, headers, body: body.into(), secrets };
+            let parsed = reply.parse(|body| wire::token(body, crate::clock::now()));
+            assert_eq!(parsed.unwrap_err().to_string(), expected);
         }
     }
 }
