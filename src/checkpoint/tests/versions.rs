@@ -12,7 +12,11 @@ use super::*;
 /// letter, and a replay if the version has replays.
 const DATABASES: &[(i32, &[u8])] = &[
     (1, include_bytes!("version-1.sqlite.zst")),
+    (2, include_bytes!("version-2.sqlite.zst")),
+    (3, include_bytes!("version-3.sqlite.zst")),
+    (4, include_bytes!("version-4.sqlite.zst")),
     (5, include_bytes!("version-5.sqlite.zst")),
+    (7, include_bytes!("version-7.sqlite.zst")),
     (8, include_bytes!("version-8.sqlite.zst")),
 ];
 
