@@ -33,8 +33,9 @@ pub enum Failure {
     Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
     /// The receiver, or a filter in front of it, rejects every record of the batch for the same
     /// reason. The cause is the data of a tenant or the configuration: the records of each tenant
-    /// are sent again alone, and up to two tenants whose records are rejected again are withheld
-    /// while others are served; otherwise, the sink parks. No record becomes a dead letter.
+    /// are sent again alone, and the tenants whose records are rejected again are withheld while
+    /// those of others arrive. If nothing arrives, up to two tenants are withheld; with more of
+    /// them, the sink parks. No record becomes a dead letter.
     RejectsAll { reason: String, hint: Option<Cow<'static, str>> },
     /// The receiver, or a filter in front of it, denies a request with records, with a reply whose
     /// usual cause is the configuration, such as HTTP 401, 404 or a redirect. A text of one tenant

@@ -13,9 +13,11 @@ use std::{
 
 use super::{
     DeliveryError,
+    denials::{RejectedAlone, UsualCause},
     failing_tenants::{PartFailures, TenantDivision},
     rejection_limits::{MAX_SUSPECTED_TENANTS, RejectionSource, are_too_many, source_of},
     rejections::{DeliveryOutcome, ExcessiveRejections, sink_at_fault, too_many},
+    tenant_trials::TenantTrials,
 };
 use crate::{
     error::Explanation,
@@ -34,13 +36,16 @@ pub(super) struct Delivery {
     pub stopped: Option<DeliveryError>,
     /// The targets that the receiver has refused.
     pub refused: Vec<RefusedTarget>,
-    /// The tenants and the targets with too many rejected records in the batch.
+    /// The tenants and the targets with too many rejected records in the batch, and the tenants
+    /// whose requests were rejected alone.
     pub rejecting: Vec<ExcessiveRejections>,
     /// The tenants whose requests fail while those of others succeed, each with the problem.
     pub failing: Vec<(TenantId, Explanation)>,
-    /// The first tenant whose request was denied alone, with the message of the receiver. If no
-    /// record of another tenant arrives, the configuration is the cause; see `denials`.
-    pub denied: Option<(TenantId, Explanation)>,
+    /// The tenants whose requests were rejected alone, and that were not withheld before. If no
+    /// record of another tenant arrives, the configuration can be the cause; see `denials`.
+    pub alone: Vec<RejectedAlone>,
+    /// The rejected requests of the attempt, including those of this delivery.
+    pub trials: TenantTrials,
     /// What happened to the parts that failed without a rejection.
     pub failures: PartFailures,
     /// These tenants, and those with records for these targets. Nothing of them is sent anymore.
@@ -61,13 +66,6 @@ pub(super) struct Delivery {
     failed_in_a_row: usize,
 }
 
-/// What usually causes a reply that rejects a whole request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UsualCause {
-    Records,
-    Configuration,
-}
-
 impl Delivery {
     /// A delivery of a batch, all records of which have an unknown outcome.
     pub(super) fn new(batch: &Batch) -> Self {
@@ -80,11 +78,8 @@ impl Delivery {
     /// be encoded. Nothing has been sent yet.
     pub(super) fn without_tenants(batch: &Batch, rejecting: Vec<ExcessiveRejections>) -> Self {
         let mut delivery = Self::new(batch);
-        for ExcessiveRejections { source, .. } in &rejecting {
-            if let RejectionSource::Tenant(tenant) = source {
-                delivery.withheld.insert(*tenant);
-            }
-        }
+        let tenants = rejecting.iter().filter_map(|rejecting| rejecting.source.tenant());
+        delivery.withheld.extend(tenants);
         delivery.rejecting = rejecting;
         delivery.send_later(batch.part(0..batch.len()));
         delivery
@@ -177,8 +172,9 @@ impl Delivery {
     fn exceed(&mut self, target: Option<TargetName>, source: RejectionSource) {
         let of_target = self.rejecting.iter().filter(|rejecting| rejecting.target == target);
         let earlier: Vec<RejectionSource> = of_target.map(|rejecting| rejecting.source).collect();
+        let of_records = earlier.iter().filter(|of| matches!(of, RejectionSource::Tenant(_)));
         // If nothing has arrived, the same fault may affect all tenants.
-        let is_permitted = earlier.len() < MAX_SUSPECTED_TENANTS
+        let is_permitted = of_records.count() < MAX_SUSPECTED_TENANTS
             || self.outcomes.contains(&DeliveryOutcome::Arrived);
 
         match source {
@@ -233,32 +229,44 @@ impl Delivery {
 
     /// Handles a part all of whose records are rejected. The text of a single tenant may be the
     /// cause, so the records of several tenants are sent again, each tenant's alone. A tenant whose
-    /// records are rejected alone is withheld, unless so many of them have been rejected while
-    /// nothing has arrived that the whole sink is at fault.
+    /// records are rejected alone is withheld, unless so many of them have been rejected since a
+    /// record arrived that the whole sink is at fault.
     fn reject_all(&mut self, part: &Batch, cause: UsualCause, problem: Explanation) {
         let tenants: BTreeSet<TenantId> = part.items().iter().map(|item| item.tenant).collect();
-        if tenants.len() > 1 {
-            self.send_by_tenant(part, tenants.iter().copied());
-            return;
+        let is_new = tenants.iter().any(|tenant| self.division.is_new(*tenant));
+        if is_new {
+            self.trials.add_request();
         }
-        let Some(item) = part.items().first() else { return };
+
+        let (Some(item), true) = (part.items().first(), tenants.len() == 1) else {
+            if self.trials.is_exhausted() {
+                self.stopped = Some(sink_at_fault(problem));
+            } else {
+                self.limit_retries();
+                let order = self.division.in_order(tenants);
+                self.send_by_tenant(part, order.into_iter());
+            }
+            return;
+        };
 
         // With the next attempt, the tenant is served last.
         let tenant = item.tenant;
         self.failures.alone.insert(tenant);
-        if !self.division.withheld.contains(&tenant) {
-            if self.has_enough_suspects() {
+        if is_new {
+            self.trials.add_tenant();
+            if self.trials.is_exhausted() {
                 self.stopped = Some(sink_at_fault(problem));
                 return;
             }
-            if cause == UsualCause::Configuration {
-                self.denied.get_or_insert_with(|| (tenant, problem.clone()));
-            }
+            self.alone.push(RejectedAlone { tenant, cause, problem: problem.clone() });
+        } else if self.division.withheld.contains(&tenant) {
+            self.trials.add_retried();
+            self.limit_retries();
         }
 
         // A reply that is usually due to the configuration is not about a target.
         let target = item.target.clone().filter(|_| cause == UsualCause::Records);
-        let source = RejectionSource::Tenant(tenant);
+        let source = RejectionSource::Request(tenant);
         self.rejecting.push(ExcessiveRejections { target, source, problem });
         self.withheld.insert(tenant);
         for index in 0..part.len() {
@@ -266,16 +274,12 @@ impl Delivery {
         }
     }
 
-    /// Whether the records of so many tenants are rejected, while nothing has arrived, that another
-    /// one shows a fault of the whole sink. A withheld tenant that is tried again shows nothing
-    /// new.
-    fn has_enough_suspects(&self) -> bool {
-        let suspects = self.rejecting.iter().filter(|rejecting| match rejecting.source {
-            RejectionSource::Tenant(tenant) => !self.division.withheld.contains(&tenant),
-            RejectionSource::ManyTenants => false,
-        });
-        suspects.count() >= MAX_SUSPECTED_TENANTS
-            && !self.outcomes.contains(&DeliveryOutcome::Arrived)
+    /// Sends nothing else of the tenants that were withheld before, if several of them have been
+    /// rejected again since a record arrived.
+    fn limit_retries(&mut self) {
+        if self.trials.has_retried_enough() {
+            self.withheld.extend(&self.division.withheld);
+        }
     }
 
     /// The first message for a rejected record for a target, of one tenant or of all.
@@ -347,6 +351,7 @@ impl Delivery {
             }
             if outcome == DeliveryOutcome::Arrived {
                 self.failed_in_a_row = 0;
+                self.trials.note_arrival();
             }
             self.outcomes[item.index] = outcome;
         }

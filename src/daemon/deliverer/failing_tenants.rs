@@ -1,5 +1,6 @@
 //! Counts the failed requests of each tenant whose cause the receiver does not state: it, or a
-//! firewall before it, responds with HTTP 5xx, or closes the connection.
+//! firewall before it, responds with HTTP 5xx, or closes the connection; a request that was
+//! rejected alone counts too.
 //!
 //! The usual cause is the receiver, so such a failure is retried. If it repeats, the cause can also
 //! be a text of one tenant, and the records of several tenants are sent by tenant. Tenants whose
@@ -7,9 +8,11 @@
 //! works; see decision 0093. This module sends nothing and withholds no tenant. Start reading at
 //! [`FailingTenants::serves`] and [`FailingTenants::division_of`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::rejections::{DeliveryOutcome, RecordOutcome};
+use fastrand::Rng;
+
+use super::{rejections::RecordOutcome, tenant_trials::TenantTrials};
 use crate::{model::TenantId, sink::Batch};
 
 /// With this failure in a row, the records of a tenant are sent separately from those of others.
@@ -27,14 +30,20 @@ pub(super) struct FailingTenants {
     turn: ServingTurn,
     /// Whether a request has failed in this attempt without a reason.
     has_failed: bool,
+    /// Determines the order of tenants that have failed equally often.
+    random: Rng,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct TenantFailures {
     /// The failed batches with its records. A part of a divided batch counts twice.
     number: u32,
+    /// Whether a request with only its records has failed: the texts of others are not the cause.
+    has_failed_alone: bool,
     /// Whether records of another tenant have arrived since the last one of these failures.
     others_arrived: bool,
+    /// Whether the tenant is withheld.
+    is_withheld: bool,
 }
 
 /// How the records of a batch are divided if its delivery fails.
@@ -43,10 +52,17 @@ pub(super) struct TenantDivision {
     /// The suspected tenants of the batch, those with the fewest failures first. The records of
     /// each of them are sent alone, in this order, after those of all other tenants.
     pub suspected: Vec<TenantId>,
+    /// The failures of the tenants of the batch.
+    pub failures: BTreeMap<TenantId, u32>,
+    /// Determines the order of tenants with the same number of failures, which must not choose it
+    /// by their IDs; `None` for the order of the IDs.
+    pub seed: Option<u64>,
     /// The suspected tenants since whose last failure records of others have arrived.
     pub witnessed: BTreeSet<TenantId>,
-    /// The tenants that are withheld and are tried again.
+    /// The tenants that are withheld, or whose target is parked, and that are tried again.
     pub withheld: BTreeSet<TenantId>,
+    /// The requests that were rejected in this attempt before.
+    pub trials: TenantTrials,
     /// When the batch may be divided.
     pub time: DivisionTime,
 }
@@ -62,21 +78,56 @@ pub(super) enum DivisionTime {
     NextAttempt,
 }
 
-/// When a tenant is served within an attempt: the number of its failures since which no record of
-/// another tenant has arrived. The turn 0 is the first one.
+/// When a tenant is served within an attempt, with the number of its failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct ServingTurn(u32);
+enum ServingTurn {
+    /// No request with its records has failed, or a record of another tenant has arrived since.
+    #[default]
+    First,
+    /// All failed requests had records of other tenants too, which may be the cause.
+    AfterSharedFailures(u32),
+    AfterFailures(u32),
+    /// The tenant is withheld, and is tried again.
+    Withheld(u32),
+}
 
-/// What happened to the parts of a batch that failed without a rejection.
+/// What happened to the parts of a batch that failed without a rejection. A part that was not sent,
+/// or whose records were sent again in other parts, has not failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartFailures {
     /// Whether a part has failed.
     pub has_failed: bool,
+    /// The tenants of failed parts with the records of several tenants.
+    pub together: HashSet<TenantId>,
+    /// The tenants whose records failed in a batch without those of others.
+    pub single: HashSet<TenantId>,
     /// The tenants whose records failed alone after the batch had been divided, or whose requests
     /// were rejected alone.
     pub alone: HashSet<TenantId>,
     /// Whether the batch must be divided, but not before the next attempt.
     pub is_division_due: bool,
+}
+
+impl TenantDivision {
+    /// Whether the rejection of a request with the records of a tenant can show a fault of the
+    /// whole sink. It shows nothing new if the tenant is tried again, or if records of others have
+    /// arrived since its last failure.
+    pub(super) fn is_new(&self, tenant: TenantId) -> bool {
+        !self.withheld.contains(&tenant) && !self.witnessed.contains(&tenant)
+    }
+
+    /// The order in which the records of each of these tenants are sent alone: those with the
+    /// fewest failures first, and withheld ones last.
+    pub(super) fn in_order(&self, tenants: BTreeSet<TenantId>) -> Vec<TenantId> {
+        let mut order: Vec<TenantId> = tenants.into_iter().collect();
+        if let Some(seed) = self.seed {
+            Rng::with_seed(seed).shuffle(&mut order);
+        }
+        order.sort_by_key(|tenant| {
+            (self.withheld.contains(tenant), self.failures.get(tenant).copied().unwrap_or_default())
+        });
+        order
+    }
 }
 
 impl FailingTenants {
@@ -91,6 +142,17 @@ impl FailingTenants {
         let next = self.turn_after(self.turn);
         self.turn = next.unwrap_or(self.turn);
         next.is_some()
+    }
+
+    /// Notes which tenants are withheld. They are served after all others.
+    pub(super) fn note_withheld(&mut self, withheld: &BTreeSet<TenantId>) {
+        for tenant in withheld {
+            self.failures.entry(*tenant).or_default();
+        }
+        for (tenant, failures) in &mut self.failures {
+            failures.is_withheld = withheld.contains(tenant);
+        }
+        self.failures.retain(|_, failures| failures.is_withheld || failures.number > 0);
     }
 
     /// Whether a tenant is served in the current turn. After a failure, such a tenant has failed
@@ -117,27 +179,27 @@ impl FailingTenants {
     }
 
     /// How a batch is divided if its delivery fails now.
-    pub(super) fn division_of(&self, batch: &Batch, time: DivisionTime) -> TenantDivision {
-        let mut division = TenantDivision { time, ..TenantDivision::default() };
+    pub(super) fn division_of(&mut self, batch: &Batch, time: DivisionTime) -> TenantDivision {
+        let seed = Some(self.random.u64(..));
+        let mut division = TenantDivision { seed, time, ..TenantDivision::default() };
         if self.failures.is_empty() {
             return division;
         }
 
         let tenants: BTreeSet<TenantId> = batch.items().iter().map(|item| item.tenant).collect();
-        let mut suspected = Vec::new();
+        let mut suspected = BTreeSet::new();
         for tenant in tenants {
             let Some(failures) = self.failures.get(&tenant) else { continue };
+            division.failures.insert(tenant, failures.number);
             if failures.number.saturating_add(1) < MAX_SHARED_FAILURES {
                 continue;
             }
-            suspected.push((failures.number, tenant));
+            suspected.insert(tenant);
             if failures.others_arrived {
                 division.witnessed.insert(tenant);
             }
         }
-
-        suspected.sort_unstable();
-        division.suspected = suspected.into_iter().map(|(_, tenant)| tenant).collect();
+        division.suspected = division.in_order(suspected);
         division
     }
 
@@ -148,34 +210,27 @@ impl FailingTenants {
 
     /// Counts what happened to a batch. `outcomes` are those of the receiver.
     pub(super) fn count(&mut self, outcomes: &[RecordOutcome], failures: &PartFailures) {
-        let PartFailures { has_failed, alone, is_division_due } = failures;
+        let PartFailures { has_failed, together, single, alone, is_division_due } = failures;
         if !has_failed && alone.is_empty() && self.failures.is_empty() {
             return;
         }
         self.has_failed |= *has_failed;
         self.is_due |= *is_division_due;
 
-        let (mut arrived, mut failed) = (HashSet::new(), alone.clone());
-        for RecordOutcome { tenant, outcome, .. } in outcomes {
-            match outcome {
-                DeliveryOutcome::Arrived => {
-                    arrived.insert(*tenant);
-                }
-                DeliveryOutcome::Unknown if *has_failed => {
-                    failed.insert(*tenant);
-                }
-                _ => {}
-            }
-        }
+        let arrived = outcomes.iter().filter(|outcome| outcome.has_arrived());
+        let arrived: HashSet<TenantId> = arrived.map(|outcome| outcome.tenant).collect();
+        let failed = together.iter().chain(single).chain(alone);
+        let failed: HashSet<TenantId> = failed.copied().collect();
 
         self.failures.retain(|tenant, _| !arrived.contains(tenant) || failed.contains(tenant));
         for (tenant, failures) in &mut self.failures {
             failures.others_arrived |= arrived.iter().any(|other| other != tenant);
         }
         for tenant in failed {
+            let is_alone = alone.contains(&tenant);
             let failures = self.failures.entry(tenant).or_default();
-            let added = if alone.contains(&tenant) { 2 } else { 1 };
-            failures.number = failures.number.saturating_add(added);
+            failures.number = failures.number.saturating_add(if is_alone { 2 } else { 1 });
+            failures.has_failed_alone |= is_alone || single.contains(&tenant);
             failures.others_arrived = false;
         }
     }
@@ -183,7 +238,12 @@ impl FailingTenants {
 
 impl TenantFailures {
     fn turn(self) -> ServingTurn {
-        ServingTurn(if self.others_arrived { 0 } else { self.number })
+        match self {
+            Self { is_withheld: true, number, .. } => ServingTurn::Withheld(number),
+            Self { others_arrived: true, .. } | Self { number: 0, .. } => ServingTurn::First,
+            Self { has_failed_alone: true, number, .. } => ServingTurn::AfterFailures(number),
+            Self { number, .. } => ServingTurn::AfterSharedFailures(number),
+        }
     }
 }
 
@@ -192,6 +252,7 @@ mod tests {
     use super::*;
     use crate::{
         checkpoint::Position,
+        daemon::deliverer::rejections::DeliveryOutcome,
         model::{EventId, Seq},
     };
 
@@ -208,8 +269,9 @@ mod tests {
     }
 
     /// Counts a batch: one digit for each tenant, and after it `a` for an arrived record, `r` for a
-    /// rejected and `w` for a withheld one, `?` for an unknown outcome, `!` for one that is unknown
-    /// after the batch was divided, and `x` for a request that was rejected alone.
+    /// rejected and `w` for a withheld one, `?` for a failed part with records of several tenants,
+    /// `1` for one with those of a tenant, `!` for one that failed after the batch was divided, `-`
+    /// for one that was not sent, and `x` for a request that was rejected alone.
     fn count(failing: &mut FailingTenants, records: &str) {
         let (mut outcomes, mut failures) = (Vec::new(), PartFailures::default());
         for record in records.split(' ') {
@@ -220,10 +282,14 @@ mod tests {
                 "w" | "x" => DeliveryOutcome::Withheld,
                 _ => DeliveryOutcome::Unknown,
             };
-            failures.has_failed |= record.ends_with(['?', '!']);
-            if record.ends_with(['!', 'x']) {
-                failures.alone.insert(tenant);
-            }
+
+            failures.has_failed |= record.ends_with(['?', '1', '!']);
+            match &record[1..] {
+                "?" => failures.together.insert(tenant),
+                "1" => failures.single.insert(tenant),
+                "!" | "x" => failures.alone.insert(tenant),
+                _ => false,
+            };
             outcomes.push(RecordOutcome {
                 tenant,
                 at: Position { seq: Seq::FIRST, record_index: 0 },
@@ -250,9 +316,10 @@ mod tests {
             // The order of the batches changes, but the failing tenant is in each that fails.
             (&["1? 2?", "3a", "1? 4?", "3a"], &[1], &[1]),
             (&["2?", "2?", "2a 2?", "2a"], &[], &[]),
-            // Those that fail alone are sent last.
-            (&["1? 2? 3?", "1! 2! 3?"], &[3, 1, 2], &[]),
+            (&["1? 2? 3?", "1! 2! 3?"], &[1, 2, 3], &[]),
             (&["1! 2?"], &[1], &[]),
+            // A part that was not sent has not failed.
+            (&["1? 2?", "1! 2-"], &[1], &[]),
             // Neither a rejection nor a record that waits is a failure of a request.
             (&["1r 2w", "1r 2w", "1r 2w"], &[], &[]),
             (&["1? 2?", "1? 2?", "1r 2w"], &[1, 2], &[]),
@@ -263,42 +330,91 @@ mod tests {
             }
 
             let division = failing.division_of(&batch(&[1, 2, 3, 4]), DivisionTime::Now);
-            let expected: Vec<TenantId> = suspected.iter().copied().map(tenant).collect();
-            assert_eq!(division.suspected, expected, "{batches:?}");
+            let found: BTreeSet<TenantId> = division.suspected.into_iter().collect();
+            let expected: BTreeSet<TenantId> = suspected.iter().copied().map(tenant).collect();
+            assert_eq!(found, expected, "{batches:?}");
             let expected: BTreeSet<TenantId> = witnessed.iter().copied().map(tenant).collect();
             assert_eq!(division.witnessed, expected, "{batches:?}");
         }
     }
 
-    /// After these batches, the turns of the tenants from 1 to 3, and all turns after the first.
+    /// Regression: of tenants that had failed equally often, the one with the lowest ID was always
+    /// sent first.
+    #[test]
+    fn the_order_of_equal_tenants_is_random() {
+        let (mut suspected, mut alone) = (BTreeSet::new(), BTreeSet::new());
+        for seed in 0..64 {
+            let random = Rng::with_seed(seed);
+            let mut failing = FailingTenants { random, ..FailingTenants::default() };
+            count(&mut failing, "1? 2? 3?");
+            count(&mut failing, "1! 2! 3?");
+
+            let division = failing.division_of(&batch(&[1, 2, 3]), DivisionTime::Now);
+            assert_eq!(division.suspected[0], tenant(3), "the fewest failures are first");
+            let order = division.in_order([1, 2, 3, 4].map(tenant).into());
+            assert_eq!(order[..2], [tenant(4), tenant(3)]);
+            suspected.insert(division.suspected);
+            alone.insert(order);
+
+            let withheld = BTreeSet::from([tenant(4)]);
+            let division = TenantDivision { withheld, ..TenantDivision::default() };
+            let order = division.in_order([2, 4, 9].map(tenant).into());
+            assert_eq!(order, [2, 9, 4].map(tenant), "withheld tenants are last");
+        }
+        assert_eq!((suspected.len(), alone.len()), (2, 2));
+    }
+
+    /// After these batches, the turns of the tenants from 1 to 3: the number of failures, after `s`
+    /// for shared ones, and after `w` for a withheld tenant.
     #[test]
     fn failing_tenants_are_served_last() {
-        for (batches, turns, later) in [
-            (&[][..], [0, 0, 0], &[][..]),
-            (&["1?"][..], [1, 0, 0], &[1][..]),
-            (&["1?", "1?"], [2, 0, 0], &[2]),
-            (&["1?", "2?", "1? 3?"], [2, 1, 1], &[1, 2]),
+        for (batches, withheld, turns) in [
+            (&[][..], None, ["", "", ""]),
+            (&["1?"][..], None, ["s1", "", ""]),
+            (&["1?", "1?"], None, ["s2", "", ""]),
+            (&["1?", "2?", "1? 3?"], None, ["s2", "s1", "s1"]),
             // A record of another tenant shows that the receiver works.
-            (&["1?", "1?", "2a"], [0, 0, 0], &[]),
-            (&["1?", "2a", "1?"], [2, 0, 0], &[2]),
-            (&["1?", "1a 1?"], [2, 0, 0], &[2]),
-            (&["1?", "1a"], [0, 0, 0], &[]),
-            (&["1? 2?", "1! 2a"], [3, 0, 0], &[3]),
+            (&["1?", "1?", "2a"], None, ["", "", ""]),
+            (&["1?", "2a", "1?"], None, ["s2", "", ""]),
+            (&["1?", "1a 1?"], None, ["s2", "", ""]),
+            (&["1?", "1a"], None, ["", "", ""]),
+            (&["1? 2?", "1! 2a"], None, ["3", "", ""]),
+            // The records of another tenant may be the cause of a shared failure.
+            (&["11", "2? 3?", "2? 3?"], None, ["1", "s2", "s2"]),
+            (&["1? 2?", "1! 2-"], None, ["3", "s1", ""]),
             // Those whose requests were rejected are not the first ones of the next attempt.
-            (&["1x"], [2, 0, 0], &[2]),
-            (&["1x", "2a"], [0, 0, 0], &[]),
-            (&["1w"], [0, 0, 0], &[]),
+            (&["1x"], None, ["2", "", ""]),
+            (&["1x", "2a"], None, ["", "", ""]),
+            (&["1w"], None, ["", "", ""]),
+            // A withheld tenant is always last.
+            (&["1x", "2a"], Some(1), ["w2", "", ""]),
+            (&["2?", "2?"], Some(1), ["w0", "s2", ""]),
         ] {
             let mut failing = FailingTenants::default();
             for records in batches {
                 count(&mut failing, records);
             }
-            let found = [1, 2, 3].map(|n| failing.turn_of(tenant(n)).0);
-            assert_eq!(found, turns, "{batches:?}");
+            failing.note_withheld(&withheld.map(tenant).into_iter().collect());
+            let found = [1, 2, 3].map(|n| failing.turn_of(tenant(n)));
+
+            let text = |turn| match turn {
+                ServingTurn::First => String::new(),
+                ServingTurn::AfterSharedFailures(number) => format!("s{number}"),
+                ServingTurn::AfterFailures(number) => number.to_string(),
+                ServingTurn::Withheld(number) => format!("w{number}"),
+            };
+            assert_eq!(found.map(text), turns, "{batches:?}");
 
             let first = failing.turn_after(ServingTurn::default());
-            let found = std::iter::successors(first, |turn| failing.turn_after(*turn));
-            assert_eq!(found.map(|turn| turn.0).collect::<Vec<_>>(), later, "{batches:?}");
+            let later: Vec<ServingTurn> =
+                std::iter::successors(first, |turn| failing.turn_after(*turn)).collect();
+            let expected: BTreeSet<ServingTurn> =
+                found.into_iter().filter(|turn| *turn != ServingTurn::First).collect();
+            assert!(later.into_iter().eq(expected), "{batches:?}");
+
+            failing.note_withheld(&BTreeSet::new());
+            let is_withheld = |n| matches!(failing.turn_of(tenant(n)), ServingTurn::Withheld(_));
+            assert!(![1, 2, 3].into_iter().any(is_withheld), "{batches:?}");
         }
     }
 

@@ -44,7 +44,9 @@ impl Deliverer {
         let mut last_unreadable = None;
         let started = Instant::now();
         self.failing.begin_attempt();
+        self.failing.note_withheld(&self.targets.withheld_tenants());
         self.denials.begin_attempt();
+        self.trials.begin_attempt();
 
         loop {
             let tenants = self.tenants_of_turn(started);

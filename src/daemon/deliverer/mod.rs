@@ -27,6 +27,7 @@ mod retry;
 mod rotation;
 mod supervision;
 mod targets;
+mod tenant_trials;
 mod window;
 
 use std::{
@@ -57,6 +58,7 @@ use self::{
     retry::{MAX_BACKOFF, RetryBudget, RetryCause, RetryLimit},
     supervision::Suspects,
     targets::ParkedTargets,
+    tenant_trials::TenantTrials,
     window::InFlight,
 };
 use super::{CaughtPanic, Engine, SinkMeter, outage::OutageSubject};
@@ -150,8 +152,10 @@ pub struct Deliverer {
     rejections: RejectionCounter,
     /// The tenants whose requests fail without a reason; see [`failing_tenants`].
     failing: FailingTenants,
-    /// The requests that are denied in the current attempt; see [`denials`].
+    /// The requests that are denied or rejected while nothing of others arrives; see [`denials`].
     denials: Denials,
+    /// The rejected requests of the current attempt; see [`tenant_trials`].
+    trials: TenantTrials,
     retries: RetryBudget,
     /// The tenants that are read last; see [`supervision`].
     suspects: Suspects,
@@ -210,6 +214,7 @@ impl Deliverer {
             rejections: RejectionCounter::default(),
             failing: FailingTenants::default(),
             denials: Denials::default(),
+            trials: TenantTrials::default(),
             retries: RetryBudget::new(RetryLimit::Limited),
             suspects: Suspects::default(),
             targets: ParkedTargets::default(),
@@ -299,7 +304,8 @@ impl Deliverer {
         self.record_failure(error);
         self.meter.idle();
         if error.is_about_targets() {
-            // Everything else is delivered.
+            // Everything else is delivered, so the receiver works.
+            self.retries.reset();
             self.engine.cursor_file().update_or_log();
             self.release_resources().await;
         }
@@ -370,6 +376,7 @@ impl Deliverer {
     #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name.as_str()))]
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let drained = self.fill(cancel).await;
+        self.log_withheld();
         if !matches!(drained, Err(DeliveryError::Canceled)) {
             self.discard_unsettled();
         }

@@ -111,31 +111,56 @@ impl Deliverer {
         let now = Instant::now();
         for (tenant, problem) in rejected {
             let name = self.name_of(tenant);
-            let Explanation { message, hint } = problem.within(&format!("tenant `{name}`"));
-            let refused = RefusedTarget {
-                // The name of a target contains no space.
-                name: TargetName::new(&format!("tenant {name}")),
-                reason: message.clone(),
-                hint: hint.clone().map(Cow::Owned),
-            };
-            if self.targets.withhold(lane, tenant, refused, now) {
-                tracing::error!(
-                    sink = self.plan.name.as_str(),
-                    tenant = name,
-                    error = message,
-                    hint,
-                    "tenant withheld; its backlog is kept"
-                );
-            }
+            let Explanation { message: reason, hint } = problem.within(&format!("tenant `{name}`"));
+            // The name of a target contains no space.
+            let name = TargetName::new(&format!("tenant {name}"));
+            let refused = RefusedTarget { name, reason, hint: hint.map(Cow::Owned) };
+            self.targets.withhold(lane, tenant, refused, now);
         }
         self.report_targets();
     }
 
-    /// Releases all withheld tenants, because the whole sink is parked: their data is probably not
-    /// the cause.
-    pub(super) fn release_tenants(&mut self) {
-        self.targets.release_tenants();
+    /// Decides what the end of a batch means for the withheld tenants. `suspected` are those whose
+    /// rejections could be due to the configuration before it.
+    pub(super) fn update_withheld(
+        &mut self,
+        has_arrived: bool,
+        stopped: Option<&DeliveryError>,
+        suspected: BTreeSet<TenantId>,
+    ) {
+        if stopped.is_some_and(DeliveryError::is_misconfigured) {
+            self.note_park(suspected);
+        }
+        if self.trials.has_retried_enough() {
+            self.targets.postpone_due(Instant::now());
+        }
+        self.failing.note_withheld(&self.targets.withheld_tenants());
+        if has_arrived {
+            self.log_withheld();
+        }
+    }
+
+    /// Notes that the sink is parked. Releases the tenants that were withheld although the
+    /// configuration may have been the cause; the others remain withheld.
+    fn note_park(&mut self, mut suspected: BTreeSet<TenantId>) {
+        suspected.extend(self.denials.take_tenants());
+        self.trials.park();
+        self.targets.release_tenants(&suspected);
         self.report_targets();
+    }
+
+    /// Logs the tenants that were withheld since the last call. It is called when records have
+    /// arrived, and at the end of an attempt: if the sink parks, its tenants are not the cause.
+    pub(super) fn log_withheld(&mut self) {
+        for (tenant, refused) in self.targets.take_unlogged() {
+            tracing::error!(
+                sink = self.plan.name.as_str(),
+                tenant = self.name_of(tenant),
+                error = refused.reason,
+                hint = refused.hint.as_deref(),
+                "tenant withheld; its backlog is kept"
+            );
+        }
     }
 
     /// The name of a tenant in the configuration.
@@ -162,12 +187,14 @@ impl Deliverer {
         if self.targets.tries_one_record() { self.submit().await } else { Ok(()) }
     }
 
-    /// Fails if requests were denied in this attempt although nothing shows that their tenants are
-    /// the cause: the configuration is, and the whole sink parks.
+    /// Fails if requests were denied or rejected although nothing shows that their tenants are the
+    /// cause: the configuration is, and the whole sink parks.
     pub(super) fn park_if_denied(&mut self) -> Result<(), DeliveryError> {
-        let Some(problem) = self.denials.take_unexplained() else { return Ok(()) };
+        let withheld = self.targets.withheld_tenants();
+        let Some(problem) = self.denials.unexplained(&withheld) else { return Ok(()) };
+        let suspected = self.rejections.suspects();
         self.rejections = RejectionCounter::default();
-        self.release_tenants();
+        self.note_park(suspected);
         Err(sink_at_fault(problem))
     }
 

@@ -28,6 +28,9 @@ pub(super) enum RejectionSource {
     /// At least three quarters of the records are those of at most [`MAX_SUSPECTED_TENANTS`]
     /// tenants. Contains the tenant with the most records.
     Tenant(TenantId),
+    /// A whole request with the records of this tenant alone was rejected. `tenant_trials` limits
+    /// the number of such tenants.
+    Request(TenantId),
     /// More tenants have a larger part of the records.
     ManyTenants,
 }
@@ -68,6 +71,18 @@ enum Suspicion {
     /// Some of its records became dead letters. A fault of the configuration must not cause that
     /// for one tenant after another.
     DeadLetters,
+    /// As [`Self::NothingAccepted`], but a whole request was rejected, which is limited elsewhere.
+    WholeRequest,
+}
+
+impl RejectionSource {
+    /// The tenant, if it is only one.
+    pub(super) fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::Tenant(tenant) | Self::Request(tenant) => Some(tenant),
+            Self::ManyTenants => None,
+        }
+    }
 }
 
 impl RecentOutcomes {
@@ -124,12 +139,26 @@ impl RecentOutcomes {
         self.suspects.insert(tenant, Suspicion::DeadLetters);
     }
 
+    /// Notes that a tenant is withheld because a whole request with its records was rejected. None
+    /// of them became a dead letter for this reason.
+    pub(super) fn note_whole_request(&mut self, tenant: TenantId) {
+        self.suspects.insert(tenant, Suspicion::WholeRequest);
+    }
+
+    /// The withheld tenants whose rejections may be due to the configuration.
+    pub(super) fn suspects(&self) -> impl Iterator<Item = TenantId> {
+        self.suspects.keys().copied()
+    }
+
     /// Whether so many tenants are suspected at the end of a batch that the sink or the target must
     /// park.
     pub(super) fn has_too_many_suspects(&self) -> bool {
         let suspicions = self.suspects.values();
-        let left = suspicions
-            .filter(|suspicion| !self.has_accepted || **suspicion == Suspicion::DeadLetters);
+        let left = suspicions.filter(|suspicion| match suspicion {
+            Suspicion::NothingAccepted => !self.has_accepted,
+            Suspicion::DeadLetters => true,
+            Suspicion::WholeRequest => false,
+        });
         left.count() > MAX_SUSPECTED_TENANTS
     }
 
@@ -258,7 +287,8 @@ mod tests {
     }
 
     /// One batch per word, with one event per letter: `w` another tenant is withheld, `d` records
-    /// of the last one of them become dead letters, `a` a record is accepted.
+    /// of the last one of them become dead letters, `a` a record is accepted, and `q` another
+    /// tenant is withheld because a whole request was rejected.
     #[test]
     fn suspects_are_limited_until_records_are_accepted() {
         for (batches, is_permitted) in [
@@ -275,6 +305,9 @@ mod tests {
             ("wda wa wa", true),
             ("wdwdwda", false),
             ("wa wa wda", true),
+            ("qqqq q q", true),
+            ("qw wq", true),
+            ("w q w qw", false),
         ] {
             let (mut recent, mut last, mut permitted) = (RecentOutcomes::default(), 0, true);
 
@@ -286,6 +319,9 @@ mod tests {
                         _ => {
                             last += 1;
                             assert!(recent.withhold(tenant(last), (1..=99).map(tenant)));
+                            if event == 'q' {
+                                recent.note_whole_request(tenant(last));
+                            }
                         }
                     }
                 }

@@ -165,8 +165,8 @@ impl BatchVerdict {
         let mut verdict = Self { outcomes, rejecting: Vec::new(), rejected: Vec::new(), stopped };
 
         for ExcessiveRejections { target, source, problem } in rejecting {
-            match (source, target) {
-                (RejectionSource::Tenant(tenant), target)
+            match (source.tenant(), target) {
+                (Some(tenant), target)
                     if served.not_withheld(target.as_ref()).any(|other| other != tenant) =>
                 {
                     verdict.rejected.push((tenant, problem));
@@ -226,6 +226,13 @@ impl RejectionCounter {
         BatchVerdict { outcomes, rejecting, rejected: rejected.collect(), stopped }
     }
 
+    /// The withheld tenants whose rejections may be due to the configuration, because no record of
+    /// any tenant has been accepted since, or because of their dead letters.
+    pub(super) fn suspects(&self) -> BTreeSet<TenantId> {
+        let counters = std::iter::once(&self.sink).chain(self.targets.values());
+        counters.flat_map(RecentOutcomes::suspects).collect()
+    }
+
     /// Counts the outcomes, and returns the limits that were exceeded, including those in
     /// `rejecting`. The last rejections of each tenant that must be withheld become withheld.
     fn exceeded_limits(
@@ -246,10 +253,11 @@ impl RejectionCounter {
             exceeded.tenants.entry(tenant).or_insert(excessive);
         }
 
-        for (tenant, ExcessiveRejections { target, .. }) in &exceeded.tenants {
+        for (tenant, ExcessiveRejections { target, source, .. }) in &exceeded.tenants {
             keep_back_tenant(outcomes, *tenant);
             let mut of_tenant = outcomes.iter().filter(|outcome| outcome.tenant == *tenant);
-            if of_tenant.any(RecordOutcome::is_rejected) {
+            let is_of_records = matches!(source, RejectionSource::Tenant(_));
+            if is_of_records && of_tenant.any(RecordOutcome::is_rejected) {
                 self.counter(target.as_ref()).note_dead_letters(*tenant);
             }
         }
@@ -285,7 +293,7 @@ impl RejectionCounter {
                 let Some(source) = recent.reject(*tenant, reason) else { return };
                 let first = match source {
                     RejectionSource::Tenant(tenant) => recent.reason(tenant),
-                    RejectionSource::ManyTenants => None,
+                    RejectionSource::Request(_) | RejectionSource::ManyTenants => None,
                 };
                 let problem = too_many(first.unwrap_or(reason));
                 let target = target.clone();
@@ -308,18 +316,20 @@ impl RejectionCounter {
             return;
         }
 
-        let tenant = match excessive.source {
-            RejectionSource::Tenant(tenant) => Some(tenant),
-            RejectionSource::ManyTenants => None,
-        };
+        let source = excessive.source;
         let is_sufficient = |tenant: &TenantId| {
             // A tenant that is tried again has been withheld before.
             served.withheld.contains(tenant) || {
                 let others = served.not_withheld(target.as_ref());
-                self.counter(target.as_ref()).withhold(*tenant, others)
+                let recent = self.counter(target.as_ref());
+                let are_others_left = recent.withhold(*tenant, others);
+                if source == RejectionSource::Request(*tenant) {
+                    recent.note_whole_request(*tenant);
+                }
+                are_others_left
             }
         };
-        if let Some(tenant) = tenant.filter(is_sufficient) {
+        if let Some(tenant) = source.tenant().filter(is_sufficient) {
             exceeded.tenants.insert(tenant, excessive);
         } else {
             exceeded.parked.insert(target, excessive.problem);

@@ -30,8 +30,8 @@ pub(super) const PARKED_WAIT: Duration = Duration::from_mins(5);
 /// after a wait. With more tenants whose requests fail, those that are served after them wait
 /// longer.
 const MAX_SPARED_FAILURES: u32 = 64;
-/// The time after the first of them in which they are not counted. It limits a delivery to a
-/// receiver that does not respond.
+/// The time after the first of them in which they are not counted, without the waits. It limits a
+/// delivery to a receiver that does not respond.
 const MAX_SPARED_TIME: Duration = Duration::from_mins(10);
 /// The counted failures without an acknowledgement between them that end a limited delivery, and
 /// the longest wait between its attempts.
@@ -75,7 +75,7 @@ pub(super) struct RetryBudget {
     failures: u32,
     /// The failures that are not counted, at most [`MAX_SPARED_FAILURES`].
     spared: u32,
-    /// The time of the first of them.
+    /// The time of the first of them, later by the waits since then.
     spared_since: Option<Instant>,
     /// The records that have arrived after one that no cursor can pass. They may be sent again,
     /// which is not progress.
@@ -110,14 +110,17 @@ impl RetryBudget {
         self.count(cause);
         // A failure that is spared is also followed by a wait.
         let wait = wait(cause, self.failures.max(1), jitter);
+        let wait = match self.limit {
+            RetryLimit::Unlimited => wait,
+            RetryLimit::Limited => wait.min(MAX_LIMITED_BACKOFF),
+        };
 
-        match self.limit {
-            RetryLimit::Unlimited => Some(wait),
-            RetryLimit::Limited => {
-                let is_left = cause.can_pass() && self.failures < MAX_FAILURES;
-                is_left.then(|| wait.min(MAX_LIMITED_BACKOFF))
-            }
+        if let Some(since) = &mut self.spared_since {
+            *since = since.checked_add(wait).unwrap_or(*since);
         }
+        let is_left = self.limit == RetryLimit::Unlimited
+            || (cause.can_pass() && self.failures < MAX_FAILURES);
+        is_left.then_some(wait)
     }
 
     fn count(&mut self, cause: RetryCause) {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     checkpoint::Lane,
     model::TenantId,
-    sink::{Failure, Refusal, RefusedTarget, TargetName},
+    sink::{Batch, Failure, Refusal, RefusedTarget, TargetName},
 };
 
 /// The parked targets of a sink, and the tenants that wait. It can be lost: they are then tried
@@ -43,6 +43,8 @@ struct ParkedTarget {
     /// When the target is tried again.
     retry_at: Instant,
     trial: TargetTrial,
+    /// Whether it was logged.
+    is_logged: bool,
 }
 
 /// What is sent to a parked target to try it again.
@@ -65,8 +67,8 @@ impl ParkedTargets {
     ) -> Vec<RefusedTarget> {
         let mut new = Vec::new();
         for refused in refused {
-            let retry_at = now + PARKED_WAIT;
-            let parked = ParkedTarget { refused: refused.clone(), retry_at, trial };
+            let (retry_at, is_logged) = (now + PARKED_WAIT, true);
+            let parked = ParkedTarget { refused: refused.clone(), retry_at, trial, is_logged };
             if self.parked.insert(refused.name.clone(), parked).is_none() {
                 new.push(refused);
             }
@@ -75,20 +77,31 @@ impl ParkedTargets {
     }
 
     /// Withholds the records of a tenant. `refused` has a name for the tenant, and its message.
-    /// Returns whether it was not withheld yet.
     pub(super) fn withhold(
         &mut self,
         lane: Lane,
         tenant: TenantId,
         refused: RefusedTarget,
         now: Instant,
-    ) -> bool {
+    ) {
         // Nothing else is read until the tenant is tried again, even if its cursor has moved.
         if lane != Lane::DeadLetters {
             self.held.insert((lane, tenant));
         }
         let (retry_at, trial) = (now + PARKED_WAIT, TargetTrial::WholeBatch);
-        self.withheld.insert(tenant, ParkedTarget { refused, retry_at, trial }).is_none()
+        let is_logged = self.withheld.get(&tenant).is_some_and(|withheld| withheld.is_logged);
+        let withheld = ParkedTarget { refused, retry_at, trial, is_logged };
+        self.withheld.insert(tenant, withheld);
+    }
+
+    /// The withheld tenants that are not logged yet, each with its message. They are returned once.
+    pub(super) fn take_unlogged(&mut self) -> Vec<(TenantId, RefusedTarget)> {
+        let unlogged = self.withheld.iter_mut().filter(|(_, withheld)| !withheld.is_logged);
+        let logged = unlogged.map(|(tenant, withheld)| {
+            withheld.is_logged = true;
+            (*tenant, withheld.refused.clone())
+        });
+        logged.collect()
     }
 
     /// The tenants that are withheld because of their own records.
@@ -101,9 +114,29 @@ impl ParkedTargets {
         self.withheld.remove(&tenant).is_some()
     }
 
-    /// Releases all withheld tenants, because the whole sink is parked.
-    pub(super) fn release_tenants(&mut self) {
-        self.withheld.clear();
+    /// Releases these tenants, because the whole sink is parked.
+    pub(super) fn release_tenants(&mut self, tenants: &BTreeSet<TenantId>) {
+        self.withheld.retain(|tenant, _| !tenants.contains(tenant));
+    }
+
+    /// The tenants of a batch whose records are sent to a parked target, which is tried again.
+    pub(super) fn tenants_of_parked(&self, batch: &Batch) -> BTreeSet<TenantId> {
+        if self.parked.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_parked = |target: &TargetName| self.parked.contains_key(target);
+        let items = batch.items().iter();
+        let tried = items.filter(|item| item.target.as_ref().is_some_and(is_parked));
+        tried.map(|item| item.tenant).collect()
+    }
+
+    /// Lets all targets and tenants that are due at this time wait again, because several of them
+    /// were tried again without success.
+    pub(super) fn postpone_due(&mut self, now: Instant) {
+        let waiting = self.parked.values_mut().chain(self.withheld.values_mut());
+        for parked in waiting.filter(|parked| parked.retry_at <= now) {
+            parked.retry_at = now + PARKED_WAIT;
+        }
     }
 
     /// Whether a target is parked.
@@ -282,8 +315,10 @@ mod tests {
         let start = Instant::now();
         let due = start + PARKED_WAIT;
         let mut parked = ParkedTargets::default();
-        assert!(parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start));
-        assert!(!parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start));
+        for is_first in [true, false] {
+            parked.withhold(Lane::Live, tenant(1), refused("tenant one"), start);
+            assert_eq!(parked.take_unlogged().len(), usize::from(is_first));
+        }
         assert!(!parked.has_parked_targets() && !parked.is_empty());
         assert!(parked.holds(Lane::Live, tenant(1)) && !parked.holds(Lane::Live, tenant(2)));
         assert!(parked.block(tenant(1), &[], start) && !parked.block(tenant(2), &[], start));

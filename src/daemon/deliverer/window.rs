@@ -57,12 +57,15 @@ impl Deliverer {
         self.rate_limit.wait(outgoing.records()).await;
         if !rejecting.is_empty() {
             self.settle_all().await?;
+            let division = self.division_of(&outgoing.batch, DivisionTime::Now);
             let delivery = Delivery::without_tenants(&outgoing.batch, rejecting);
-            return self.finish(outgoing, delivery).await;
+            return self.finish(outgoing, delivery.divided_by(division)).await;
         }
         let division = self.division_of(&outgoing.batch, DivisionTime::Now);
         if self.failing.begins_divided(&division) {
             self.settle_all().await?;
+            // The earlier batches may have changed it.
+            let division = self.division_of(&outgoing.batch, DivisionTime::Now);
             let delivery = Delivery::by_tenant(&outgoing.batch, division);
             return self.finish(outgoing, delivery).await;
         }
@@ -175,15 +178,18 @@ impl Deliverer {
     /// How a batch is divided if its delivery fails without a reason. A sink that stores its
     /// progress is never divided, because opening it again within a batch would move its cursors,
     /// and neither is one that fails because of this host.
-    fn division_of(&self, batch: &Batch, time: DivisionTime) -> TenantDivision {
-        let plan = &self.plan.plan;
+    fn division_of(&mut self, batch: &Batch, time: DivisionTime) -> TenantDivision {
+        let (plan, trials) = (&self.plan.plan, self.trials);
         if plan.stores_progress() || plan.failure_place() == FailurePlace::Host {
-            return TenantDivision::default();
+            return TenantDivision { trials, ..TenantDivision::default() };
         }
+
         let mut division = self.failing.division_of(batch, time);
+        division.trials = trials;
         division.withheld = self.targets.withheld_tenants();
         // Records of others have arrived before these tenants were withheld.
         division.witnessed.extend(&division.withheld);
+        division.withheld.extend(self.targets.tenants_of_parked(batch));
         division
     }
 
@@ -248,7 +254,8 @@ impl Deliverer {
         let arrived = outcomes.iter().filter(|outcome| outcome.has_arrived());
         let arrived: Vec<EventId> = arrived.map(|outcome| outcome.event_id).collect();
         self.failing.count(&outcomes, &delivery.failures);
-        self.denials.note(&outcomes, delivery.denied.take());
+        self.denials.note(&outcomes, std::mem::take(&mut delivery.alone));
+        self.trials = delivery.trials;
         let (outcomes, stopped) = self.judge(outgoing.lane, outcomes, delivery);
 
         let dead_letters: Vec<DeadLetter> =
@@ -300,6 +307,7 @@ impl Deliverer {
         delivery: Delivery,
     ) -> (Vec<RecordOutcome>, Option<DeliveryError>) {
         let Delivery { stopped, refused, rejecting, failing, .. } = delivery;
+        let suspected = self.rejections.suspects();
         let accepting = self.accepting_targets(&outcomes);
         let accepted = self.accepted_tenants(lane, &outcomes);
         let outcomes = self.targets.hold_back(lane, outcomes);
@@ -321,9 +329,8 @@ impl Deliverer {
         self.targets.note_busy(&outcomes);
         self.update_targets(&accepting, refused, rejecting);
         self.update_tenants(lane, accepted, rejected);
-        if stopped.as_ref().is_some_and(DeliveryError::is_misconfigured) {
-            self.release_tenants();
-        }
+        let has_arrived = outcomes.iter().any(RecordOutcome::has_arrived);
+        self.update_withheld(has_arrived, stopped.as_ref(), suspected);
         (outcomes, stopped)
     }
 

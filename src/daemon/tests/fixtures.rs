@@ -37,7 +37,7 @@ pub(super) fn configuration_text(directory: &Path, setup: &Setup, today: Day) ->
     );
 
     for number in 0..setup.tenants {
-        let id = format!("{:02x}000000-0000-4000-8000-000000000000", 0xa0 + number);
+        let id = format!("{:04x}0000-0000-4000-8000-000000000000", 0xa000 + number);
         write!(
             text,
             "[[tenants]]\nname = \"t{number}\"\nid = \"{id}\"\ncredential = \"app\"\n\

@@ -61,7 +61,7 @@ pub(super) enum Targets {
 /// What a test needs.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
-    /// The number of tenants, at most 95. Their IDs are in the order of their numbers.
+    /// The number of tenants, at most 1,000. Their IDs are in the order of their numbers.
     pub tenants: usize,
     pub targets: Targets,
     /// The number of controls of each day.
@@ -163,6 +163,11 @@ impl Harness {
 
     pub(super) fn tenant(&self, tenant: usize) -> &TenantState {
         self.engine.tenants().iter().nth(tenant).unwrap()
+    }
+
+    /// The number of tenants.
+    pub(super) fn tenants(&self) -> usize {
+        self.setup.tenants
     }
 
     pub(super) fn id(&self, tenant: usize) -> TenantId {

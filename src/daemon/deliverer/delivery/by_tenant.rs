@@ -11,7 +11,7 @@ use std::{
     mem::take,
 };
 
-use super::{Delivery, DeliveryError, MAX_SUSPECTED_TENANTS, TenantDivision};
+use super::{Delivery, DeliveryError, MAX_SUSPECTED_TENANTS, PartFailures, TenantDivision};
 use crate::{
     daemon::deliverer::{failing_tenants::DivisionTime, rejections::DeliveryOutcome},
     error::Explanation,
@@ -25,6 +25,7 @@ const CHECK_TEXTS: &str = "check whether the receiver, or a firewall before it, 
 impl Delivery {
     /// The same delivery, whose batch is divided in this way if it fails.
     pub(in crate::daemon::deliverer) fn divided_by(mut self, division: TenantDivision) -> Self {
+        self.trials = division.trials;
         self.division = division;
         self
     }
@@ -58,18 +59,30 @@ impl Delivery {
         let is_suspected = tenants.iter().any(|tenant| self.division.suspected.contains(tenant));
         // A sink with a mark cannot be opened again before the mark is stored.
         let must_close = self.mark.is_some() && failure.requires_new_client();
+        let can_continue = is_suspected && !must_close;
 
-        let alone = tenants.first().copied().filter(|_| tenants.len() == 1);
-        if let Some(tenant) = alone {
-            self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
-            if self.is_divided {
-                self.failures.alone.insert(tenant);
+        let only = tenants.first().copied().filter(|_| tenants.len() == 1);
+        let Some(tenant) = only else {
+            let waits = self.division.time == DivisionTime::NextAttempt || requests_delay(&failure);
+            if can_continue && !waits {
+                // The failures of its parts count instead.
+                self.divide(part);
+            } else {
+                self.failures.is_division_due |= can_continue;
+                self.failures.together.extend(tenants);
+                self.stop(failure);
             }
-        }
-        match alone {
-            _ if !is_suspected || must_close => self.stop(failure),
-            Some(tenant) => self.fail_alone(tenant, failure),
-            None => self.fail_together(part, failure),
+            return;
+        };
+
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+        let PartFailures { alone, single, .. } = &mut self.failures;
+        let failed = if self.is_divided { alone } else { single };
+        failed.insert(tenant);
+        if can_continue {
+            self.fail_alone(tenant, failure);
+        } else {
+            self.stop(failure);
         }
     }
 
@@ -99,34 +112,19 @@ impl Delivery {
         }
     }
 
-    /// Handles a failed part with the records of several tenants, at least one of which is
-    /// suspected.
-    fn fail_together(&mut self, part: &Batch, failure: Failure) {
-        if self.division.time == DivisionTime::NextAttempt || requests_delay(&failure) {
-            self.failures.is_division_due = true;
-            self.stop(failure);
-        } else {
-            self.divide(part);
-        }
-    }
-
     /// Handles a failed part with the records of one suspected tenant. Several failures without a
     /// record that arrives between them have another cause than the texts of tenants.
     fn fail_alone(&mut self, tenant: TenantId, failure: Failure) {
-        if self.failed_in_a_row > MAX_SUSPECTED_TENANTS {
-            self.stop(failure);
-            return;
-        }
+        self.withheld.insert(tenant);
+        self.suspects.push((tenant, failure.clone()));
 
         // The receiver requests a delay for everything that is left. With the next attempt, the
         // records of this tenant are sent last.
-        if requests_delay(&failure) && !self.parts.is_empty() {
-            self.failures.is_division_due = true;
+        let waits = requests_delay(&failure) && !self.parts.is_empty();
+        self.failures.is_division_due |= waits;
+        if waits || self.failed_in_a_row > MAX_SUSPECTED_TENANTS {
             self.stop(failure);
-            return;
         }
-        self.withheld.insert(tenant);
-        self.suspects.push((tenant, failure));
     }
 
     /// Sends the records of all tenants that are not suspected together, and then those of each

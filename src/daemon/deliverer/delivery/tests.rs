@@ -180,30 +180,63 @@ fn rejections_stop_only_their_tenant() {
     }
 }
 
-/// The numbers of the tenants of a batch, one record each, that rejects all of them.
-#[test]
-fn at_most_two_tenants_are_withheld() {
-    let rejects_all =
-        || Failure::RejectsAll { reason: "no".into(), hint: Some("check the URL".into()) };
+/// The trials of a sink that is parked, for which few tenants are tried.
+fn parked() -> TenantTrials {
+    let mut trials = TenantTrials::default();
+    trials.park();
+    trials
+}
 
-    for (tenants, outcomes, rejecting, is_stopped) in [
-        (&[1, 1, 1][..], "www", 1, false),
-        (&[1, 2, 1], "www", 2, false),
-        (&[1, 2, 3], "ww?", 2, true),
+/// A batch with one record of each of these tenants, of a receiver that rejects all of them.
+/// Regression: the third tenant parked the sink, before a record of the others was sent.
+#[test]
+fn many_tenants_are_tried_before_the_sink_parks() {
+    let many: Vec<u8> = (1..=70).collect();
+    for (tenants, trials, withheld, is_stopped) in [
+        (&[1, 1, 1][..], TenantTrials::default(), 1, false),
+        (&[1, 2, 1], TenantTrials::default(), 2, false),
+        (&[1, 2, 3, 4], TenantTrials::default(), 4, false),
+        (many.as_slice(), TenantTrials::default(), 63, true),
+        (&[1, 2], parked(), 2, false),
+        (&[1, 2, 3, 4], parked(), 2, true),
     ] {
-        let records: Vec<(u8, &str)> = tenants.iter().map(|n| (*n, "x")).collect();
-        let whole = routed(&records);
-        let mut delivery = Delivery::new(&whole);
-        delivery.record(&whole, Err(rejects_all()));
-        while let Some(part) = delivery.next() {
-            delivery.record(&part, Err(rejects_all()));
+        for rejects_all in [
+            Failure::RejectsAll { reason: "no".into(), hint: Some("check the URL".into()) },
+            Failure::Denied { reason: "no".into(), hint: Some("check the URL".into()) },
+        ] {
+            let (whole, division) = suspicious(tenants, &[]);
+            let division = TenantDivision { trials, ..division };
+            let mut delivery = Delivery::new(&whole).divided_by(division);
+            delivery.record(&whole, Err(rejects_all.clone()));
+            send_parts(&mut delivery, tenants, &rejects_all);
+
+            let found: BTreeSet<TenantId> =
+                delivery.rejecting.iter().filter_map(|of| of.source.tenant()).collect();
+            assert_eq!(found.len(), withheld, "{tenants:?}");
+            assert_eq!(delivery.alone.len(), withheld, "{tenants:?}");
+            let unknown = letters(&delivery).matches('?').count();
+            assert_eq!(unknown > 0, is_stopped, "{tenants:?}");
+
+            let mut hints = delivery.rejecting.iter().map(|of| of.problem.hint.as_deref());
+            assert!(hints.all(|hint| hint == Some("check the URL")), "{tenants:?}");
+            let stopped = delivery.stopped.as_ref().map(ToString::to_string);
+            assert_eq!(stopped, is_stopped.then(|| "no".to_owned()), "{tenants:?}");
         }
-        assert_eq!(letters(&delivery), outcomes, "{tenants:?}");
-        assert_eq!(delivery.rejecting.len(), rejecting, "{tenants:?}");
-        let hints = delivery.rejecting.iter().map(|rejecting| &rejecting.problem.hint);
-        assert!(hints.flatten().all(|hint| hint == "check the URL"), "{tenants:?}");
-        assert_eq!(delivery.stopped.is_some(), is_stopped, "{tenants:?}");
     }
+}
+
+/// Records that arrive show that the receiver works.
+#[test]
+fn an_arrival_ends_a_series_of_rejections() {
+    let tenants: Vec<u8> = (1..=99).collect();
+    let hostile: Vec<u8> = tenants.iter().copied().filter(|n| *n != 50).collect();
+    let (whole, division) = suspicious(&tenants, &[]);
+    let mut delivery = Delivery::new(&whole).divided_by(division);
+    let failure = Failure::RejectsAll { reason: "no".into(), hint: None };
+    delivery.record(&whole, Err(failure.clone()));
+    assert_eq!(send_parts(&mut delivery, &hostile, &failure), tenants.len());
+    assert!(delivery.stopped.is_none());
+    assert_eq!((delivery.rejecting.len(), letters(&delivery).matches('a').count()), (98, 1));
 }
 
 /// Regression: the text of one tenant, because of which a filter rejects a whole request,
@@ -228,7 +261,7 @@ fn a_rejected_batch_is_sent_by_tenant() {
         assert!(delivery.stopped.is_none());
         let sources: Vec<RejectionSource> =
             delivery.rejecting.iter().map(|rejecting| rejecting.source).collect();
-        assert_eq!(sources, [RejectionSource::Tenant(hostile)]);
+        assert_eq!(sources, [RejectionSource::Request(hostile)]);
     }
 }
 
@@ -239,54 +272,63 @@ fn a_denied_batch_is_sent_by_tenant() {
     for (tenants, hostile, expected, withheld, requests) in [
         (&[1, 2, 3, 1][..], &[2][..], "awaa", &[2][..], 3),
         (&[1, 2, 3, 4], &[1, 4], "waaw", &[1, 4], 4),
+        (&[1, 2, 3, 4, 5], &[1, 2, 3, 4], "wwwwa", &[1, 2, 3, 4], 5),
         (&[1, 1], &[1], "ww", &[1], 0),
-        // The configuration is the cause.
-        (&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], "ww???", &[1, 2], 3),
+        (&[1, 2, 3], &[1, 2, 3], "www", &[1, 2, 3], 3),
     ] {
         let (whole, division) = suspicious(tenants, &[]);
         let mut delivery = Delivery::new(&whole).divided_by(division);
         delivery.record(&whole, Err(denied()));
         assert_eq!(send_parts(&mut delivery, hostile, &denied()), requests, "{tenants:?}");
         assert_eq!(letters(&delivery), expected, "{tenants:?}");
+        assert!(delivery.stopped.is_none(), "{tenants:?}");
 
-        // It is not the fault of a target, and the first tenant is remembered.
+        // It is not the fault of a target, and the tenants are remembered.
         assert!(delivery.rejecting.iter().all(|of| of.target.is_none()), "{tenants:?}");
         let sources: Vec<RejectionSource> = delivery.rejecting.iter().map(|of| of.source).collect();
         let withheld: Vec<TenantId> = withheld.iter().copied().map(tenant).collect();
-        let tenants_at_fault = withheld.iter().copied().map(RejectionSource::Tenant);
+        let tenants_at_fault = withheld.iter().copied().map(RejectionSource::Request);
         assert!(sources.into_iter().eq(tenants_at_fault), "{tenants:?}");
-        let (first, problem) = delivery.denied.unwrap();
-        assert_eq!((first, problem.message.as_str()), (withheld[0], "HTTP 404"), "{tenants:?}");
+        let alone: Vec<TenantId> = delivery.alone.iter().map(|of| of.tenant).collect();
+        assert_eq!(alone, withheld, "{tenants:?}");
+        let RejectedAlone { cause, problem, .. } = &delivery.alone[0];
+        assert_eq!((*cause, problem.message.as_str()), (UsualCause::Configuration, "HTTP 404"));
         assert_eq!(problem.hint.as_deref(), Some("check it"), "{tenants:?}");
-        assert!(delivery.failures.alone.is_superset(&withheld.into_iter().collect()));
-
-        let is_parked = expected.contains('?');
-        let stopped = delivery.stopped.filter(DeliveryError::is_misconfigured);
-        let message = stopped.map(|error| error.to_string());
-        assert_eq!(message, is_parked.then(|| "HTTP 404".to_owned()), "{tenants:?}");
+        let withheld: HashSet<TenantId> = withheld.into_iter().collect();
+        assert_eq!(delivery.failures.alone, withheld, "{tenants:?}");
     }
 }
 
-/// Regression: withheld tenants that were tried again in one batch parked the sink.
+/// Regression: withheld tenants that were tried again in one batch parked the sink. Only some of
+/// them are tried again while nothing arrives.
 #[test]
 fn withheld_tenants_show_no_new_fault() {
     for failure in [
         Failure::Denied { reason: "no".into(), hint: None },
         Failure::RejectsAll { reason: "no".into(), hint: None },
     ] {
-        for (withheld, expected, is_stopped) in
-            [(&[1, 2, 3, 4][..], "wwww", false), (&[1, 2], "wwww", false), (&[1], "www?", true)]
-        {
+        for (withheld, witnessed, trials, expected, requests, new) in [
+            (&[1, 2, 3, 4][..], &[][..], TenantTrials::default(), "wwww", 3, 0),
+            (&[1, 2, 3, 4], &[], parked(), "wwww", 3, 0),
+            (&[1, 2], &[], TenantTrials::default(), "wwww", 4, 2),
+            // Those that are not withheld are sent first.
+            (&[1], &[], parked(), "?ww?", 3, 2),
+            (&[], &[1, 2, 3], parked(), "wwww", 4, 1),
+        ] {
             let (whole, mut division) = suspicious(&[1, 2, 3, 4], &[]);
             division.withheld = withheld.iter().copied().map(tenant).collect();
+            division.witnessed = witnessed.iter().copied().map(tenant).collect();
+            division.trials = trials;
             let mut delivery = Delivery::new(&whole).divided_by(division);
             delivery.record(&whole, Err(failure.clone()));
-            assert_eq!(send_parts(&mut delivery, &[1, 2, 3, 4], &failure), 4, "{withheld:?}");
-            assert_eq!(letters(&delivery), expected, "{withheld:?}");
-            assert_eq!(delivery.stopped.is_some(), is_stopped, "{withheld:?}");
+            let sent = send_parts(&mut delivery, &[1, 2, 3, 4], &failure);
 
-            let is_new = matches!(failure, Failure::Denied { .. }) && withheld.len() < 4;
-            assert_eq!(delivery.denied.is_some(), is_new, "{failure:?} {withheld:?}");
+            let case = format!("{failure:?} {withheld:?} {witnessed:?}");
+            assert_eq!((letters(&delivery).as_str(), sent), (expected, requests), "{case}");
+            assert_eq!(delivery.alone.len(), new, "{case}");
+            assert_eq!(delivery.stopped.is_some(), expected.contains('?'), "{case}");
+            let is_limited = requests == 3 && expected == "wwww";
+            assert_eq!(delivery.trials.has_retried_enough(), is_limited, "{case}");
         }
     }
 }
@@ -350,8 +392,8 @@ fn failed_requests_withhold_only_their_tenant() {
         // Nothing arrives, so the receiver is the cause.
         (&[1, 2, 3, 4], &[1, 2, 3, 4], &[1, 2, 3, 4], "????", &[], 3),
         (&[1, 2], &[1, 2], &[1, 2], "??", &[], 2),
-        // The third failure in a row has another cause, so the rest is retried.
-        (&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], &[2, 3, 4], "aww??", &[2, 3], 4),
+        // After the third failure in a row, the rest is retried.
+        (&[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], &[2, 3, 4], "awww?", &[2, 3, 4], 4),
         (&[1, 2, 3], &[], &[2], "???", &[], 0),
     ] {
         for failure in [Failure::retry("HTTP 502"), Failure::Broken { reason: "HTTP 502".into() }] {
